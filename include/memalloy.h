@@ -1,0 +1,438 @@
+/* memalloy: the memory kernel for AI applications that run on one machine.
+ *
+ * Point it at a folder or hand it text: it chunks, embeds, stores and answers with cited passages.
+ * No server, no network. This is the whole C interface; the Python package and the command use
+ * nothing else.
+ *
+ * Text     UTF-8, given by pointer and byte count; it may hold NUL. Results are NUL-terminated as
+ * well. Spans    byte spans are half open and count from 0; lines and pages count from 1 and are
+ * inclusive; -1 is unknown. Structs  those that begin with struct_bytes are filled in with sizeof
+ * by the caller, options and results alike, so that a newer library knows which fields the caller
+ * knows. Zero in every other field means the default. Owns     open/close and create/destroy come
+ * in pairs; every close and destroy accepts NULL. What a getter gives is borrowed from the object
+ * it was asked of, and valid until that object is destroyed. Errors   functions that can fail
+ * return 0 (MEMALLOY_OK) or a code of MEMALLOY_ERR_MAP, and then fill in err, which is last and may
+ * be NULL. On failure the out parameters are untouched and the store is as before the call. Threads
+ * every handle may be used from any thread; results are read-only and may be shared. Fork     a
+ * handle that was used before fork() fails with MEMALLOY_ERR_FORKED in the child; closing it there
+ * only frees memory.
+ */
+#ifndef MEMALLOY_H
+#define MEMALLOY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define MEMALLOY_API __attribute__((visibility("default")))
+#define MEMALLOY_CHECK __attribute__((warn_unused_result))
+#else
+#define MEMALLOY_API
+#define MEMALLOY_CHECK
+#endif
+
+#define MEMALLOY_VERSION_MAJOR 0
+#define MEMALLOY_VERSION_MINOR 2
+#define MEMALLOY_VERSION_PATCH 0
+
+/* ---- errors
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+/* X(name, value, Python exception, text). Values are pinned: append only. */
+#define MEMALLOY_ERR_MAP(X)                                                                        \
+    X(OK, 0, None, "ok")                                                                           \
+    X(NOMEM, 1, OutOfMemoryError, "out of memory")                                                 \
+    X(INVAL, 2, InvalidArgumentError, "invalid argument")                                          \
+    X(LIMIT, 3, LimitError, "a limit was exceeded")                                                \
+    X(IO, 4, StoreIOError, "input or output failed")                                               \
+    X(NOTFOUND, 5, NotFoundError, "not found")                                                     \
+    X(CORRUPT, 6, CorruptError, "damaged data")                                                    \
+    X(BUSY, 7, LockedError, "another process writes to this store")                                \
+    X(READONLY, 8, ReadOnlyError, "the store is open for reading only")                            \
+    X(CLOSED, 9, ClosedError, "the handle is closed")                                              \
+    X(FORKED, 10, ForkedError, "the handle belongs to the parent process")                         \
+    X(MODEL, 11, ModelError, "the model cannot be used")                                           \
+    X(MISMATCH, 12, ModelMismatchError, "the store was made with another model")                   \
+    X(UNSUPPORTED, 13, UnsupportedError, "not supported")                                          \
+    X(CANCELLED, 14, CancelledError, "cancelled")                                                  \
+    X(CONFLICT, 15, ConflictError, "another writer was faster")                                    \
+    X(PARSE, 16, ParseError, "not readable as text")                                               \
+    X(INTERNAL, 17, InternalError, "a mistake of memalloy's own")
+
+enum memalloy_err {
+#define MEMALLOY_ERR_ENUM(name, value, exception, text) MEMALLOY_ERR_##name = (value),
+    MEMALLOY_ERR_MAP(MEMALLOY_ERR_ENUM)
+#undef MEMALLOY_ERR_ENUM
+        MEMALLOY_OK = 0
+};
+
+/* What went wrong: the thing, the value, the limit. system_errno is 0 where the system was not
+ * involved. */
+#define MEMALLOY_ERROR_BYTES 512
+struct memalloy_error {
+    int code;
+    int system_errno;
+    char message[MEMALLOY_ERROR_BYTES];
+};
+
+/* Static text for a code, for instance "damaged data"; never NULL. */
+MEMALLOY_API const char *memalloy_err_text(int code);
+/* Static name of a code, for instance "CORRUPT"; never NULL. */
+MEMALLOY_API const char *memalloy_err_name(int code);
+/* "0.2.0" */
+MEMALLOY_API const char *memalloy_version(void);
+
+/* ---- text and progress
+ * ----------------------------------------------------------------------------------------- */
+
+/* Borrowed bytes. data is NULL where the value is unknown (a null of the table), "" where it is
+ * empty. */
+struct memalloy_str {
+    const char *data;
+    size_t bytes;
+};
+
+enum memalloy_stage {
+    MEMALLOY_STAGE_WALK = 0,  /* looking for files: total unknown */
+    MEMALLOY_STAGE_INDEX = 1, /* reading, chunking, embedding and storing what changed */
+    MEMALLOY_STAGE_DONE = 2,  /* reported once, at the end */
+};
+
+/* Counts so far. bytes_total and files_total cover what this call must read, known once the walk is
+ * done; rates are of this call; remaining_s is below 0 while it cannot be told. */
+struct memalloy_progress {
+    size_t struct_bytes;
+    int stage;
+    const char *path; /* the file in hand, or NULL; valid during the callback */
+    uint64_t files_done, files_total;
+    uint64_t bytes_done, bytes_total;
+    uint64_t chunks_done;
+    double elapsed_s, remaining_s;
+    double bytes_per_s;
+};
+
+/* Called from the thread that made the call, about ten times a second; a result other than 0
+ * cancels: what was committed stays, the call fails with CANCELLED. */
+typedef int (*memalloy_progress_fn)(void *context, const struct memalloy_progress *progress);
+
+/* ---- models
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+/* A sentence encoder: a read-only mapping of one model file and a pool of worker threads. */
+typedef struct memalloy_model memalloy_model;
+
+struct memalloy_model_options {
+    size_t struct_bytes;
+    const char *path; /* a model file; NULL: $MEMALLOY_MODEL, else the installed default */
+    uint32_t threads; /* 0: every core the process may use */
+    const char
+        *kernels; /* kernel set to force ("scalar", "avx512vnni"); NULL: the best of this machine */
+};
+
+struct memalloy_model_info {
+    size_t struct_bytes;
+    struct memalloy_str id; /* "all-MiniLM-L6-v2" */
+    struct memalloy_str
+        hash; /* hex BLAKE2b-256 of the model file's header: names its tensors and checksums */
+    struct memalloy_str quantisation; /* "int8" */
+    struct memalloy_str kernels;      /* the kernel set in use */
+    struct memalloy_str path;
+    uint32_t dim;
+    uint32_t pieces_max; /* word pieces the model reads, [CLS] and [SEP] included */
+    uint32_t threads;
+};
+
+MEMALLOY_API MEMALLOY_CHECK int memalloy_model_open(memalloy_model **out,
+                                                    const struct memalloy_model_options *options,
+                                                    struct memalloy_error *err);
+MEMALLOY_API void memalloy_model_close(memalloy_model *model);
+MEMALLOY_API MEMALLOY_CHECK int memalloy_model_get_info(const memalloy_model *model,
+                                                        struct memalloy_model_info *out,
+                                                        struct memalloy_error *err);
+
+/* Turns texts into unit vectors. out: f32[count][dim], row-major. A text longer than the model
+ * reads is cut off at pieces_max; *truncated_count (may be NULL) says how many were. A vector never
+ * depends on its batch or on threads. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_embed(memalloy_model *model,
+                                               const struct memalloy_str *texts, size_t count,
+                                               float *out, size_t *truncated_count,
+                                               struct memalloy_error *err);
+
+/* Word pieces of a text with their byte spans in it. Special tokens ([CLS], [SEP]) have the empty
+ * spans at both ends. */
+typedef struct memalloy_tokens memalloy_tokens;
+MEMALLOY_API MEMALLOY_CHECK int memalloy_tokenize(memalloy_model *model, const char *text,
+                                                  size_t text_bytes, int special_tokens,
+                                                  memalloy_tokens **out,
+                                                  struct memalloy_error *err);
+MEMALLOY_API size_t memalloy_tokens_count(const memalloy_tokens *tokens);
+MEMALLOY_API const int32_t *memalloy_tokens_ids(const memalloy_tokens *tokens);
+/* Borrowed: pairs of (byte_start, byte_end), one pair per token. */
+MEMALLOY_API const uint64_t *memalloy_tokens_spans(const memalloy_tokens *tokens);
+MEMALLOY_API void memalloy_tokens_destroy(memalloy_tokens *tokens);
+
+/* ---- chunking
+ * --------------------------------------------------------------------------------------------------
+ */
+
+enum memalloy_chunking_kind {
+    MEMALLOY_CHUNKING_HEADING =
+        0, /* Markdown headings, then paragraphs, then sentences; sizes in word pieces */
+    MEMALLOY_CHUNKING_SENTENCE = 1, /* whole sentences; sizes in characters (code points) */
+    MEMALLOY_CHUNKING_FIXED = 2,    /* sizes in characters (code points) */
+    MEMALLOY_CHUNKING_TOKEN = 3,    /* sizes in word pieces */
+};
+
+/* Sizes of this value are the kind's own: heading 254 and 0, token 254 and 32, sentence and fixed
+ * 500 and 50. */
+#define MEMALLOY_SIZE_DEFAULT INT64_MIN
+
+struct memalloy_chunking {
+    size_t struct_bytes;
+    int kind;
+    int64_t size;    /* of a chunk at most; above 0 */
+    int64_t overlap; /* of neighbours at most; from 0 to size - 1 */
+};
+
+struct memalloy_chunk {
+    size_t struct_bytes;
+    struct memalloy_str content; /* text[byte_start:byte_end] */
+    struct memalloy_str
+        heading; /* path of headings above it, joined by " > "; data is NULL where there is none */
+    uint64_t byte_start, byte_end;
+    uint64_t line_start, line_end;
+};
+
+/* The chunks of a text: they cover it without a gap. model counts word pieces; without one (NULL)
+ * heading and token chunking are refused and the others do not check that a model could read the
+ * chunk whole. */
+typedef struct memalloy_chunks memalloy_chunks;
+MEMALLOY_API MEMALLOY_CHECK int memalloy_chunk_text(memalloy_model *model,
+                                                    const struct memalloy_chunking *chunking,
+                                                    const char *text, size_t text_bytes,
+                                                    memalloy_chunks **out,
+                                                    struct memalloy_error *err);
+MEMALLOY_API size_t memalloy_chunks_count(const memalloy_chunks *chunks);
+/* Fills in *out, whose struct_bytes is set. index must be below the count. */
+MEMALLOY_API void memalloy_chunks_get(const memalloy_chunks *chunks, size_t index,
+                                      struct memalloy_chunk *out);
+MEMALLOY_API void memalloy_chunks_destroy(memalloy_chunks *chunks);
+/* Checks sizes as every call that takes a chunking does. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_chunking_check(const struct memalloy_chunking *chunking,
+                                                        struct memalloy_error *err);
+
+/* ---- stores
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+typedef struct memalloy_kernel memalloy_kernel;
+
+#define MEMALLOY_OPEN_READONLY 1u /* never writes; the store must exist */
+#define MEMALLOY_OPEN_NO_MODEL 2u /* ready vectors only: dim must be given for a new store */
+
+struct memalloy_options {
+    size_t struct_bytes;
+    uint32_t flags;
+    uint32_t dim;          /* of a new store without a model; otherwise 0, or what it must be */
+    uint32_t threads;      /* 0: every core the process may use */
+    uint32_t lock_wait_ms; /* how long to wait for another writer; 0: 10,000 */
+    const struct memalloy_model_options
+        *model; /* NULL: the default model, loaded when first needed */
+    const struct memalloy_chunking *chunking; /* NULL: heading with its own sizes */
+};
+
+/* Opens the store in the folder path, which is made (with its parents) at the first write. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_open(memalloy_kernel **out, const char *path,
+                                              const struct memalloy_options *options,
+                                              struct memalloy_error *err);
+/* Everything acknowledged is on disk already. Waits for calls of other threads on this handle. */
+MEMALLOY_API void memalloy_close(memalloy_kernel *kernel);
+MEMALLOY_API MEMALLOY_CHECK int memalloy_set_chunking(memalloy_kernel *kernel,
+                                                      const struct memalloy_chunking *chunking,
+                                                      struct memalloy_error *err);
+
+/* A document id: the caller's (1 to 512 bytes of UTF-8), else a UUIDv7. */
+#define MEMALLOY_ID_BYTES_MAX 512
+struct memalloy_id {
+    size_t bytes;
+    char text[MEMALLOY_ID_BYTES_MAX + 8]; /* NUL-terminated */
+};
+
+struct memalloy_add_options {
+    size_t struct_bytes;
+    struct memalloy_str document_id; /* data NULL: a new one; an id that exists is replaced */
+    struct memalloy_str metadata;    /* a JSON object; data NULL: {} */
+};
+
+/* Adds a text, durable when the call returns. out_id may be NULL. The same text and metadata under
+ * the same id change nothing; changed text embeds only the chunks that changed. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_add_text(memalloy_kernel *kernel, const char *text,
+                                                  size_t text_bytes,
+                                                  const struct memalloy_add_options *options,
+                                                  struct memalloy_id *out_id,
+                                                  struct memalloy_error *err);
+/* Adds or refreshes one file; its document keeps its id for as long as its path is known. A file
+ * that is not text, not UTF-8 or too large fails with PARSE or LIMIT and leaves nothing behind. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_add_file(memalloy_kernel *kernel, const char *path,
+                                                  const struct memalloy_add_options *options,
+                                                  struct memalloy_id *out_id,
+                                                  struct memalloy_error *err);
+/* Adds count documents of one chunk each with vectors of the caller's: f32[count][dim], finite and
+ * not all zero, stored at unit length. options is NULL or an array of count; out_ids is NULL or an
+ * array of count. One commit: all or none. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_add_vectors(memalloy_kernel *kernel,
+                                                     const struct memalloy_str *contents,
+                                                     const float *vectors, size_t count, size_t dim,
+                                                     const struct memalloy_add_options *options,
+                                                     struct memalloy_id *out_ids,
+                                                     struct memalloy_error *err);
+/* *out_removed is 1 if the document was there, 0 if there is no such id. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_remove_document(memalloy_kernel *kernel,
+                                                         struct memalloy_str document_id,
+                                                         int *out_removed,
+                                                         struct memalloy_error *err);
+/* Documents, without files that were skipped. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_count(memalloy_kernel *kernel, uint64_t *out,
+                                               struct memalloy_error *err);
+
+struct memalloy_status {
+    size_t struct_bytes;
+    uint64_t documents, chunks, skipped;
+    uint64_t documents_version, chunks_version; /* of the Lance tables; 0: not made yet */
+    uint64_t documents_fragments, chunks_fragments;
+    uint64_t file_bytes; /* of the data files of both tables */
+    uint32_t dim;        /* 0: not known yet */
+    uint32_t threads;
+    int read_only;
+    struct memalloy_chunking chunking;
+    struct memalloy_str path, model_id,
+        model_hash; /* borrowed from the kernel; model_id "" without a model */
+};
+MEMALLOY_API MEMALLOY_CHECK int memalloy_get_status(memalloy_kernel *kernel,
+                                                    struct memalloy_status *out,
+                                                    struct memalloy_error *err);
+
+/* ---- folders
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+/* Patterns are globs on the path below the folder: * and ? stop at "/", ** does not, [a-z] is a
+ * class; one without "/" matches names at any depth; one that matches a folder takes everything
+ * below it. */
+struct memalloy_sync_options {
+    size_t struct_bytes;
+    const char *const *include; /* none: every file */
+    size_t include_count;
+    const char *const *exclude;
+    size_t exclude_count;
+    uint64_t file_bytes_max; /* larger files are skipped with a reason; 0: 64 MiB */
+    memalloy_progress_fn progress;
+    void *progress_context;
+};
+
+struct memalloy_sync_counts {
+    size_t struct_bytes;
+    uint64_t added, replaced, removed, unchanged; /* documents */
+    uint64_t skipped; /* files passed over with a reason, known from before or new */
+    uint64_t bytes;   /* of files that were read */
+    uint64_t chunks,
+        chunks_embedded; /* of added and replaced documents; the others kept their vectors */
+    uint64_t tokens;     /* word pieces embedded, special tokens included */
+    double walk_s, read_s, chunk_s, token_s, embed_s, store_s, total_s;
+};
+
+/* What one sync did. */
+typedef struct memalloy_report memalloy_report;
+
+/* Makes the store follow a folder: files new or changed are (re)indexed, documents of files that
+ * are gone are removed; files that the patterns leave out are left as they are in the store. Hidden
+ * and binary files are left out, symbolic links are not followed out of the folder. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_sync(memalloy_kernel *kernel, const char *folder,
+                                              const struct memalloy_sync_options *options,
+                                              memalloy_report **out, struct memalloy_error *err);
+MEMALLOY_API void memalloy_report_get(const memalloy_report *report,
+                                      struct memalloy_sync_counts *out);
+/* Files that were skipped, with their reasons: "not UTF-8: byte 0xff at offset 12". index below
+ * counts.skipped. */
+MEMALLOY_API void memalloy_report_get_skipped(const memalloy_report *report, size_t index,
+                                              struct memalloy_str *out_path,
+                                              struct memalloy_str *out_reason);
+MEMALLOY_API void memalloy_report_destroy(memalloy_report *report);
+
+/* ---- search and reading
+ * ---------------------------------------------------------------------------------------- */
+
+struct memalloy_hit {
+    size_t struct_bytes;
+    double score; /* cosine similarity: 1 is equal, -1 opposite */
+    struct memalloy_str chunk_id, document_id;
+    struct memalloy_str content;  /* the passage */
+    struct memalloy_str metadata; /* of the document, JSON */
+    struct memalloy_str path;     /* data is NULL for text that was handed in */
+    struct memalloy_str heading;
+    int64_t ordinal; /* which chunk of the document, from 0 */
+    int64_t byte_start, byte_end, line_start, line_end, page_start, page_end;
+};
+
+struct memalloy_search_options {
+    size_t struct_bytes;
+    size_t top_k; /* 0: 5; at most 2^31 - 1; k beyond the store gives all */
+};
+
+/* Hits, best first; ties by document id, then ordinal. */
+typedef struct memalloy_hits memalloy_hits;
+MEMALLOY_API MEMALLOY_CHECK int memalloy_search_text(memalloy_kernel *kernel, const char *query,
+                                                     size_t query_bytes,
+                                                     const struct memalloy_search_options *options,
+                                                     memalloy_hits **out,
+                                                     struct memalloy_error *err);
+MEMALLOY_API MEMALLOY_CHECK int
+memalloy_search_vector(memalloy_kernel *kernel, const float *vector, size_t dim,
+                       const struct memalloy_search_options *options, memalloy_hits **out,
+                       struct memalloy_error *err);
+MEMALLOY_API size_t memalloy_hits_count(const memalloy_hits *hits);
+MEMALLOY_API void memalloy_hits_get(const memalloy_hits *hits, size_t index,
+                                    struct memalloy_hit *out);
+MEMALLOY_API void memalloy_hits_destroy(memalloy_hits *hits);
+
+struct memalloy_document {
+    size_t struct_bytes;
+    struct memalloy_str id, path, title, metadata;
+    struct memalloy_str content; /* the whole text; data is NULL in listings */
+    int64_t byte_count, chunk_count;
+    int64_t created_at_us, updated_at_us; /* since 1970 */
+    int altered; /* 1: the rows no longer give the text that was added; another program changed them
+                  */
+};
+
+/* One document with its text, or pages of documents without it. */
+typedef struct memalloy_documents memalloy_documents;
+MEMALLOY_API MEMALLOY_CHECK int memalloy_get_document(memalloy_kernel *kernel,
+                                                      struct memalloy_str document_id,
+                                                      memalloy_documents **out,
+                                                      struct memalloy_error *err);
+/* The document of a file, by its path. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_get_document_at(memalloy_kernel *kernel, const char *path,
+                                                         memalloy_documents **out,
+                                                         struct memalloy_error *err);
+/* At most limit documents (0: all) in the order of their ids, behind the id after (data NULL: from
+ * the first). */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_list_documents(memalloy_kernel *kernel, size_t limit,
+                                                        struct memalloy_str after,
+                                                        memalloy_documents **out,
+                                                        struct memalloy_error *err);
+MEMALLOY_API size_t memalloy_documents_count(const memalloy_documents *documents);
+MEMALLOY_API void memalloy_documents_get(const memalloy_documents *documents, size_t index,
+                                         struct memalloy_document *out);
+MEMALLOY_API void memalloy_documents_destroy(memalloy_documents *documents);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

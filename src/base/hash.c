@@ -1,0 +1,46 @@
+/* BLAKE2b by libb2, XXH3 by libxxhash. */
+#include "base/hash.h"
+
+#include <blake2.h>
+#include <xxhash.h>
+
+struct mly_hash mly_hash_parts(const struct mly_str *parts, size_t part_count)
+{
+    blake2b_state state;
+    struct mly_hash hash;
+    blake2b_init(&state, MLY_HASH_BYTES);
+    for (size_t i = 0; i < part_count; i++) {
+        uint8_t length[8];
+        for (int b = 0; b < 8; b++) {
+            length[b] = (uint8_t)((uint64_t)parts[i].bytes >> (8 * b));
+        }
+        blake2b_update(&state, length, sizeof(length));
+        if (parts[i].bytes > 0) {
+            blake2b_update(&state, (const uint8_t *)parts[i].data, parts[i].bytes);
+        }
+    }
+    blake2b_final(&state, hash.bytes, MLY_HASH_BYTES);
+    return hash;
+}
+
+struct mly_hash mly_hash_bytes(struct mly_str text)
+{
+    struct mly_hash hash;
+    blake2b(hash.bytes, text.bytes > 0 ? text.data : "", NULL, MLY_HASH_BYTES, text.bytes, 0);
+    return hash;
+}
+
+uint64_t mly_hash_quick(struct mly_str text)
+{
+    return XXH3_64bits(text.bytes > 0 ? text.data : "", text.bytes);
+}
+
+void mly_hash_to_hex(const struct mly_hash *hash, char out[2 * MLY_HASH_BYTES + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < MLY_HASH_BYTES; i++) {
+        out[2 * i] = digits[hash->bytes[i] >> 4];
+        out[2 * i + 1] = digits[hash->bytes[i] & 15];
+    }
+    out[2 * MLY_HASH_BYTES] = '\0';
+}

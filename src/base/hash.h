@@ -1,0 +1,25 @@
+/* Hashes: BLAKE2b (RFC 7693) where two texts must never be taken for one, XXH3 for tables in
+ * memory. */
+#ifndef MLY_BASE_HASH_H
+#define MLY_BASE_HASH_H
+
+#include "base/str.h"
+
+#include <stdint.h>
+
+#define MLY_HASH_BYTES 32
+struct mly_hash {
+    uint8_t bytes[MLY_HASH_BYTES];
+};
+
+/* BLAKE2b-256 of several parts; each part's length is hashed before it, so that ("ab","c") is not
+ * ("a","bc"). A null part counts as an empty one. */
+struct mly_hash mly_hash_parts(const struct mly_str *parts, size_t part_count);
+/* BLAKE2b-256 of the plain bytes: what `b2sum -l 256` prints. */
+struct mly_hash mly_hash_bytes(struct mly_str text);
+/* XXH3-64: fast, not for keeps on disk. */
+uint64_t mly_hash_quick(struct mly_str text);
+/* 64 hex digits and a NUL. */
+void mly_hash_to_hex(const struct mly_hash *hash, char out[2 * MLY_HASH_BYTES + 1]);
+
+#endif

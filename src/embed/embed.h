@@ -1,0 +1,38 @@
+/* Turns word pieces into unit vectors: a BERT-like encoder at int8 from one mapped model file.
+ *
+ * Shapes   ids: i32, the sequences one behind the other; starts: size_t[count + 1],
+ * starts[i]..starts[i + 1] is sequence i; out: f32[count][dim], row-major, L2 norm 1. Units    a
+ * sequence counts [CLS] and [SEP]: 2 to pieces_max. Same     a vector depends on its own ids only:
+ * bit-equal for any batch, order and thread count; between kernel sets as docs/NUMERICS.md says.
+ * Owns     borrows ids and starts, writes out; weights are mapped, never copied.
+ * Threads  one embedder may be used from many threads; its pool runs one batch at a time.
+ * Errors   MODEL a file that is not a model of ours, CORRUPT one that is damaged, NOTFOUND; INVAL
+ * an id outside the vocabulary or an empty sequence; LIMIT a sequence that is too long; NOMEM.
+ */
+#ifndef MLY_EMBED_EMBED_H
+#define MLY_EMBED_EMBED_H
+
+#include "base/err.h"
+#include "kern/kern.h"
+#include "os/os.h"
+
+struct mly_embedder;
+
+struct mly_model_card {
+    struct mly_str id, hash, quantisation;
+    struct mly_str vocabulary; /* pieces in the order of their ids, one a line */
+    uint32_t dim, pieces_max;
+};
+
+/* pool and kern must outlive the embedder. */
+MLY_MUST_USE enum mly_err mly_embedder_open(const struct mly_env *env, const struct mly_kern *kern,
+                                            struct mly_pool *pool, const char *path,
+                                            struct mly_embedder **out, struct mly_error *err);
+void mly_embedder_close(struct mly_embedder *embedder);
+/* Borrowed until close. */
+const struct mly_model_card *mly_embedder_card(const struct mly_embedder *embedder);
+MLY_MUST_USE enum mly_err mly_embedder_encode(struct mly_embedder *embedder, const int32_t *ids,
+                                              const size_t *starts, size_t count, float *out,
+                                              struct mly_error *err);
+
+#endif

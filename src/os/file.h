@@ -1,0 +1,71 @@
+/* Files: the table's calls with retries after EINTR, short transfers continued and errors
+ * explained.
+ *
+ * Paths    dir_fd MLY_AT_CWD or a directory's descriptor; what is used in messages is path as
+ * given. Owns     a struct mly_file holds a descriptor, a struct mly_map a mapping: both closed by
+ * their close. Errors   IO with the system's text, NOTFOUND where a name is missing, NOMEM.
+ */
+#ifndef MLY_OS_FILE_H
+#define MLY_OS_FILE_H
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "os/env.h"
+
+struct mly_file {
+    const struct mly_env *env;
+    int fd; /* -1: closed */
+};
+#define MLY_FILE_CLOSED ((struct mly_file){NULL, -1})
+
+/* A file that is read in place. data is NULL where the file is empty. It must never be truncated by
+ * anybody while it is mapped: ours are only written before they get their name, and unlinked after.
+ */
+struct mly_map {
+    const struct mly_env *env;
+    const uint8_t *data;
+    size_t bytes;
+};
+
+MLY_MUST_USE enum mly_err mly_file_open(const struct mly_env *env, int dir_fd, const char *path,
+                                        uint32_t flags, struct mly_file *out,
+                                        struct mly_error *err);
+/* Closing a closed file does nothing. A failing close of a file that was synced loses nothing and
+ * is not reported. */
+void mly_file_close(struct mly_file *file);
+MLY_MUST_USE enum mly_err mly_file_info(const struct mly_file *file, struct mly_file_info *out,
+                                        struct mly_error *err);
+/* Exactly bytes; CORRUPT where the file ends before. */
+MLY_MUST_USE enum mly_err mly_file_read(const struct mly_file *file, void *out, size_t bytes,
+                                        uint64_t offset, struct mly_error *err);
+/* Appends the whole file to out; LIMIT where out's ceiling would be passed. */
+MLY_MUST_USE enum mly_err mly_file_read_all(const struct mly_file *file, struct mly_bytes *out,
+                                            struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_file_write(const struct mly_file *file, const void *data,
+                                         size_t bytes, uint64_t offset, struct mly_error *err);
+/* Data and size are on disk when it returns OK. After a failure nothing may be concluded about what
+ * is. */
+MLY_MUST_USE enum mly_err mly_file_sync(const struct mly_file *file, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_file_map(const struct mly_env *env, int dir_fd, const char *path,
+                                       struct mly_map *out, struct mly_error *err);
+void mly_map_close(struct mly_map *map);
+
+/* Writes data to path (which must not exist) and syncs it; on failure no file of that name is left
+ * where it can be helped. The directory's name for it is durable only after mly_dir_sync. */
+MLY_MUST_USE enum mly_err mly_file_create(const struct mly_env *env, int dir_fd, const char *path,
+                                          const void *data, size_t bytes, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_file_info_at(const struct mly_env *env, int dir_fd, const char *path,
+                                           bool follow, struct mly_file_info *out,
+                                           struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_file_exists(const struct mly_env *env, int dir_fd, const char *path,
+                                          bool *out, struct mly_error *err);
+/* CONFLICT where the new name exists. */
+MLY_MUST_USE enum mly_err mly_file_link(const struct mly_env *env, int dir_fd, const char *from,
+                                        const char *to, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_file_rename(const struct mly_env *env, int dir_fd, const char *from,
+                                          const char *to, struct mly_error *err);
+/* A name that is missing already is fine. */
+MLY_MUST_USE enum mly_err mly_file_unlink(const struct mly_env *env, int dir_fd, const char *path,
+                                          struct mly_error *err);
+
+#endif

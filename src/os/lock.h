@@ -1,0 +1,32 @@
+/* Locks: between threads (mutex, condition) and between processes (one byte of a file, OFD locks,
+ * which die with the last descriptor and not with any other close in the process). */
+#ifndef MLY_OS_LOCK_H
+#define MLY_OS_LOCK_H
+
+#include "os/file.h"
+
+#include <pthread.h>
+
+struct mly_mutex {
+    pthread_mutex_t native;
+};
+struct mly_cond {
+    pthread_cond_t native;
+};
+
+void mly_mutex_init(struct mly_mutex *mutex);
+void mly_mutex_deinit(struct mly_mutex *mutex);
+void mly_mutex_lock(struct mly_mutex *mutex);
+void mly_mutex_unlock(struct mly_mutex *mutex);
+void mly_cond_init(struct mly_cond *cond);
+void mly_cond_deinit(struct mly_cond *cond);
+void mly_cond_wait(struct mly_cond *cond, struct mly_mutex *mutex);
+void mly_cond_wake_all(struct mly_cond *cond);
+
+/* Takes the exclusive lock on one byte of an open file, waiting at most wait_ms; BUSY after that.
+ */
+MLY_MUST_USE enum mly_err mly_lock_take(const struct mly_file *file, uint64_t byte,
+                                        uint32_t wait_ms, struct mly_error *err);
+void mly_lock_release(const struct mly_file *file, uint64_t byte);
+
+#endif

@@ -1,0 +1,28 @@
+/* A pool of worker threads that run the parts of one job, the caller included.
+ *
+ * Threads  made at the first job that has more than one part; they block all signals. Jobs of
+ * several callers run one after the other. Errors   a pool that cannot start threads runs
+ * everything on the caller's.
+ */
+#ifndef MLY_OS_POOL_H
+#define MLY_OS_POOL_H
+
+#include "base/err.h"
+#include "os/env.h"
+
+struct mly_pool;
+
+/* thread_count 0: every core the process may use. */
+MLY_MUST_USE enum mly_err mly_pool_create(const struct mly_env *env, uint32_t thread_count,
+                                          struct mly_pool **out, struct mly_error *err);
+/* Joins its threads, in the process that made them; in a forked child it only frees. */
+void mly_pool_destroy(struct mly_pool *pool);
+uint32_t mly_pool_thread_count(const struct mly_pool *pool);
+
+/* Runs part(context, part_i, worker_i) for every part_i below part_count, each once, and returns
+ * when all are done. worker_i is below the thread count and belongs to one thread at a time: it
+ * picks a workspace. */
+typedef void (*mly_pool_part_fn)(void *context, size_t part_i, uint32_t worker_i);
+void mly_pool_run(struct mly_pool *pool, size_t part_count, mly_pool_part_fn part, void *context);
+
+#endif

@@ -1,0 +1,132 @@
+/* Keeps documents and chunks in two Lance tables (docs/FORMAT.md) and gives snapshots of them.
+ *
+ *   <path>/documents.lance   one row per document; files that were skipped are rows too
+ *   <path>/chunks.lance      one row per chunk, with its vector
+ *   <path>/_memalloy/        lock, store.json
+ *
+ * Owns     a snapshot is counted: pin gives one, release takes it back. What is read from it is
+ * borrowed until its release, or copied into the caller's arena where an arena is asked for.
+ * Threads  a store may be used from any thread; a snapshot is read-only.
+ * Errors   CORRUPT names the file; BUSY another writer; READONLY; MISMATCH another model or
+ * dimension; IO; NOMEM.
+ */
+#ifndef MLY_STORE_STORE_H
+#define MLY_STORE_STORE_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "flow/flow.h"
+#include "os/os.h"
+
+struct mly_store;
+struct mly_snapshot;
+
+struct mly_store_options {
+    bool read_only;
+    uint32_t lock_wait_ms;
+    uint32_t
+        dim; /* of a new store; 0: not known yet, it must be known at the first commit with rows */
+    struct mly_str model_id, model_hash; /* recorded with the tables; null: none. Copied. */
+};
+
+/* Writes nothing. A folder that does not exist is an empty store (NOTFOUND where read_only). A
+ * store with another dim than asked for, or made with another model, is MISMATCH. */
+MLY_MUST_USE enum mly_err mly_store_open(const struct mly_env *env, const char *path,
+                                         const struct mly_store_options *options,
+                                         struct mly_store **out, struct mly_error *err);
+/* Every snapshot must have been released. */
+void mly_store_close(struct mly_store *store);
+/* Says which model will write from now on, where it was not known at open; MISMATCH as at open. */
+MLY_MUST_USE enum mly_err mly_store_set_model(struct mly_store *store, struct mly_str model_id,
+                                              struct mly_str model_hash, uint32_t dim,
+                                              struct mly_error *err);
+
+/* ---- reading ---- */
+
+struct mly_store_counts {
+    uint64_t documents, skipped, chunks;
+    uint64_t documents_version, chunks_version; /* 0: no such table yet */
+    uint64_t documents_fragments, chunks_fragments;
+    uint64_t file_bytes;
+    uint32_t dim; /* 0: not known yet */
+};
+
+/* The newest state, other programs' commits included. */
+MLY_MUST_USE enum mly_err mly_store_pin(struct mly_store *store, struct mly_snapshot **out,
+                                        struct mly_error *err);
+void mly_snapshot_release(struct mly_snapshot *snapshot);
+void mly_snapshot_get_counts(const struct mly_snapshot *snapshot, struct mly_store_counts *out);
+/* What the tables say of the model that wrote them; null where they do not. */
+struct mly_str mly_snapshot_model_id(const struct mly_snapshot *snapshot);
+struct mly_str mly_snapshot_model_hash(const struct mly_snapshot *snapshot);
+
+/* Rows that were skipped count as documents here: look at status. Strings are copied into arena. */
+MLY_MUST_USE enum mly_err mly_snapshot_find_document(const struct mly_snapshot *snapshot,
+                                                     struct mly_str id, struct mly_arena *arena,
+                                                     struct mly_document *out, bool *found,
+                                                     struct mly_error *err);
+/* path: the file's absolute path, its own bytes. */
+MLY_MUST_USE enum mly_err mly_snapshot_find_path(const struct mly_snapshot *snapshot,
+                                                 struct mly_str path, struct mly_arena *arena,
+                                                 struct mly_document *out, bool *found,
+                                                 struct mly_error *err);
+/* Called for every document row, in no order; strings are borrowed during the call. A result other
+ * than MLY_OK stops the listing and is passed on. */
+typedef enum mly_err (*mly_document_fn)(void *context, const struct mly_document *document,
+                                        struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_snapshot_each_document(const struct mly_snapshot *snapshot,
+                                                     mly_document_fn fn, void *context,
+                                                     struct mly_error *err);
+/* The chunks of a document by ordinal (those without one last), into arena; vectors are borrowed
+ * from the snapshot. */
+MLY_MUST_USE enum mly_err mly_snapshot_document_chunks(const struct mly_snapshot *snapshot,
+                                                       struct mly_str document_id,
+                                                       struct mly_arena *arena,
+                                                       struct mly_chunk_row **out, size_t *count,
+                                                       struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_snapshot_read_chunk(const struct mly_snapshot *snapshot,
+                                                  uint64_t row_address, struct mly_arena *arena,
+                                                  struct mly_chunk_row *out, struct mly_error *err);
+
+/* Vectors of consecutive rows of one fragment, for scans. */
+struct mly_vector_block {
+    uint64_t first_address; /* row address of row 0; the others follow by 1 */
+    const float *values;    /* f32[row_count][dim], row-major, 4-byte aligned at least */
+    size_t row_count, dim;
+    const uint8_t
+        *dead; /* bitmap, bit i (LSB first) set: row i is deleted or has no vector; NULL: none is */
+};
+size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot);
+void mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
+                            struct mly_vector_block *out);
+
+/* ---- writing ---- */
+
+enum mly_change_kind {
+    MLY_CHANGE_PUT,    /* document and all its chunks; replaces the document of that id */
+    MLY_CHANGE_TOUCH,  /* the document's row only: a new stamp, or a file that is skipped and has no
+                          chunks */
+    MLY_CHANGE_REMOVE, /* document and chunks; only document.id is looked at */
+};
+
+struct mly_change {
+    enum mly_change_kind kind;
+    struct mly_document document;
+    const struct mly_chunk_row *rows; /* PUT: every chunk, with id, ordinal and vector */
+    size_t row_count;
+};
+
+/* Becomes the writer: takes the lock (BUSY after lock_wait_ms), catches up with other programs'
+ * commits, and mends what an interrupted commit left between the two tables. Every begin needs its
+ * end; other threads wait in begin. */
+MLY_MUST_USE enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err);
+void mly_store_end(struct mly_store *store);
+/* Between begin and end: one commit of all changes (ids differ), durable when it returns OK; later
+ * pins see it. Chunks are committed before the documents that name them and removed after them;
+ * until the log exists (DESIGN 4) a crash between the two leaves what begin mends. On failure
+ * nothing of it is visible, but for a failure between the tables, which begin mends too. */
+MLY_MUST_USE enum mly_err mly_store_commit(struct mly_store *store,
+                                           const struct mly_change *changes, size_t change_count,
+                                           struct mly_error *err);
+
+#endif
