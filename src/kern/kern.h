@@ -1,0 +1,104 @@
+/* Arithmetic: what a kernel set computes, and the promise that all sets compute the same bits.
+ *
+ * Same     every operation gives the same bits in every set, with gcc and clang: integers exactly;
+ *          floats because the order of operations is fixed here (16 lanes, see below), products and
+ *          sums are rounded one by one (never fused), and exp and GELU are polynomials of our own.
+ *          docs/NUMERICS.md says why and how it is tested.
+ * Lanes    a sum over n floats is 16 partial sums: lane l adds the terms l, l + 16, l + 32 ... in
+ *          this order from 0; the lanes are then folded 16 to 8 (l + (l + 8)), 8 to 4, 4 to 2, 2 to
+ *          1. A lane without a term is left as it is.
+ * Align    pointers need the alignment of their type, no more, unless a line says "64".
+ * Owns     nothing: no allocation, no errors, no I/O. Outputs never overlap inputs unless said.
+ * Threads  tables are constant; every operation may run anywhere.
+ */
+#ifndef MLY_KERN_KERN_H
+#define MLY_KERN_KERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Weights of a linear layer stand in panels of this many outputs. */
+#define MLY_KERN_PANEL 64
+/* Inputs that one step of the integer product takes from a panel for each output. */
+#define MLY_KERN_STEP 4
+/* The largest sum 255 * 127 * in must fit 31 bits. */
+#define MLY_KERN_IN_MAX 65536
+/* GELU never goes below this; the lower end of its 8 bit range. */
+#define MLY_KERN_GELU_MIN (-0.17f)
+
+/* y = W x + bias for quantised rows. in is a multiple of 64, out of MLY_KERN_PANEL.
+ * panels: s8[out / 64][in / 4][64][4], 64: the weight of output o for input i is
+ *         panels[o / 64][i / 4][o % 64][i % 4].
+ * scale: real weight = scale * stored; sum: scale * (sum of the stored weights of the output). */
+struct mly_kern_linear {
+    const int8_t *panels;
+    const float *scale, *sum, *bias; /* f32[out] */
+    size_t in, out;
+};
+
+/* Rows of unsigned bytes: real value = scale[row] * q + low[row]. */
+struct mly_kern_rows {
+    const uint8_t *q; /* u8[count][stride] */
+    const float *scale, *low;
+    size_t count, stride;
+};
+
+/* What attention needs beyond its inputs: floats for sequences of up to tokens_max. */
+#define MLY_KERN_ATTENTION_FLOATS(tokens_max, head_dim)                                            \
+    (((((tokens_max) + 63) / 64) * 64) * ((size_t)(head_dim) + 16))
+
+struct mly_kern {
+    const char *name;
+
+    /* The sum of a[i] * b[i] in lanes; n >= 1. */
+    float (*dot_f32)(const float *a, const float *b, size_t n);
+    /* scores[r] = dot_f32(query, rows + r * dim, dim). */
+    void (*scores_f32)(const float *query, const float *rows, size_t row_count, size_t dim,
+                       float *scores);
+
+    /* The operations below take n, in, out and head_dim as multiples of 16. */
+
+    /* out[i] = row[i] * scale + base[i]. */
+    void (*dequantize_s8_f32)(const int8_t *row, float scale, const float *base, size_t n,
+                              float *out);
+    /* x = (x - mean) / sqrt(variance + epsilon) * weight + bias, in place. Mean first, then the
+     * variance of the differences: two sums in lanes. */
+    void (*layer_norm_f32)(float *x, const float *weight, const float *bias, size_t n,
+                           float epsilon);
+    /* q[i] = round to nearest even of (x[i] - low) / scale; low and scale from the row's minimum
+     * and maximum. */
+    void (*quantize_f32_u8)(const float *x, size_t n, uint8_t *q, float *scale, float *low);
+    /* The same with both ends given. */
+    void (*quantize_range_f32_u8)(const float *x, size_t n, float low, float high, uint8_t *q,
+                                  float *scale);
+    /* out[row][o] = y, f32[rows.count][out_stride]. */
+    void (*linear_u8s8_f32)(const struct mly_kern_rows *rows, const struct mly_kern_linear *linear,
+                            float *out, size_t out_stride);
+    /* out[row][o] = out[row][o] + y. */
+    void (*linear_add_u8s8_f32)(const struct mly_kern_rows *rows,
+                                const struct mly_kern_linear *linear, float *out,
+                                size_t out_stride);
+    /* out[row][o] = gelu(y), and row_max[row] = the largest of the row, at least 0. */
+    void (*linear_gelu_u8s8_f32)(const struct mly_kern_rows *rows,
+                                 const struct mly_kern_linear *linear, float *out,
+                                 size_t out_stride, float *row_max);
+    /* One head of one sequence: out[t] = sum over u of softmax2(q[t] . k[u]) * v[u], where softmax2
+     * is to the base 2 (the factor log2(e) / sqrt(head_dim) stands in q) and safe for any input:
+     * the row's maximum is subtracted. Rows of q, k, v are stride floats apart, rows of out
+     * out_stride. scratch: MLY_KERN_ATTENTION_FLOATS(tokens, head_dim), 64. */
+    void (*attention_f32)(const float *q, const float *k, const float *v, size_t stride,
+                          size_t tokens, size_t head_dim, float *scratch, float *out,
+                          size_t out_stride);
+    /* sum[i] = sum[i] + x[i]. */
+    void (*add_f32)(const float *x, size_t n, float *sum);
+    /* x[i] = x[i] * factor. */
+    void (*scale_f32)(float *x, size_t n, float factor);
+};
+
+/* The set of that name, or the best that this machine can run where wanted is NULL. NULL: there is
+ * no set of that name, or this machine cannot run it. The tables live as long as the program. */
+const struct mly_kern *mly_kern_pick(const char *wanted);
+/* Fills in up to out_max sets that this machine can run, best first; returns how many there are. */
+size_t mly_kern_list(const struct mly_kern **out, size_t out_max);
+
+#endif
