@@ -1,0 +1,98 @@
+# The front door. Every target may be called at any time, twice in a row and offline once the packages and the model
+# are there; what is up to date is left alone. All real work is done by tools/ and meson: this file only names it.
+# Paths are relative to this folder, which may have spaces in its name.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+# make demo
+DIR ?=
+ASK ?=
+# make model: a Hugging Face snapshot folder instead of the wheel
+FROM ?=
+# make golden: the folder with data/tok
+SHARED ?=
+export PYTHON DIR ASK FROM SHARED
+
+PY := .venv/bin/python
+
+.PHONY: help
+help:
+	@echo 'memalloy: a memory kernel for AI applications on one machine'
+	@echo
+	@echo '  make demo              set everything up, index a real folder, ask three questions'
+	@echo '  make demo DIR=~/notes ASK="what did we decide?"'
+	@echo '  make test              set everything up, run the whole suite (under 15 minutes)'
+	@echo
+	@echo '  make setup             system libraries and pinned tools in .venv (says what, first)'
+	@echo '  make model             models/all-minilm-l6-v2.safetensors  [FROM=hf/snapshot/folder]'
+	@echo '  make build             the C library and the command, in build/'
+	@echo '  make install-dev       the Python package, into .venv'
+	@echo '  make check             unit tests, golden tests, style (under 3 minutes)'
+	@echo '  make test-long         the suite with patience'
+	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang without warnings'
+	@echo '  make style             clang-format, layers, style rules, types'
+	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
+	@echo '  make bench             rates beside the rivals, from one run'
+	@echo '  make clean             remove what was built (not .venv, not the model)'
+
+# Fetching and installing first, so that building and testing need no network.
+.PHONY: setup setup-test setup-clang
+setup:
+	@tools/setup.sh build
+setup-test:
+	@tools/setup.sh test
+setup-clang:
+	@tools/setup.sh clang
+
+.PHONY: model
+model: setup
+	@tools/get_model.sh "$$FROM"
+
+.PHONY: build
+build: setup
+	@tools/build.sh build -Dtests=true
+
+.PHONY: install-dev
+install-dev: setup model
+	@$(PY) tools/install_dev.py
+
+.PHONY: demo
+demo: setup model install-dev
+	@$(PY) tools/demo.py
+
+.PHONY: check test test-long
+check: setup-test model build
+	@$(PY) tools/run_tests.py check
+test: setup-test model build install-dev
+	@$(PY) tools/run_tests.py test
+test-long: setup-test model build install-dev
+	@$(PY) tools/run_tests.py long
+
+.PHONY: asan tsan clang
+asan: setup-test model
+	@$(PY) tools/run_tests.py asan
+tsan: setup-test model
+	@$(PY) tools/run_tests.py tsan
+clang: setup-test setup-clang
+	@$(PY) tools/run_tests.py clang
+
+.PHONY: style
+style: setup-test
+	@$(PY) tools/run_tests.py style
+
+.PHONY: golden
+golden: build
+	@$(PY) tools/run_golden.py "$$SHARED"
+
+.PHONY: bench
+bench: setup model install-dev
+	@tools/setup.sh bench
+	@.venv-bench/bin/python bench/peers/bench_embed_token.py
+
+.PHONY: clean
+clean:
+	@rm -rf build build-*
