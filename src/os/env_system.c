@@ -1,0 +1,382 @@
+/* The table's production side: each function is one call to Linux, with the error turned into
+ * -errno. Nothing is retried or explained here, so that what tests replace is exactly what the
+ * system does. */
+#define _GNU_SOURCE
+#include "os/env.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FILE_MODE 0600
+#define DIR_MODE 0700
+
+/* A struct mly_dir_stream is the system's DIR under another name. */
+static int result_of(int result)
+{
+    return result < 0 ? -errno : result;
+}
+
+static int sys_open(void *context, int dir_fd, const char *path, uint32_t flags)
+{
+    (void)context;
+    int native = O_CLOEXEC;
+    native |= (flags & MLY_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY;
+    if ((flags & MLY_OPEN_CREATE) != 0) native |= O_CREAT;
+    if ((flags & MLY_OPEN_EXCL) != 0) native |= O_EXCL;
+    if ((flags & MLY_OPEN_DIR) != 0) native |= O_DIRECTORY;
+    if ((flags & MLY_OPEN_FOLLOW) == 0) native |= O_NOFOLLOW;
+    if ((flags & MLY_OPEN_NONBLOCK) != 0) native |= O_NONBLOCK | O_NOCTTY;
+    return result_of(openat(dir_fd, path, native, FILE_MODE));
+}
+
+static int sys_close(void *context, int fd)
+{
+    (void)context;
+    return result_of(close(fd));
+}
+
+static int64_t sys_pread(void *context, int fd, void *out, size_t bytes, uint64_t offset)
+{
+    (void)context;
+    ssize_t done = pread(fd, out, bytes, (off_t)offset);
+    return done < 0 ? -errno : done;
+}
+
+static int64_t sys_pwrite(void *context, int fd, const void *data, size_t bytes, uint64_t offset)
+{
+    (void)context;
+    ssize_t done = pwrite(fd, data, bytes, (off_t)offset);
+    return done < 0 ? -errno : done;
+}
+
+static int sys_sync_data(void *context, int fd)
+{
+    (void)context;
+#if defined(__APPLE__)
+    return result_of(fcntl(fd, F_FULLFSYNC)); /* fsync there leaves the drive's cache unwritten */
+#else
+    return result_of(fdatasync(fd));
+#endif
+}
+
+static int sys_sync_dir(void *context, int fd)
+{
+    (void)context;
+    return result_of(fsync(fd));
+}
+
+static int sys_truncate(void *context, int fd, uint64_t bytes)
+{
+    (void)context;
+    return result_of(ftruncate(fd, (off_t)bytes));
+}
+
+static int64_t ns_of(struct timespec time)
+{
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void fill_info(const struct stat *native, struct mly_file_info *out)
+{
+    *out = (struct mly_file_info){
+        .kind = S_ISREG(native->st_mode)   ? MLY_KIND_FILE
+                : S_ISDIR(native->st_mode) ? MLY_KIND_DIR
+                : S_ISLNK(native->st_mode) ? MLY_KIND_LINK
+                                           : MLY_KIND_OTHER,
+        .device = (uint64_t)native->st_dev,
+        .inode = (uint64_t)native->st_ino,
+        .bytes = (uint64_t)native->st_size,
+        .modified_ns = ns_of(native->st_mtim),
+        .changed_ns = ns_of(native->st_ctim),
+        .mode = (uint32_t)native->st_mode & 07777u,
+        .owner = (uint32_t)native->st_uid,
+    };
+}
+
+static int sys_info(void *context, int fd, struct mly_file_info *out)
+{
+    (void)context;
+    struct stat native;
+    if (fstat(fd, &native) != 0) return -errno;
+    fill_info(&native, out);
+    return 0;
+}
+
+static int sys_map(void *context, int fd, size_t bytes, const void **out)
+{
+    (void)context;
+    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) return -errno;
+    *out = map;
+    return 0;
+}
+
+static int sys_unmap(void *context, const void *map, size_t bytes)
+{
+    (void)context;
+    return result_of(munmap((void *)(uintptr_t)map, bytes));
+}
+
+static int lock_byte(int fd, uint64_t byte, short type)
+{
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+    return result_of(fcntl(fd, F_OFD_SETLK, &lock));
+}
+
+static int sys_lock(void *context, int fd, uint64_t byte)
+{
+    (void)context;
+    int result = lock_byte(fd, byte, F_WRLCK);
+    return result == -EACCES ? -EAGAIN : result; /* POSIX allows either */
+}
+
+static int sys_unlock(void *context, int fd, uint64_t byte)
+{
+    (void)context;
+    return lock_byte(fd, byte, F_UNLCK);
+}
+
+static int sys_info_at(void *context, int dir_fd, const char *path, bool follow,
+                       struct mly_file_info *out)
+{
+    (void)context;
+    struct stat native;
+    if (fstatat(dir_fd, path, &native, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) return -errno;
+    fill_info(&native, out);
+    return 0;
+}
+
+static int sys_make_dir(void *context, int dir_fd, const char *path)
+{
+    (void)context;
+    return result_of(mkdirat(dir_fd, path, DIR_MODE));
+}
+
+static int sys_rename(void *context, int dir_fd, const char *from, const char *to)
+{
+    (void)context;
+    return result_of(renameat(dir_fd, from, dir_fd, to));
+}
+
+static int sys_link(void *context, int dir_fd, const char *from, const char *to)
+{
+    (void)context;
+    return result_of(linkat(dir_fd, from, dir_fd, to, 0));
+}
+
+static int sys_unlink(void *context, int dir_fd, const char *path)
+{
+    (void)context;
+    return result_of(unlinkat(dir_fd, path, 0));
+}
+
+static int64_t sys_real_path(void *context, const char *path, char *out, size_t out_bytes)
+{
+    (void)context;
+    char resolved[PATH_MAX]; /* its own buffer, so that it allocates nothing behind our back */
+    if (realpath(path, resolved) == NULL) return -errno;
+    size_t bytes = strlen(resolved);
+    if (bytes >= out_bytes) return -ENAMETOOLONG;
+    memcpy(out, resolved, bytes + 1);
+    return (int64_t)bytes;
+}
+
+static int sys_dir_open(void *context, int dir_fd, const char *path, struct mly_dir_stream **out)
+{
+    (void)context;
+    int fd = openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return -errno;
+    DIR *native = fdopendir(fd);
+    if (native == NULL) {
+        int result = -errno;
+        close(fd);
+        return result;
+    }
+    *out = (struct mly_dir_stream *)native;
+    return 0;
+}
+
+static int sys_dir_next(void *context, struct mly_dir_stream *stream, const char **name)
+{
+    (void)context;
+    for (;;) {
+        errno = 0;
+        struct dirent *entry = readdir((DIR *)stream);
+        if (entry == NULL) return -errno;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        *name = entry->d_name;
+        return 1;
+    }
+}
+
+static int sys_dir_fd(void *context, struct mly_dir_stream *stream)
+{
+    (void)context;
+    return dirfd((DIR *)stream);
+}
+
+static int sys_dir_close(void *context, struct mly_dir_stream *stream)
+{
+    (void)context;
+    return result_of(closedir((DIR *)stream));
+}
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return ns_of(time);
+}
+
+static int64_t sys_wall_ns(void *context)
+{
+    (void)context;
+    return clock_ns(CLOCK_REALTIME);
+}
+
+static int64_t sys_monotonic_ns(void *context)
+{
+    (void)context;
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+static int sys_sleep_ns(void *context, int64_t ns)
+{
+    (void)context;
+    struct timespec time = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    return -clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+static int sys_random(void *context, void *out, size_t bytes)
+{
+    (void)context;
+    ssize_t done = getrandom(out, bytes, 0);
+    if (done < 0) return -errno;
+    return (size_t)done == bytes ? 0 : -EINTR; /* up to 256 bytes come whole or not at all */
+}
+
+static int64_t sys_pid(void *context)
+{
+    (void)context;
+    return getpid();
+}
+
+/* The cgroup's quota in whole cores, rounded up; 0 where there is none. Version 2's file, then
+ * version 1's. */
+static int quota_cores(void)
+{
+    long long quota = -1;
+    long long period = 0;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = -1;
+        fclose(file);
+    } else {
+        file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re");
+        if (file == NULL) return 0;
+        if (fscanf(file, "%lld", &quota) != 1) quota = -1;
+        fclose(file);
+        file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re");
+        if (file == NULL) return 0;
+        if (fscanf(file, "%lld", &period) != 1) period = 0;
+        fclose(file);
+    }
+    if (quota <= 0 || period <= 0) return 0;
+    long long cores = (quota + period - 1) / period;
+    return cores > 1024 ? 1024 : (int)cores;
+}
+
+static int sys_cpu_count(void *context)
+{
+    (void)context;
+    cpu_set_t set;
+    int cores = 0;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
+    if (cores < 1) cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    int quota = quota_cores();
+    if (quota > 0 && quota < cores) cores = quota;
+    return cores < 1 ? 1 : cores;
+}
+
+static const char *sys_variable(void *context, const char *name)
+{
+    (void)context;
+    return getenv(name);
+}
+
+static int sys_thread_start(void *context, void *(*run)(void *), void *argument, uint64_t *out)
+{
+    (void)context;
+    /* Signals belong to the host's threads: Ctrl-C must reach Python's main thread. */
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_t thread;
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int result = pthread_create(&thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (result != 0) return -result;
+    *out = (uint64_t)thread;
+    return 0;
+}
+
+static int sys_thread_join(void *context, uint64_t thread)
+{
+    (void)context;
+    return -pthread_join((pthread_t)thread, NULL);
+}
+
+static struct mly_mem system_mem = MLY_MEM_INIT; /* counters only */
+
+static const struct mly_env system_env = {
+    .mem = &system_mem,
+    .open = sys_open,
+    .close = sys_close,
+    .pread = sys_pread,
+    .pwrite = sys_pwrite,
+    .sync_data = sys_sync_data,
+    .sync_dir = sys_sync_dir,
+    .truncate = sys_truncate,
+    .info = sys_info,
+    .map = sys_map,
+    .unmap = sys_unmap,
+    .lock = sys_lock,
+    .unlock = sys_unlock,
+    .info_at = sys_info_at,
+    .make_dir = sys_make_dir,
+    .rename = sys_rename,
+    .link = sys_link,
+    .unlink = sys_unlink,
+    .real_path = sys_real_path,
+    .dir_open = sys_dir_open,
+    .dir_next = sys_dir_next,
+    .dir_fd = sys_dir_fd,
+    .dir_close = sys_dir_close,
+    .wall_ns = sys_wall_ns,
+    .monotonic_ns = sys_monotonic_ns,
+    .sleep_ns = sys_sleep_ns,
+    .random = sys_random,
+    .pid = sys_pid,
+    .cpu_count = sys_cpu_count,
+    .variable = sys_variable,
+    .thread_start = sys_thread_start,
+    .thread_join = sys_thread_join,
+};
+
+const struct mly_env *mly_env_system(void)
+{
+    return &system_env;
+}

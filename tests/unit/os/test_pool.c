@@ -1,0 +1,90 @@
+/* The pool: each part once, on as many threads as there are, and without any where none can be
+ * started. */
+#include "mly_cmocka.h"
+
+#include "fault_env.h"
+#include "os/pool.h"
+
+#include <string.h>
+
+#define PARTS 1000
+
+struct job {
+    _Atomic int seen[PARTS];
+    _Atomic int in_use[8]; /* per worker: is somebody in it */
+    _Atomic bool clash;
+};
+
+static void count_part(void *context, size_t part_i, uint32_t worker_i)
+{
+    struct job *job = context;
+    if (atomic_fetch_add(&job->in_use[worker_i], 1) != 0) atomic_store(&job->clash, true);
+    atomic_fetch_add(&job->seen[part_i], 1);
+    atomic_fetch_sub(&job->in_use[worker_i], 1);
+}
+
+static void run_jobs(const struct mly_env *env, uint32_t threads)
+{
+    struct mly_pool *pool = NULL;
+    assert_int_equal(mly_pool_create(env, threads, &pool, NULL), MLY_OK);
+    for (size_t parts = 0; parts <= PARTS; parts = parts * 2 + 1) {
+        struct job job;
+        memset(&job, 0, sizeof(job));
+        mly_pool_run(pool, parts, count_part, &job);
+        for (size_t i = 0; i < PARTS; i++) {
+            assert_int_equal(atomic_load(&job.seen[i]), i < parts ? 1 : 0);
+        }
+        assert_false(atomic_load(&job.clash));
+    }
+    mly_pool_destroy(pool);
+}
+
+static void every_part_runs_once_for_any_thread_count(void **state)
+{
+    (void)state;
+    struct fault_env fault;
+    fault_env_init(&fault);
+    for (int round = 0; round < 50; round++) {
+        run_jobs(&fault.env, 1);
+        run_jobs(&fault.env, 2);
+        run_jobs(&fault.env, 5);
+    }
+    assert_int_equal(atomic_load(&fault.mem.live), 0);
+}
+
+static void a_pool_without_threads_still_works(void **state)
+{
+    (void)state;
+    struct fault_env fault;
+    fault_env_init(&fault);
+    for (uint64_t fail_at = 1; fail_at < 6; fail_at++) {
+        fault_env_reset(&fault);
+        atomic_store(&fault.fail_at, fail_at);
+        atomic_store(&fault.fail_forever, true);
+        run_jobs(&fault.env, 5);
+    }
+    fault_env_reset(&fault);
+    atomic_store(&fault.mem.fail_at, 2); /* the list of workers */
+    run_jobs(&fault.env, 5);
+    assert_int_equal(atomic_load(&fault.mem.live), 0);
+}
+
+static void too_many_threads_are_refused(void **state)
+{
+    (void)state;
+    struct mly_pool *pool = NULL;
+    struct mly_error err = {0};
+    assert_int_equal(mly_pool_create(mly_env_system(), 100000, &pool, &err), MLY_ERR_LIMIT);
+    assert_non_null(strstr(err.message, "100000"));
+    assert_null(pool);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_part_runs_once_for_any_thread_count),
+        cmocka_unit_test(a_pool_without_threads_still_works),
+        cmocka_unit_test(too_many_threads_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
