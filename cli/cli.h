@@ -1,0 +1,204 @@
+/* What the verbs of the command share. The command uses <memalloy.h> alone, as every other program
+ * would: what it cannot do through that header, nobody can.
+ *
+ * Output   data to stdout; progress, summaries and errors to stderr. One JSON document per command
+ *          with --json; embed and tokenize give one per line.
+ * Safety   what comes from files may hold control characters: it goes to a terminal escaped, and to
+ *          a pipe or file as it is.
+ * Errors   a verb returns an exit code of enum cli_exit; whoever finds the failure has told the
+ *          user by then.
+ * Threads  one; only the signal handler's flag is shared with it.
+ */
+#ifndef MLY_CLI_CLI_H
+#define MLY_CLI_CLI_H
+
+#include <memalloy.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+/* Exit codes are part of the interface: docs/memalloy.1 lists them. */
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_NOTHING = 1, /* no hits, unknown id, no store */
+    CLI_USAGE = 2,
+    CLI_PARTIAL = 3, /* done but for files that could not be read, or ids that were not there */
+    CLI_LOCKED = 4,
+    CLI_CORRUPT = 5,
+    CLI_FAILED = 6,
+    CLI_INTERRUPTED = 130,
+    CLI_TERMINATED = 143,
+};
+
+/* ---- memory: the one growing buffer of the command; running out ends the program */
+
+struct cli_buf {
+    char *data; /* NUL-terminated once anything was added, else NULL */
+    size_t bytes, capacity;
+};
+void cli_buf_reserve(struct cli_buf *buf, size_t more_bytes);
+void cli_buf_add(struct cli_buf *buf, const char *data, size_t bytes);
+void cli_buf_add_text(struct cli_buf *buf, const char *text);
+/* Forgets the first bytes. */
+void cli_buf_drop(struct cli_buf *buf, size_t bytes);
+void cli_buf_free(struct cli_buf *buf);
+/* Zeroed memory for count items of item_bytes; free with cli_free. */
+void *cli_array(size_t count, size_t item_bytes);
+void cli_free(void *memory);
+
+/* ---- arguments */
+
+struct cli_list {
+    const char **items; /* borrowed from argv */
+    size_t count;
+};
+
+/* Everything that options can say; see options.c for what each verb takes. */
+struct cli_args {
+    const char *verb;
+    struct cli_buf db; /* never empty once the arguments were read */
+    const char *db_from;
+    const char *model;
+    uint32_t threads;
+    uint32_t lock_wait_ms;
+    bool json, quiet, verbose, full, special, progress, no_progress, help;
+    size_t top_k, limit;
+    const char *after;
+    uint64_t file_bytes_max;
+    struct cli_list include, exclude;
+    char **rest; /* what is not an option */
+    size_t rest_count;
+};
+
+struct cli_verb {
+    const char *name;
+    int (*run)(struct cli_args *args);
+    unsigned bit;
+    const char *synopsis;
+    const char *summary;
+    const char *details;
+};
+extern const struct cli_verb cli_verbs[];
+const struct cli_verb *cli_verb_find(const char *name);
+
+/* Reads argv into args: CLI_OK with args->verb set (NULL for --version), else an exit code. */
+int cli_args_read(struct cli_args *args, int argc, char **argv);
+void cli_args_free(struct cli_args *args);
+void cli_help(FILE *out, const struct cli_verb *verb);
+/* Says on stderr what is wrong with the arguments and where help is; returns CLI_USAGE. */
+int cli_usage(const struct cli_args *args, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+int cli_verb_sync(struct cli_args *args);
+int cli_verb_search(struct cli_args *args);
+int cli_verb_get(struct cli_args *args);
+int cli_verb_ls(struct cli_args *args);
+int cli_verb_rm(struct cli_args *args);
+int cli_verb_status(struct cli_args *args);
+int cli_verb_embed(struct cli_args *args);
+int cli_verb_tokenize(struct cli_args *args);
+
+/* ---- terminal and streams */
+
+/* Opens /dev/null for standard streams that are closed, so that no file of the store gets their
+ * number, and ignores SIGPIPE, so that "| head" cannot stop a removal half way. */
+void cli_streams_init(void);
+/* Flushes stdout; a failure other than a closed pipe turns result into CLI_FAILED. */
+int cli_streams_finish(int result);
+/* True once the reader of stdout is gone. */
+bool cli_stdout_gone(void);
+bool cli_is_tty(FILE *stream);
+/* Columns of the terminal behind stream; 80 where it does not say. */
+size_t cli_columns(FILE *stream);
+
+enum cli_style { CLI_STYLE_PATH, CLI_STYLE_SCORE, CLI_STYLE_DIM, CLI_STYLE_ERROR };
+/* Escape sequences, or "" where stream takes no colour. */
+const char *cli_style(FILE *stream, enum cli_style style);
+const char *cli_style_end(FILE *stream);
+
+/* One field of a line: control characters, line breaks and invalid bytes are escaped everywhere. */
+void cli_put_field(FILE *stream, struct memalloy_str text);
+/* A path as cli_put_field, relative to the working directory when it lies below it. */
+void cli_put_path(FILE *stream, struct memalloy_str path);
+/* As cli_put_path, the end of it within columns, for the progress line. */
+void cli_put_path_fit(FILE *stream, const char *path, size_t columns);
+/* A text of many lines: escaped on a terminal, byte for byte otherwise. */
+void cli_put_text(FILE *stream, struct memalloy_str text);
+/* A passage: each line behind four blanks; on a terminal folded at words, and cut after
+ * lines_max lines unless that is 0. */
+void cli_put_passage(FILE *stream, struct memalloy_str text, size_t lines_max);
+/* "1.4 MB" and "1,234", into a buffer of the caller's. */
+#define CLI_NUMBER_BYTES 32
+const char *cli_bytes_text(char *out, uint64_t bytes);
+const char *cli_count_text(char *out, uint64_t count);
+
+/* One code point of text, or -1 and one byte where it is not UTF-8; text is not empty. */
+int32_t cli_utf8_next(const char *text, size_t bytes, size_t *out_bytes);
+bool cli_utf8_ok(const char *text, size_t bytes);
+
+/* ---- errors and JSON */
+
+/* Tells the failure on stderr, with --json as a document on stdout as well, and gives the exit
+ * code of err->code. */
+int cli_fail(const struct cli_args *args, const struct memalloy_error *err);
+/* A line on stderr: "memalloy: ...". */
+void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void cli_out_of_memory(void);
+
+/* Sets key of object to value, which it takes. */
+void cli_put(json_t *object, const char *key, json_t *value);
+void cli_push(json_t *array, json_t *value);
+json_t *cli_object(void);
+json_t *cli_list(void);
+/* null where data is NULL; bytes that are not UTF-8 become U+FFFD. */
+json_t *cli_json_str(struct memalloy_str text);
+json_t *cli_json_int(uint64_t number);
+/* null below 0 */
+json_t *cli_json_place(int64_t number);
+/* The metadata of a document as the object that it is. */
+json_t *cli_json_metadata(struct memalloy_str text);
+/* "2026-11-22T12:49:46.123456Z"; null for 0 */
+json_t *cli_json_time(int64_t time_us);
+/* Writes document and a line end to stdout and lets it go. digits: of reals, 17 for doubles. */
+void cli_json_write(json_t *document, int digits);
+/* The same, always on one line. */
+void cli_json_line(json_t *document, int digits);
+
+/* ---- stores and models */
+
+struct memalloy_str cli_str(const char *text);
+/* Opens the store of args; reading verbs never make one. Tells of failures itself. */
+int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out);
+int cli_open_model(const struct cli_args *args, memalloy_model **out);
+
+/* ---- progress and interruption */
+
+struct cli_progress {
+    const struct cli_args *args;
+    bool shown, redraw, drawn;
+    double line_s, every_s; /* time of the last plain line, and between two */
+    uint64_t files_done, files_total;
+};
+void cli_progress_init(struct cli_progress *progress, const struct cli_args *args);
+/* A memalloy_progress_fn; cancels once a signal has come. */
+int cli_progress_report(void *context, const struct memalloy_progress *report);
+/* Takes the line away. */
+void cli_progress_end(struct cli_progress *progress);
+/* From here on SIGINT and SIGTERM ask for an orderly end; a second one ends at once. */
+void cli_signals_catch(void);
+/* 0, or the signal that came. */
+int cli_signal(void);
+
+/* ---- lines of input */
+
+/* Calls take with every text of the arguments, or, where there is none or only "-", with batches
+ * of lines of stdin as they come in, without their line ends. first_i counts texts from 0. */
+typedef int (*cli_texts_fn)(void *context, const struct memalloy_str *texts, size_t count,
+                            uint64_t first_i);
+int cli_texts_each(const struct cli_args *args, cli_texts_fn take, void *context);
+
+#endif

@@ -1,0 +1,108 @@
+/* search QUERY...: ranked passages with their places. */
+#include "cli.h"
+
+#include <string.h>
+
+#define PASSAGE_ROWS_MAX 12
+
+static json_t *hit_json(const struct memalloy_hit *hit)
+{
+    json_t *item = cli_object();
+    cli_put(item, "score", json_real(hit->score));
+    cli_put(item, "path", cli_json_str(hit->path));
+    cli_put(item, "line_start", cli_json_place(hit->line_start));
+    cli_put(item, "line_end", cli_json_place(hit->line_end));
+    cli_put(item, "byte_start", cli_json_place(hit->byte_start));
+    cli_put(item, "byte_end", cli_json_place(hit->byte_end));
+    cli_put(item, "page_start", cli_json_place(hit->page_start));
+    cli_put(item, "page_end", cli_json_place(hit->page_end));
+    cli_put(item, "heading", cli_json_str(hit->heading));
+    cli_put(item, "document_id", cli_json_str(hit->document_id));
+    cli_put(item, "chunk_id", cli_json_str(hit->chunk_id));
+    cli_put(item, "ordinal", cli_json_place(hit->ordinal));
+    cli_put(item, "metadata", cli_json_metadata(hit->metadata));
+    cli_put(item, "content", cli_json_str(hit->content));
+    return item;
+}
+
+static void write_json(const struct cli_args *args, const struct cli_buf *query,
+                       const memalloy_hits *hits)
+{
+    json_t *list = cli_list();
+    for (size_t i = 0; i < memalloy_hits_count(hits); i++) {
+        struct memalloy_hit hit = {.struct_bytes = sizeof(hit)};
+        memalloy_hits_get(hits, i, &hit);
+        cli_push(list, hit_json(&hit));
+    }
+    json_t *document = cli_object();
+    cli_put(document, "query", cli_json_str((struct memalloy_str){query->data, query->bytes}));
+    cli_put(document, "db", cli_json_str(cli_str(args->db.data)));
+    cli_put(document, "hits", list);
+    cli_json_write(document, 9);
+}
+
+static void write_hit(const struct cli_args *args, const struct memalloy_hit *hit)
+{
+    fputs(cli_style(stdout, CLI_STYLE_PATH), stdout);
+    cli_put_path(stdout, hit->path.data != NULL ? hit->path : hit->document_id);
+    if (hit->line_start > 0) {
+        printf(":%lld-%lld", (long long)hit->line_start, (long long)hit->line_end);
+    }
+    printf("%s  %s%.4f%s\n", cli_style_end(stdout), cli_style(stdout, CLI_STYLE_SCORE), hit->score,
+           cli_style_end(stdout));
+    cli_put_passage(stdout, hit->content, args->full ? 0 : PASSAGE_ROWS_MAX);
+}
+
+static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
+                        const struct cli_buf *query)
+{
+    struct memalloy_error err = {0};
+    struct memalloy_search_options options = {
+        .struct_bytes = sizeof(options),
+        .top_k = args->top_k,
+    };
+    memalloy_hits *hits = NULL;
+    if (memalloy_search_text(kernel, query->data, query->bytes, &options, &hits, &err) !=
+        MEMALLOY_OK) {
+        return cli_fail(args, &err);
+    }
+    size_t count = memalloy_hits_count(hits);
+    if (args->json) {
+        write_json(args, query, hits);
+    }
+    for (size_t i = 0; i < count && !args->json && !cli_stdout_gone(); i++) {
+        struct memalloy_hit hit = {.struct_bytes = sizeof(hit)};
+        memalloy_hits_get(hits, i, &hit);
+        if (i > 0) {
+            putchar('\n');
+        }
+        write_hit(args, &hit);
+    }
+    memalloy_hits_destroy(hits);
+    if (count == 0 && !args->quiet) {
+        fputs("nothing found\n", stderr);
+    }
+    return count == 0 ? CLI_NOTHING : CLI_OK;
+}
+
+int cli_verb_search(struct cli_args *args)
+{
+    struct cli_buf query = {0};
+    for (size_t i = 0; i < args->rest_count; i++) {
+        cli_buf_add(&query, " ", i > 0);
+        cli_buf_add_text(&query, args->rest[i]);
+    }
+    int result;
+    if (query.bytes == 0 || strspn(query.data, " \t\r\n") == query.bytes) {
+        result = cli_usage(args, "search needs a query");
+    } else {
+        memalloy_kernel *kernel = NULL;
+        result = cli_open(args, MEMALLOY_OPEN_READONLY, &kernel);
+        if (result == CLI_OK) {
+            result = search_store(args, kernel, &query);
+        }
+        memalloy_close(kernel);
+    }
+    cli_buf_free(&query);
+    return result;
+}

@@ -1,0 +1,194 @@
+/* sync FOLDER: the store follows the folder. The counts are JSON on stdout or a summary on stderr.
+ */
+#define _XOPEN_SOURCE 700
+#include "cli.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SKIPPED_SHOWN_MAX 10
+
+/* True where the system, and not the kind of the file, kept it from being read. The library's
+ * reasons are sentences for people, so the system is asked again. */
+static bool could_not_be_read(struct memalloy_str path)
+{
+    if (path.data == NULL || access(path.data, R_OK) == 0) {
+        return false;
+    }
+    return errno == EACCES || errno == EPERM || errno == EIO || errno == ESTALE;
+}
+
+static uint64_t count_unreadable(const memalloy_report *report, uint64_t skipped)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < skipped; i++) {
+        struct memalloy_str path, reason;
+        memalloy_report_get_skipped(report, i, &path, &reason);
+        count += could_not_be_read(path);
+    }
+    return count;
+}
+
+static void put_seconds(json_t *document, const struct memalloy_sync_counts *counts)
+{
+    json_t *seconds = cli_object();
+    cli_put(seconds, "walk", json_real(counts->walk_s));
+    cli_put(seconds, "read", json_real(counts->read_s));
+    cli_put(seconds, "chunk", json_real(counts->chunk_s));
+    cli_put(seconds, "tokenize", json_real(counts->token_s));
+    cli_put(seconds, "embed", json_real(counts->embed_s));
+    cli_put(seconds, "store", json_real(counts->store_s));
+    cli_put(seconds, "total", json_real(counts->total_s));
+    cli_put(document, "seconds", seconds);
+}
+
+static void write_json(const struct cli_args *args, const memalloy_report *report,
+                       const struct memalloy_sync_counts *counts, uint64_t unreadable)
+{
+    json_t *document = cli_object();
+    cli_put(document, "folder", cli_json_str(cli_str(args->rest[0])));
+    cli_put(document, "db", cli_json_str(cli_str(args->db.data)));
+    cli_put(document, "added", cli_json_int(counts->added));
+    cli_put(document, "replaced", cli_json_int(counts->replaced));
+    cli_put(document, "removed", cli_json_int(counts->removed));
+    cli_put(document, "unchanged", cli_json_int(counts->unchanged));
+    cli_put(document, "unreadable", cli_json_int(unreadable));
+    cli_put(document, "bytes", cli_json_int(counts->bytes));
+    cli_put(document, "chunks", cli_json_int(counts->chunks));
+    cli_put(document, "chunks_embedded", cli_json_int(counts->chunks_embedded));
+    cli_put(document, "tokens", cli_json_int(counts->tokens));
+    put_seconds(document, counts);
+    json_t *skipped = cli_list();
+    for (size_t i = 0; i < counts->skipped; i++) {
+        struct memalloy_str path, reason;
+        memalloy_report_get_skipped(report, i, &path, &reason);
+        json_t *item = cli_object();
+        cli_put(item, "path", cli_json_str(path));
+        cli_put(item, "reason", cli_json_str(reason));
+        cli_push(skipped, item);
+    }
+    cli_put(document, "skipped", skipped);
+    cli_json_write(document, 6);
+}
+
+static void say_stage(const char *name, double seconds)
+{
+    fprintf(stderr, "  %-10s %8.2f s\n", name, seconds);
+}
+
+static void say_skipped(const struct cli_args *args, const memalloy_report *report,
+                        uint64_t skipped)
+{
+    uint64_t shown = skipped;
+    if (!args->verbose && shown > SKIPPED_SHOWN_MAX) {
+        shown = SKIPPED_SHOWN_MAX;
+    }
+    for (size_t i = 0; i < shown; i++) {
+        struct memalloy_str path, reason;
+        memalloy_report_get_skipped(report, i, &path, &reason);
+        fputs("  skipped ", stderr);
+        cli_put_path(stderr, path);
+        fputs(": ", stderr);
+        cli_put_field(stderr, reason);
+        putc('\n', stderr);
+    }
+    if (shown < skipped) {
+        fprintf(stderr, "  and %llu more; --verbose names them all\n",
+                (unsigned long long)(skipped - shown));
+    }
+}
+
+static void say_summary(const struct cli_args *args, const memalloy_report *report,
+                        const struct memalloy_sync_counts *counts)
+{
+    char a[CLI_NUMBER_BYTES], b[CLI_NUMBER_BYTES], c[CLI_NUMBER_BYTES], d[CLI_NUMBER_BYTES],
+        e[CLI_NUMBER_BYTES];
+    fprintf(stderr, "%s added, %s replaced, %s removed, %s unchanged, %s skipped",
+            cli_count_text(a, counts->added), cli_count_text(b, counts->replaced),
+            cli_count_text(c, counts->removed), cli_count_text(d, counts->unchanged),
+            cli_count_text(e, counts->skipped));
+    fprintf(stderr, "; %s read, %s chunks embedded, %.1f s\n", cli_bytes_text(a, counts->bytes),
+            cli_count_text(b, counts->chunks_embedded), counts->total_s);
+    if (args->verbose) {
+        say_stage("walk", counts->walk_s);
+        say_stage("read", counts->read_s);
+        say_stage("chunk", counts->chunk_s);
+        say_stage("tokenize", counts->token_s);
+        say_stage("embed", counts->embed_s);
+        say_stage("store", counts->store_s);
+    }
+    say_skipped(args, report, counts->skipped);
+}
+
+static int check_folder(const struct cli_args *args)
+{
+    if (args->rest_count != 1) {
+        return cli_usage(args, "sync takes one folder, not %zu", args->rest_count);
+    }
+    const char *folder = args->rest[0];
+    struct stat info;
+    if (stat(folder, &info) != 0) {
+        return cli_usage(args, "cannot sync \"%s\": %s", folder, strerror(errno));
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        return cli_usage(args, "cannot sync \"%s\": it is a file, and sync takes a folder", folder);
+    }
+    return CLI_OK;
+}
+
+static int sync_store(const struct cli_args *args, memalloy_kernel *kernel)
+{
+    struct memalloy_error err = {0};
+    struct cli_progress progress;
+    cli_progress_init(&progress, args);
+    struct memalloy_sync_options options = {
+        .struct_bytes = sizeof(options),
+        .include = args->include.items,
+        .include_count = args->include.count,
+        .exclude = args->exclude.items,
+        .exclude_count = args->exclude.count,
+        .file_bytes_max = args->file_bytes_max,
+        .progress = cli_progress_report,
+        .progress_context = &progress,
+    };
+    memalloy_report *report = NULL;
+    int code = memalloy_sync(kernel, args->rest[0], &options, &report, &err);
+    cli_progress_end(&progress);
+    if (code != MEMALLOY_OK) {
+        int result = cli_fail(args, &err);
+        if (code == MEMALLOY_ERR_CANCELLED) {
+            fputs("  what was stored so far stays; the same command goes on from there\n", stderr);
+        }
+        /* A folder that vanished meanwhile is a failure, not an answer. */
+        return result == CLI_NOTHING ? CLI_FAILED : result;
+    }
+    struct memalloy_sync_counts counts = {.struct_bytes = sizeof(counts)};
+    memalloy_report_get(report, &counts);
+    uint64_t unreadable = count_unreadable(report, counts.skipped);
+    if (args->json) {
+        write_json(args, report, &counts, unreadable);
+    }
+    if (!args->quiet) {
+        say_summary(args, report, &counts);
+    }
+    memalloy_report_destroy(report);
+    return unreadable > 0 ? CLI_PARTIAL : CLI_OK;
+}
+
+int cli_verb_sync(struct cli_args *args)
+{
+    int result = check_folder(args);
+    if (result != CLI_OK) {
+        return result;
+    }
+    cli_signals_catch();
+    memalloy_kernel *kernel = NULL;
+    result = cli_open(args, 0, &kernel);
+    if (result == CLI_OK) {
+        result = sync_store(args, kernel);
+    }
+    memalloy_close(kernel);
+    return result;
+}
