@@ -59,12 +59,14 @@ enum mly_err mly_pool_create(const struct mly_env *env, uint32_t thread_count,
     return MLY_OK;
 }
 
-static void run_parts(struct mly_pool *pool, uint32_t worker_i)
+/* part is the caller's copy, taken with the mutex held: the field is cleared as soon as the last
+ * part has been taken, which may be between our taking one and our calling it. */
+static void run_parts(struct mly_pool *pool, mly_pool_part_fn part, uint32_t worker_i)
 {
     for (;;) {
         size_t part_i = atomic_fetch_add(&pool->next_part, 1);
         if (part_i >= pool->part_count) return;
-        pool->part(pool->context, part_i, worker_i);
+        part(pool->context, part_i, worker_i);
     }
 }
 
@@ -80,9 +82,10 @@ static void *run_worker(void *argument)
         }
         if (pool->quit) break;
         seen = pool->job;
+        mly_pool_part_fn part = pool->part;
         pool->busy++;
         mly_mutex_unlock(&pool->mutex);
-        run_parts(pool, worker->worker_i);
+        run_parts(pool, part, worker->worker_i);
         mly_mutex_lock(&pool->mutex);
         pool->busy--;
         if (pool->busy == 0) mly_cond_wake_all(&pool->idle);
@@ -154,7 +157,7 @@ void mly_pool_run(struct mly_pool *pool, size_t part_count, mly_pool_part_fn par
         mly_cond_wake_all(&pool->wake);
     }
     mly_mutex_unlock(&pool->mutex);
-    run_parts(pool, 0);
+    run_parts(pool, part, 0);
     mly_mutex_lock(&pool->mutex);
     /* No part is left to take. Workers that have not woken yet must not enter this job any more. */
     pool->part = NULL;
