@@ -68,9 +68,8 @@ struct mly_kern {
     /* q[i] = round to nearest even of (x[i] - low) / scale; low and scale from the row's minimum
      * and maximum. */
     void (*quantize_f32_u8)(const float *x, size_t n, uint8_t *q, float *scale, float *low);
-    /* The same with both ends given. */
-    void (*quantize_range_f32_u8)(const float *x, size_t n, float low, float high, uint8_t *q,
-                                  float *scale);
+    /* The same with low given; values below it become 0. */
+    void (*quantize_from_f32_u8)(const float *x, size_t n, float low, uint8_t *q, float *scale);
     /* out[row][o] = y, f32[rows.count][out_stride]. */
     void (*linear_u8s8_f32)(const struct mly_kern_rows *rows, const struct mly_kern_linear *linear,
                             float *out, size_t out_stride);
@@ -78,10 +77,10 @@ struct mly_kern {
     void (*linear_add_u8s8_f32)(const struct mly_kern_rows *rows,
                                 const struct mly_kern_linear *linear, float *out,
                                 size_t out_stride);
-    /* out[row][o] = gelu(y), and row_max[row] = the largest of the row, at least 0. */
+    /* out[row][o] = gelu(y), never below MLY_KERN_GELU_MIN. */
     void (*linear_gelu_u8s8_f32)(const struct mly_kern_rows *rows,
                                  const struct mly_kern_linear *linear, float *out,
-                                 size_t out_stride, float *row_max);
+                                 size_t out_stride);
     /* One head of one sequence: out[t] = sum over u of softmax2(q[t] . k[u]) * v[u], where softmax2
      * is to the base 2 (the factor log2(e) / sqrt(head_dim) stands in q) and safe for any input:
      * the row's maximum is subtracted. Rows of q, k, v are stride floats apart, rows of out

@@ -1,0 +1,35 @@
+/* Asks the processor, and the registers the system saves, for what a set needs.
+ *
+ * cpuid and xgetbv by hand: clang 14's __builtin_cpu_supports does not know every name that gcc 12
+ * knows, and neither looks at what we could not tell from its answer. Intel SDM volume 1, 14.3 and
+ * 15.2 to 15.4 give the bits.
+ */
+#include "kern/kern_int.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* The low half of XCR0: which register files the system saves. */
+static uint32_t saved_registers(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+bool mly_kern_cpu_has_avx512vnni(void)
+{
+    const uint32_t osxsave = 1u << 27;
+    const uint32_t saved = 0xe6; /* SSE, AVX, mask, upper halves of 0-15, 16-31 */
+    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31; /* leaf 7, EBX */
+    const uint32_t vnni = 1u << 11;                                           /* leaf 7, ECX */
+    uint32_t a, b, c, d;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & osxsave) == 0) return false;
+    if ((saved_registers() & saved) != saved) return false;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+    const uint32_t all = f | dq | bw | vl;
+    return (b & all) == all && (c & vnni) != 0;
+}
+#else
+typedef int mly_kern_cpu_x86_is_empty; /* C11 wants a declaration in every file. */
+#endif

@@ -1,0 +1,84 @@
+/* Private to kern/: the parts of the sets and the constants that all of them share.
+ *
+ * One file per operation and instruction set, compiled with that set's flags; what leaves such a
+ * file is named after the set, so that the linker can never take one set's function for another's.
+ */
+#ifndef MLY_KERN_KERN_INT_H
+#define MLY_KERN_KERN_INT_H
+
+#include "kern/kern.h"
+
+#include <stdbool.h>
+
+#define KERN_LANES 16
+
+/* GELU(x) = max(x, 0) + P(min(|x|, KERN_GELU_END)): P is the minimax polynomial of
+ * a * (Phi(a) - 1), found by Lawson's iteration; off by 1.4e-4 at most, a hundredth of the 8 bit
+ * step that follows. */
+#define KERN_GELU_END 4.25f
+#define KERN_GELU_COEFFICIENTS                                                                     \
+    {-0.000132541725f, -0.494422883f,  0.360455424f,   0.101011671f,   -0.19562836f,               \
+     0.0868186951f,    -0.0185101517f, 0.00196337374f, -8.2798113e-05f}
+/* 2^f for f in [-0.5, 0.5], minimax with the constant fixed at 1; off by 1e-7 at most. */
+#define KERN_EXP2_COEFFICIENTS                                                                     \
+    {1.0f, 0.693147242f, 0.24022235f, 0.0555030853f, 0.00967187528f, 0.00134072558f}
+/* Weights of softmax below 2^-125 are given as that: still a normal number. */
+#define KERN_EXP2_MIN (-125.0f)
+/* 1.5 * 2^23: adding it rounds to the nearest integer, ties to even, and leaves that integer in the
+ * low bits. */
+#define KERN_ROUND 12582912.0f
+/* A row of equal values has no range; this keeps the division defined. */
+#define KERN_SCALE_MIN 1e-20f
+
+#define KERN_DECLARE_SET(isa)                                                                      \
+    float mly_kern_dot_f32_##isa(const float *a, const float *b, size_t n);                        \
+    void mly_kern_scores_f32_##isa(const float *query, const float *rows, size_t row_count,        \
+                                   size_t dim, float *scores);                                     \
+    void mly_kern_dequantize_s8_f32_##isa(const int8_t *row, float scale, const float *base,       \
+                                          size_t n, float *out);                                   \
+    void mly_kern_layer_norm_f32_##isa(float *x, const float *weight, const float *bias, size_t n, \
+                                       float epsilon);                                             \
+    void mly_kern_quantize_f32_u8_##isa(const float *x, size_t n, uint8_t *q, float *scale,        \
+                                        float *low);                                               \
+    void mly_kern_quantize_from_f32_u8_##isa(const float *x, size_t n, float low, uint8_t *q,      \
+                                             float *scale);                                        \
+    void mly_kern_linear_u8s8_f32_##isa(const struct mly_kern_rows *rows,                          \
+                                        const struct mly_kern_linear *linear, float *out,          \
+                                        size_t out_stride);                                        \
+    void mly_kern_linear_add_u8s8_f32_##isa(const struct mly_kern_rows *rows,                      \
+                                            const struct mly_kern_linear *linear, float *out,      \
+                                            size_t out_stride);                                    \
+    void mly_kern_linear_gelu_u8s8_f32_##isa(const struct mly_kern_rows *rows,                     \
+                                             const struct mly_kern_linear *linear, float *out,     \
+                                             size_t out_stride);                                   \
+    void mly_kern_attention_f32_##isa(const float *q, const float *k, const float *v,              \
+                                      size_t stride, size_t tokens, size_t head_dim,               \
+                                      float *scratch, float *out, size_t out_stride);              \
+    void mly_kern_add_f32_##isa(const float *x, size_t n, float *sum);                             \
+    void mly_kern_scale_f32_##isa(float *x, size_t n, float factor);
+
+#define KERN_SET(isa)                                                                              \
+    {                                                                                              \
+        .name = #isa,                                                                              \
+        .dot_f32 = mly_kern_dot_f32_##isa,                                                         \
+        .scores_f32 = mly_kern_scores_f32_##isa,                                                   \
+        .dequantize_s8_f32 = mly_kern_dequantize_s8_f32_##isa,                                     \
+        .layer_norm_f32 = mly_kern_layer_norm_f32_##isa,                                           \
+        .quantize_f32_u8 = mly_kern_quantize_f32_u8_##isa,                                         \
+        .quantize_from_f32_u8 = mly_kern_quantize_from_f32_u8_##isa,                               \
+        .linear_u8s8_f32 = mly_kern_linear_u8s8_f32_##isa,                                         \
+        .linear_add_u8s8_f32 = mly_kern_linear_add_u8s8_f32_##isa,                                 \
+        .linear_gelu_u8s8_f32 = mly_kern_linear_gelu_u8s8_f32_##isa,                               \
+        .attention_f32 = mly_kern_attention_f32_##isa,                                             \
+        .add_f32 = mly_kern_add_f32_##isa,                                                         \
+        .scale_f32 = mly_kern_scale_f32_##isa,                                                     \
+    }
+
+KERN_DECLARE_SET(scalar)
+#if defined(__x86_64__)
+KERN_DECLARE_SET(avx512vnni)
+/* Does this machine run AVX-512 F, BW, VL, DQ and VNNI, and does its system save the registers? */
+bool mly_kern_cpu_has_avx512vnni(void);
+#endif
+
+#endif

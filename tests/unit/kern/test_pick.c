@@ -1,0 +1,74 @@
+#include "kern_cases.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void scalar_is_always_there(void **state)
+{
+    (void)state;
+    const struct mly_kern *kern = mly_kern_pick("scalar");
+    assert_non_null(kern);
+    assert_string_equal(kern->name, "scalar");
+}
+
+static void without_a_wish_the_first_of_the_list_is_picked(void **state)
+{
+    (void)state;
+    const struct mly_kern *sets[SETS_MAX];
+    const size_t count = mly_kern_list(sets, SETS_MAX);
+    assert_in_range(count, 1, SETS_MAX);
+    assert_ptr_equal(mly_kern_pick(NULL), sets[0]);
+    for (size_t i = 0; i < count; i++) {
+        assert_ptr_equal(mly_kern_pick(sets[i]->name), sets[i]);
+        print_message("this machine runs %s\n", sets[i]->name);
+    }
+}
+
+static void an_unknown_name_gives_nothing(void **state)
+{
+    (void)state;
+    assert_null(mly_kern_pick("sse9"));
+    assert_null(mly_kern_pick(""));
+    assert_null(mly_kern_pick("Scalar"));
+}
+
+static void a_short_list_is_filled_only_as_far_as_it_goes(void **state)
+{
+    (void)state;
+    const struct mly_kern *sets[2] = {NULL, NULL};
+    const size_t count = mly_kern_list(sets, 1);
+    assert_non_null(sets[0]);
+    assert_null(sets[1]);
+    assert_int_equal(mly_kern_list(NULL, 0), count);
+}
+
+static void no_set_lacks_an_operation(void **state)
+{
+    (void)state;
+    const struct mly_kern *sets[SETS_MAX];
+    const size_t count = mly_kern_list(sets, SETS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const unsigned char *bytes = (const unsigned char *)sets[i];
+        for (size_t at = 0; at + sizeof(void *) <= sizeof(*sets[i]); at += sizeof(void *)) {
+            void *entry;
+            memcpy(&entry, bytes + at, sizeof(entry));
+            assert_non_null(entry);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scalar_is_always_there),
+        cmocka_unit_test(without_a_wish_the_first_of_the_list_is_picked),
+        cmocka_unit_test(an_unknown_name_gives_nothing),
+        cmocka_unit_test(a_short_list_is_filled_only_as_far_as_it_goes),
+        cmocka_unit_test(no_set_lacks_an_operation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
