@@ -1,4 +1,5 @@
 /* Formats messages into a fixed buffer: an error must never need memory. */
+#define _POSIX_C_SOURCE 200809L /* strerror_r that returns int; glibc has two of that name */
 #include "base/err.h"
 
 #include <errno.h>
