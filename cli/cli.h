@@ -65,8 +65,9 @@ struct cli_args {
     const char *model;
     uint32_t threads;
     uint32_t lock_wait_ms;
-    bool json, quiet, verbose, full, special, progress, no_progress, help;
+    bool json, quiet, verbose, special, progress, no_progress, help;
     size_t top_k, limit;
+    size_t lines; /* of a passage; SIZE_MAX: as many as the output asks for, 0: all */
     const char *after;
     uint64_t file_bytes_max;
     struct cli_list include, exclude;
@@ -128,8 +129,8 @@ void cli_put_path(FILE *stream, struct memalloy_str path);
 void cli_put_path_fit(FILE *stream, const char *path, size_t columns);
 /* A text of many lines: escaped on a terminal, byte for byte otherwise. */
 void cli_put_text(FILE *stream, struct memalloy_str text);
-/* A passage: each line behind four blanks; on a terminal folded at words, and cut after
- * lines_max lines unless that is 0. */
+/* A passage: each line behind four blanks; on a terminal folded at words. Cut after
+ * lines_max lines; 0: whole; SIZE_MAX: whole unless stream is a terminal. */
 void cli_put_passage(FILE *stream, struct memalloy_str text, size_t lines_max);
 /* "1.4 MB" and "1,234", into a buffer of the caller's. */
 #define CLI_NUMBER_BYTES 32

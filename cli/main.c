@@ -35,7 +35,7 @@ static int run(struct cli_args *args)
 
 int main(int argc, char **argv)
 {
-    struct cli_args args = {0};
+    struct cli_args args = {.lines = SIZE_MAX};
     cli_streams_init();
     int result = cli_args_read(&args, argc, argv);
     if (result == CLI_OK) {

@@ -62,7 +62,7 @@ enum {
     OPT_THREADS,
     OPT_WAIT,
     OPT_JSON,
-    OPT_FULL,
+    OPT_LINES,
     OPT_MAX_BYTES,
     OPT_PROGRESS,
     OPT_NO_PROGRESS,
@@ -81,7 +81,7 @@ struct option_row {
 static const struct option_row option_rows[] = {
     {"db", OPT_DB, "PATH", STORE, "the store's folder ($MEMALLOY_DB)"},
     {"top-k", 'k', "N", SEARCH, "at most N passages (5)"},
-    {"full", OPT_FULL, NULL, SEARCH, "whole passages on a terminal too"},
+    {"lines", OPT_LINES, "N", SEARCH, "lines of a passage, 0: all (12 on a terminal, else all)"},
     {"include", 'i', "GLOB", SYNC, "only files that match (may be repeated)"},
     {"exclude", 'x', "GLOB", SYNC, "no files that match (may be repeated)"},
     {"max-bytes", OPT_MAX_BYTES, "N", SYNC, "skip larger files; K, M and G may follow (64M)"},
@@ -244,6 +244,12 @@ static int take_number(struct cli_args *args, int code, const char *value)
         }
         args->limit = (size_t)number;
         return CLI_OK;
+    case OPT_LINES:
+        if (!read_number(value, 0, 0x7fffffff, &number)) {
+            return cli_usage(args, "--lines is a number from 0 to 2147483647, not \"%s\"", value);
+        }
+        args->lines = (size_t)number;
+        return CLI_OK;
     case OPT_THREADS:
         if (!read_number(value, 1, 1024, &number)) {
             return cli_usage(args, "--threads is a number from 1 to 1024, not \"%s\"", value);
@@ -284,9 +290,6 @@ static int take_option(struct cli_args *args, int code, const char *value)
         return CLI_OK;
     case OPT_JSON:
         args->json = true;
-        return CLI_OK;
-    case OPT_FULL:
-        args->full = true;
         return CLI_OK;
     case OPT_SPECIAL:
         args->special = true;

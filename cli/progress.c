@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define LOG_EVERY_S 5.0
-#define LOG_EVERY_ASKED_S 1.0
+#define LOG_EVERY_ASKED_S 2.0
 
 static volatile sig_atomic_t signal_come;
 

@@ -15,6 +15,8 @@
 #include <wchar.h>
 
 #define INDENT 4
+/* What a reader takes in at a glance; --lines 0 shows the rest. */
+#define PASSAGE_ROWS_MAX 12
 
 void cli_streams_init(void)
 {
@@ -332,7 +334,10 @@ void cli_put_passage(FILE *stream, struct memalloy_str text, size_t lines_max)
 {
     bool tty = cli_is_tty(stream);
     size_t columns = tty ? cli_columns(stream) - INDENT : SIZE_MAX;
-    size_t rows = 0;
+    size_t rows = 0, rows_max = lines_max;
+    if (lines_max == SIZE_MAX) {
+        rows_max = tty ? PASSAGE_ROWS_MAX : 0;
+    }
     text = trim(text);
     for (size_t at = 0; at < text.bytes;) {
         const char *newline = memchr(text.data + at, '\n', text.bytes - at);
@@ -344,7 +349,7 @@ void cli_put_passage(FILE *stream, struct memalloy_str text, size_t lines_max)
         do {
             size_t bytes = tty ? fold(line, columns) : line.bytes;
             rows++;
-            if (!tty || lines_max == 0 || rows <= lines_max) {
+            if (rows_max == 0 || rows <= rows_max) {
                 put_row(stream, (struct memalloy_str){line.data, bytes}, tty);
             }
             line.data += bytes;
@@ -352,9 +357,9 @@ void cli_put_passage(FILE *stream, struct memalloy_str text, size_t lines_max)
         } while (line.bytes > 0);
         at = end + 1;
     }
-    if (tty && lines_max > 0 && rows > lines_max) {
-        fprintf(stream, "%*s%s... %zu more lines, --full shows them%s\n", INDENT, "",
-                cli_style(stream, CLI_STYLE_DIM), rows - lines_max, cli_style_end(stream));
+    if (rows_max > 0 && rows > rows_max) {
+        fprintf(stream, "%*s%s... %zu more lines%s\n", INDENT, "", cli_style(stream, CLI_STYLE_DIM),
+                rows - rows_max, cli_style_end(stream));
     }
 }
 

@@ -64,8 +64,8 @@ int cli_verb_embed(struct cli_args *args)
     }
     if (embedding.truncated > 0 && !args->quiet) {
         fprintf(stderr,
-                "%llu texts were cut off after %u word pieces, which is what the model reads\n",
-                (unsigned long long)embedding.truncated, embedding.info.pieces_max);
+                "cut off after %u word pieces, which is what the model reads: %llu of the texts\n",
+                embedding.info.pieces_max, (unsigned long long)embedding.truncated);
     }
     memalloy_model_close(embedding.model);
     return result;

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#define PASSAGE_ROWS_MAX 12
-
 static json_t *hit_json(const struct memalloy_hit *hit)
 {
     json_t *item = cli_object();
@@ -50,7 +48,7 @@ static void write_hit(const struct cli_args *args, const struct memalloy_hit *hi
     }
     printf("%s  %s%.4f%s\n", cli_style_end(stdout), cli_style(stdout, CLI_STYLE_SCORE), hit->score,
            cli_style_end(stdout));
-    cli_put_passage(stdout, hit->content, args->full ? 0 : PASSAGE_ROWS_MAX);
+    cli_put_passage(stdout, hit->content, args->lines);
 }
 
 static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
