@@ -33,55 +33,59 @@ help:
 	@echo '  make install-dev       the Python package, into .venv'
 	@echo '  make check             unit tests, golden tests, style (under 3 minutes)'
 	@echo '  make test-long         the suite with patience'
-	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang without warnings'
+	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang (make setup-clang installs it)'
 	@echo '  make style             clang-format, layers, style rules, types'
 	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
 	@echo '  make bench             rates beside the rivals, from one run'
 	@echo '  make clean             remove what was built (not .venv, not the model)'
 
 # Fetching and installing first, so that building and testing need no network.
-.PHONY: setup setup-test setup-clang
+.PHONY: setup setup-test setup-clang need-build need-test
 setup:
 	@tools/setup.sh build
 setup-test:
 	@tools/setup.sh test
 setup-clang:
 	@tools/setup.sh clang
+need-build:
+	@tools/setup.sh build quiet
+need-test:
+	@tools/setup.sh test quiet
 
 .PHONY: model
-model: setup
+model: need-build
 	@tools/get_model.sh "$$FROM"
 
 .PHONY: build
-build: setup
+build: need-build
 	@tools/build.sh build -Dtests=true
 
 .PHONY: install-dev
-install-dev: setup model
+install-dev: need-build model
 	@$(PY) tools/install_dev.py
 
 .PHONY: demo
-demo: setup model install-dev
+demo: need-build model install-dev
 	@$(PY) tools/demo.py
 
 .PHONY: check test test-long
-check: setup-test model build
+check: need-test model build
 	@$(PY) tools/run_tests.py check
-test: setup-test model build install-dev
+test: need-test model build install-dev
 	@$(PY) tools/run_tests.py test
-test-long: setup-test model build install-dev
+test-long: need-test model build install-dev
 	@$(PY) tools/run_tests.py long
 
 .PHONY: asan tsan clang
-asan: setup-test model
+asan: need-test model
 	@$(PY) tools/run_tests.py asan
-tsan: setup-test model
+tsan: need-test model
 	@$(PY) tools/run_tests.py tsan
-clang: setup-test setup-clang
+clang: need-test
 	@$(PY) tools/run_tests.py clang
 
 .PHONY: style
-style: setup-test
+style: need-test
 	@$(PY) tools/run_tests.py style
 
 .PHONY: golden
@@ -89,7 +93,7 @@ golden: build
 	@$(PY) tools/run_golden.py "$$SHARED"
 
 .PHONY: bench
-bench: setup model install-dev
+bench: need-build model install-dev
 	@tools/setup.sh bench
 	@.venv-bench/bin/python bench/peers/bench_embed_token.py
 

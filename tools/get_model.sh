@@ -21,7 +21,7 @@ fail() {
     exit 1
 }
 
-tool=$(sha256sum <tools/make_model.py | cut -d' ' -f1)
+tool=$(cat tools/make_model.py tools/model_source.py | sha256sum | cut -d" " -f1)
 if [ -n "$from" ]; then
     [ -d "$from" ] || fail "FROM=$from is not a folder"
     from=$(cd "$from" && pwd)

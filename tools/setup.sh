@@ -3,7 +3,9 @@
 # virtual environment with pinned tools. Says what it will install before it installs, and touches neither apt nor
 # the network when nothing is missing.
 #
-#   tools/setup.sh build|test|bench|clang     (each contains build; bench uses .venv-bench for the rivals)
+#   tools/setup.sh build|test|bench|clang [quiet]
+#
+# Each tier contains build; bench has .venv-bench for the rivals; quiet says nothing where nothing is missing.
 #
 # Environment: PYTHON (default python3) is the interpreter that the virtual environment is made from.
 set -euo pipefail
@@ -139,7 +141,7 @@ fi
 pins() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e 's/==/ /' "$@" | paste -sd, - | sed 's/,/, /g'; }
 
 if [ ${#missing[@]} -eq 0 ] && [ $venv_stale -eq 0 ] && [ $bench_stale -eq 0 ]; then
-    say "setup: nothing to install"
+    [ "${2:-}" = quiet ] || say "setup: nothing to install"
     exit 0
 fi
 say "setup will install:"
