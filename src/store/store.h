@@ -109,6 +109,8 @@ enum mly_change_kind {
     MLY_CHANGE_REMOVE, /* document and chunks; only document.id is looked at */
 };
 
+/* The table has one byte_count: of a document with a stamp it is stamp.byte_count, the whole file's
+ * (a byte order mark counted), and both read back as it. Rows are written under document.id. */
 struct mly_change {
     enum mly_change_kind kind;
     struct mly_document document;

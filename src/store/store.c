@@ -1,0 +1,199 @@
+/* Opening and closing a store, and what is known of its model.
+ *
+ * In: a folder, that need not exist yet. Out: the store, with both tables' newest manifests read;
+ * nothing is written before the first begin. */
+#include "store/store_int.h"
+
+#include "base/limits.h"
+
+/* A copy with a NUL behind it. */
+static char *copy_text(struct mly_mem *mem, struct mly_str text)
+{
+    char *copy = mly_mem_alloc(mem, text.bytes + 1);
+    if (copy == NULL) return NULL;
+    if (text.bytes > 0) memcpy(copy, text.data, text.bytes);
+    copy[text.bytes] = '\0';
+    return copy;
+}
+
+/* ---- open ---- */
+
+/* An absolute path: the working directory may change while the store is open. */
+static enum mly_err make_absolute(struct mly_store *store, const char *path, struct mly_error *err)
+{
+    struct mly_bytes folder;
+    enum mly_err rc = MLY_OK;
+    mly_bytes_init(&folder, store->mem, 2 * MLY_PATH_BYTES_MAX);
+    if (path[0] == '/') {
+        store->path = copy_text(store->mem, mly_str_of(path));
+    } else {
+        rc = mly_dir_real_path(store->env, ".", &folder, err);
+        if (rc == MLY_OK) rc = mly_bytes_append(&folder, "", 1, err);
+        if (rc != MLY_OK) goto done;
+        store->path = mly_store_join(store->mem, (const char *)folder.data, path);
+    }
+    if (store->path == NULL) rc = mly_fail_nomem(err, strlen(path) + 1);
+done:
+    mly_bytes_deinit(&folder);
+    return rc;
+}
+
+/* A folder that is not there is an empty store for those who may write. */
+static enum mly_err check_folder(const struct mly_store *store, struct mly_error *err)
+{
+    struct mly_file_info info;
+    enum mly_err rc = mly_file_info_at(store->env, MLY_AT_CWD, store->path, true, &info, err);
+    if (rc == MLY_ERR_NOTFOUND) {
+        if (!store->read_only) return MLY_OK;
+        return mly_fail(err, MLY_ERR_NOTFOUND, "no store at %s", store->path);
+    }
+    if (rc == MLY_OK && info.kind != MLY_KIND_DIR) {
+        return mly_fail(err, MLY_ERR_INVAL, "store path %s is not a folder", store->path);
+    }
+    return rc;
+}
+
+static enum mly_err open_tables(struct mly_store *store, struct mly_error *err)
+{
+    static const char *const names[MLY_STORE_TABLES] = {"documents.lance", "chunks.lance"};
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_table *table = &store->tables[kind];
+        char *path = mly_store_join(store->mem, store->path, names[kind]);
+        if (path == NULL) return mly_fail_nomem(err, strlen(store->path) + 20);
+        enum mly_err rc = mly_lance_table_open(store->env, path, &table->lance, err);
+        mly_mem_free(store->mem, path);
+        if (rc != MLY_OK) return rc;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err fill_store(struct mly_store *store, const char *path,
+                               const struct mly_store_options *options, struct mly_error *err)
+{
+    store->read_only = options->read_only;
+    store->lock_wait_ms = options->lock_wait_ms;
+    if (path[0] == '\0') return mly_fail(err, MLY_ERR_INVAL, "store path is empty");
+    if (strlen(path) > MLY_PATH_BYTES_MAX - 256) {
+        return mly_fail(err, MLY_ERR_LIMIT, "store path of %zu bytes, the limit is %zu",
+                        strlen(path), MLY_PATH_BYTES_MAX - 256);
+    }
+    MLY_TRY(make_absolute(store, path, err));
+    MLY_TRY(check_folder(store, err));
+    MLY_TRY(open_tables(store, err));
+    MLY_TRY(mly_store_set_model(store, options->model_id, options->model_hash, options->dim, err));
+    mly_mutex_lock(&store->mutex);
+    enum mly_err rc = mly_store_renew(store, err);
+    if (rc == MLY_OK) rc = mly_store_check_model(store, err);
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+enum mly_err mly_store_open(const struct mly_env *env, const char *path,
+                            const struct mly_store_options *options, struct mly_store **out,
+                            struct mly_error *err)
+{
+    struct mly_store *store = mly_mem_array(env->mem, 1, sizeof(*store));
+    if (store == NULL) return mly_fail_nomem(err, sizeof(*store));
+    store->env = env;
+    store->mem = env->mem;
+    store->lock_file = MLY_FILE_CLOSED;
+    store->serial_next = 1;
+    mly_mutex_init(&store->mutex);
+    mly_mutex_init(&store->key_mutex);
+    mly_cond_init(&store->cond);
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_table *table = &store->tables[kind];
+        table->store = store;
+        table->kind = (enum mly_store_table_kind)kind;
+        for (size_t i = 0; i < MLY_STORE_KEYS; i++)
+            mly_keys_init(&table->keys[i], store->mem);
+    }
+    enum mly_err rc = fill_store(store, path, options, err);
+    if (rc != MLY_OK) {
+        mly_store_close(store);
+        return rc;
+    }
+    *out = store;
+    return MLY_OK;
+}
+
+void mly_store_close(struct mly_store *store)
+{
+    if (store == NULL) return;
+    mly_file_close(&store->lock_file);
+    mly_snapshot_release(store->current);
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_table *table = &store->tables[kind];
+        mly_store_view_release(table->newest);
+        mly_lance_table_close(table->lance);
+        for (size_t i = 0; i < MLY_STORE_KEYS; i++)
+            mly_keys_deinit(&table->keys[i]);
+    }
+    mly_cond_deinit(&store->cond);
+    mly_mutex_deinit(&store->key_mutex);
+    mly_mutex_deinit(&store->mutex);
+    mly_mem_free(store->mem, store->path);
+    mly_mem_free(store->mem, store->model_id);
+    mly_mem_free(store->mem, store->model_hash);
+    mly_mem_free(store->mem, store);
+}
+
+/* ---- model ---- */
+
+/* A text is set once and then stays, so that a commit may read it without a copy. */
+static enum mly_err set_text(const struct mly_store *store, char **where, struct mly_str text,
+                             const char *what, struct mly_error *err)
+{
+    if (text.data == NULL) return MLY_OK;
+    if (*where != NULL) {
+        if (mly_str_equal(mly_str_of(*where), text)) return MLY_OK;
+        return mly_fail(err, MLY_ERR_MISMATCH, "store %s is open with %s %.80s, not %.*s",
+                        store->path, what, *where, (int)(text.bytes < 80 ? text.bytes : 80),
+                        text.data);
+    }
+    char *copy = copy_text(store->mem, text);
+    if (copy == NULL) return mly_fail_nomem(err, text.bytes + 1);
+    *where = copy;
+    return MLY_OK;
+}
+
+static enum mly_err set_model_locked(struct mly_store *store, struct mly_str model_id,
+                                     struct mly_str model_hash, uint32_t dim, struct mly_error *err)
+{
+    if (dim > MLY_DIM_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "vectors of %u numbers, the limit is %zu", dim,
+                        MLY_DIM_MAX);
+    }
+    if (dim != 0 && store->dim != 0 && dim != store->dim) {
+        return mly_fail(err, MLY_ERR_MISMATCH, "store %s is open for vectors of %u numbers, not %u",
+                        store->path, store->dim, dim);
+    }
+    MLY_TRY(set_text(store, &store->model_id, model_id, "model", err));
+    MLY_TRY(set_text(store, &store->model_hash, model_hash, "model file", err));
+    if (dim != 0) store->dim = dim;
+    return store->current == NULL ? MLY_OK : mly_store_check_model(store, err);
+}
+
+enum mly_err mly_store_set_model(struct mly_store *store, struct mly_str model_id,
+                                 struct mly_str model_hash, uint32_t dim, struct mly_error *err)
+{
+    mly_mutex_lock(&store->mutex);
+    char *id_before = store->model_id;
+    char *hash_before = store->model_hash;
+    uint32_t dim_before = store->dim;
+    enum mly_err rc = set_model_locked(store, model_id, model_hash, dim, err);
+    if (rc != MLY_OK) {
+        /* As before the call. */
+        if (id_before == NULL) {
+            mly_mem_free(store->mem, store->model_id);
+            store->model_id = NULL;
+        }
+        if (hash_before == NULL) {
+            mly_mem_free(store->mem, store->model_hash);
+            store->model_hash = NULL;
+        }
+        store->dim = dim_before;
+    }
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}

@@ -1,0 +1,180 @@
+/* Who may write: one thread of one process.
+ *
+ * In: the store. Out: the folder, and the lock on byte 0 of _memalloy/lock. What stands in that
+ * file is for the message of those who wait: the lock itself is the kernel's, and dies with its
+ * holder. */
+#include "store/store_int.h"
+
+#include <stdio.h>
+
+#define HOLDER_BYTES 64
+#define LOCK_TRIES 10
+
+char *mly_store_join(struct mly_mem *mem, const char *path, const char *name)
+{
+    size_t path_bytes = strlen(path);
+    size_t name_bytes = strlen(name);
+    char *joined = mly_mem_alloc(mem, path_bytes + name_bytes + 2);
+    if (joined == NULL) return NULL;
+    memcpy(joined, path, path_bytes);
+    joined[path_bytes] = '/';
+    memcpy(joined + path_bytes + 1, name, name_bytes + 1);
+    return joined;
+}
+
+/* Says who writes, for others' messages. The text is not needed for anything else, so failing is
+ * fine. */
+static void write_holder(struct mly_store *store)
+{
+    char text[HOLDER_BYTES];
+    memset(text, ' ', sizeof(text));
+    int bytes =
+        snprintf(text, sizeof(text), "%lld %lld", (long long)store->env->pid(store->env->context),
+                 (long long)(mly_clock_wall_us(store->env) / 1000000));
+    if (bytes < 0 || bytes >= HOLDER_BYTES) return;
+    text[bytes] = ' ';
+    text[HOLDER_BYTES - 1] = '\n';
+    (void)!mly_file_write(&store->lock_file, text, sizeof(text), 0, NULL);
+}
+
+static bool read_number(const char **text, const char *end, int64_t *out)
+{
+    int64_t value = 0;
+    const char *start = *text;
+    while (*text < end && **text >= '0' && **text <= '9' && value < INT64_MAX / 10 - 9) {
+        value = value * 10 + (*(*text)++ - '0');
+    }
+    while (*text < end && **text == ' ')
+        (*text)++;
+    *out = value;
+    return *text > start;
+}
+
+/* Puts the name of the store, and of the process that holds the lock where it says so, into err. */
+static enum mly_err fail_busy(struct mly_store *store, const struct mly_file *file,
+                              struct mly_error *err)
+{
+    char text[HOLDER_BYTES];
+    const char *at = text;
+    int64_t pid;
+    int64_t since_s;
+    if (mly_file_read(file, text, sizeof(text), 0, NULL) == MLY_OK &&
+        read_number(&at, text + sizeof(text), &pid) &&
+        read_number(&at, text + sizeof(text), &since_s)) {
+        int64_t age_s = mly_clock_wall_us(store->env) / 1000000 - since_s;
+        return mly_fail(
+            err, MLY_ERR_BUSY, "store %s: process %lld has been writing for %lld s; waited %u ms",
+            store->path, (long long)pid, (long long)(age_s < 0 ? 0 : age_s), store->lock_wait_ms);
+    }
+    return mly_fail(err, MLY_ERR_BUSY, "store %s: another process is writing; waited %u ms",
+                    store->path, store->lock_wait_ms);
+}
+
+/* Is the file that was locked still the one that has the name? Somebody may have removed the folder
+ * while we waited; a lock on a file without a name keeps nobody out. */
+static enum mly_err check_name(const struct mly_store *store, const char *path,
+                               const struct mly_file *file, bool *same, struct mly_error *err)
+{
+    struct mly_file_info held;
+    struct mly_file_info named;
+    MLY_TRY(mly_file_info(file, &held, err));
+    enum mly_err rc = mly_file_info_at(store->env, MLY_AT_CWD, path, false, &named, err);
+    *same = rc == MLY_OK && held.device == named.device && held.inode == named.inode;
+    return rc == MLY_ERR_NOTFOUND ? MLY_OK : rc;
+}
+
+static enum mly_err try_lock(struct mly_store *store, const char *folder, const char *path,
+                             bool *taken, struct mly_error *err)
+{
+    struct mly_file file = MLY_FILE_CLOSED;
+    MLY_TRY(mly_dir_make_all(store->env, store->path, err));
+    MLY_TRY(mly_dir_make(store->env, MLY_AT_CWD, folder, err));
+    enum mly_err rc = mly_file_open(store->env, MLY_AT_CWD, path,
+                                    MLY_OPEN_READ | MLY_OPEN_WRITE | MLY_OPEN_CREATE, &file, err);
+    if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* the folder went away again */
+    if (rc != MLY_OK) goto done;
+    rc = mly_lock_take(&file, 0, store->lock_wait_ms, err);
+    if (rc == MLY_ERR_BUSY) rc = fail_busy(store, &file, err);
+    if (rc != MLY_OK) goto done;
+    rc = check_name(store, path, &file, taken, err);
+    if (rc != MLY_OK || !*taken) goto done;
+    store->lock_file = file;
+    file = MLY_FILE_CLOSED;
+done:
+    mly_file_close(&file); /* which gives the lock back */
+    return rc;
+}
+
+enum mly_err mly_store_lock(struct mly_store *store, struct mly_error *err)
+{
+    bool taken = false;
+    enum mly_err rc = MLY_OK;
+    char *path = NULL;
+    char *folder = mly_store_join(store->mem, store->path, "_memalloy");
+    if (folder != NULL) path = mly_store_join(store->mem, folder, "lock");
+    if (path == NULL) rc = mly_fail_nomem(err, strlen(store->path) + 16);
+    for (int attempt = 0; rc == MLY_OK && !taken; attempt++) {
+        if (attempt == LOCK_TRIES) {
+            rc = mly_fail(err, MLY_ERR_IO, "store %s: the folder is being removed", store->path);
+        } else {
+            rc = try_lock(store, folder, path, &taken, err);
+        }
+    }
+    if (rc == MLY_OK) write_holder(store);
+    mly_mem_free(store->mem, folder);
+    mly_mem_free(store->mem, path);
+    return rc;
+}
+
+void mly_store_unlock(struct mly_store *store)
+{
+    mly_lock_release(&store->lock_file, 0);
+    mly_file_close(&store->lock_file);
+}
+
+enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err)
+{
+    if (store->read_only) {
+        return mly_fail(err, MLY_ERR_READONLY, "store %s is open for reading only", store->path);
+    }
+    mly_mutex_lock(&store->mutex);
+    while (store->writing)
+        mly_cond_wait(&store->cond, &store->mutex);
+    store->writing = true;
+    mly_mutex_unlock(&store->mutex);
+
+    enum mly_err rc = mly_store_lock(store, err);
+    bool locked = rc == MLY_OK;
+    bool whole = true;
+    if (rc == MLY_OK) {
+        mly_mutex_lock(&store->mutex);
+        store->locked = true;
+        rc = mly_store_renew(store, err);
+        if (rc == MLY_OK) rc = mly_store_check_model(store, err);
+        if (rc == MLY_OK) whole = mly_store_is_whole(store);
+        store->committing = rc == MLY_OK && !whole;
+        mly_mutex_unlock(&store->mutex);
+    }
+    if (rc == MLY_OK && !whole) rc = mly_store_mend(store, err);
+    mly_mutex_lock(&store->mutex);
+    store->committing = false;
+    mly_mutex_unlock(&store->mutex);
+    if (rc != MLY_OK && locked) mly_store_end(store);
+    if (rc != MLY_OK && !locked) {
+        mly_mutex_lock(&store->mutex);
+        store->writing = false;
+        mly_cond_wake_all(&store->cond);
+        mly_mutex_unlock(&store->mutex);
+    }
+    return rc;
+}
+
+void mly_store_end(struct mly_store *store)
+{
+    mly_store_unlock(store);
+    mly_mutex_lock(&store->mutex);
+    store->locked = false;
+    store->writing = false;
+    mly_cond_wake_all(&store->cond);
+    mly_mutex_unlock(&store->mutex);
+}

@@ -1,0 +1,258 @@
+/* Finding rows by key: document id and path in documents, document id in chunks.
+ *
+ * In: a key and a view. Out: the rows of the view that have it. The index maps hashes to rows of
+ * fragments, whatever view they are in; it is filled when somebody first asks, one new fragment
+ * after the other, and every candidate is compared with the row itself. */
+#include "store/store_int.h"
+
+/* An index of fewer runs is not worth throwing away. */
+#define GONE_RUNS_MIN 4096
+
+void mly_store_rows_init(struct mly_store_rows *rows, struct mly_mem *mem)
+{
+    *rows = (struct mly_store_rows){.mem = mem};
+}
+
+void mly_store_rows_deinit(struct mly_store_rows *rows)
+{
+    mly_mem_free(rows->mem, rows->items);
+    *rows = (struct mly_store_rows){.mem = rows->mem};
+}
+
+enum mly_err mly_store_rows_add(struct mly_store_rows *rows, uint64_t address,
+                                struct mly_error *err)
+{
+    if (rows->count == rows->capacity) {
+        size_t capacity = rows->capacity == 0 ? 32 : rows->capacity * 2;
+        size_t bytes;
+        if (!mly_size_mul(capacity, sizeof(rows->items[0]), &bytes)) {
+            return mly_fail_nomem(err, SIZE_MAX);
+        }
+        uint64_t *items = mly_mem_realloc(rows->mem, rows->items, bytes);
+        if (items == NULL) return mly_fail_nomem(err, bytes);
+        rows->items = items;
+        rows->capacity = capacity;
+    }
+    rows->items[rows->count++] = address;
+    return MLY_OK;
+}
+
+/* One step of heapsort, which needs no memory and has no worst case. */
+static void sink_address(uint64_t *items, size_t root, size_t count)
+{
+    for (;;) {
+        size_t child = 2 * root + 1;
+        if (child >= count) return;
+        if (child + 1 < count && items[child + 1] > items[child]) child++;
+        if (items[child] <= items[root]) return;
+        uint64_t swap = items[root];
+        items[root] = items[child];
+        items[child] = swap;
+        root = child;
+    }
+}
+
+void mly_store_rows_sort(struct mly_store_rows *rows)
+{
+    uint64_t *items = rows->items;
+    bool sorted = true;
+    for (size_t i = 1; i < rows->count; i++)
+        sorted = sorted && items[i - 1] <= items[i];
+    for (size_t i = sorted ? 0 : rows->count / 2; i-- > 0;)
+        sink_address(items, i, rows->count);
+    for (size_t i = sorted ? 0 : rows->count; i-- > 1;) {
+        uint64_t last = items[i];
+        items[i] = items[0];
+        items[0] = last;
+        sink_address(items, 0, i);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < rows->count; i++) {
+        if (kept == 0 || items[kept - 1] != items[i]) items[kept++] = items[i];
+    }
+    rows->count = kept;
+}
+
+/* ---- keys ---- */
+
+/* A null string where the row has no such key. */
+static enum mly_err read_key(const struct mly_store_cell *cell, size_t key_i, struct mly_str *out,
+                             struct mly_error *err)
+{
+    if (cell->view->table->kind == MLY_STORE_CHUNKS) {
+        return mly_store_cell_string(cell, MLY_CHUNK_DOCUMENT_ID, out, err);
+    }
+    if (key_i == MLY_STORE_KEY_ID) return mly_store_cell_string(cell, MLY_DOCUMENT_ID, out, err);
+    MLY_TRY(mly_store_cell_string(cell, MLY_DOCUMENT_PATH_RAW, out, err));
+    if (out->data != NULL) return MLY_OK;
+    return mly_store_cell_string(cell, MLY_DOCUMENT_PATH, out, err);
+}
+
+static uint32_t key_hash(struct mly_str key)
+{
+    uint64_t hash = mly_hash_quick(key);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* All rows, dead ones too: a row that is dead in this view may live in an older one. */
+static enum mly_err index_fragment(const struct mly_store_view *view,
+                                   const struct mly_store_part *part, size_t key_i,
+                                   struct mly_error *err)
+{
+    struct mly_keys *keys = &view->table->keys[key_i];
+    struct mly_store_fragment *fragment = part->fragment;
+    struct mly_store_cell cell = {view, part, 0};
+    size_t count_before = keys->count;
+    enum mly_err rc = MLY_OK;
+    for (; rc == MLY_OK && cell.row < fragment->row_count; cell.row++) {
+        struct mly_str key;
+        rc = read_key(&cell, key_i, &key, err);
+        if (rc == MLY_OK && key.data != NULL) {
+            rc = mly_keys_add(keys, key_hash(key), fragment->serial, (uint32_t)cell.row, err);
+        }
+    }
+    if (rc != MLY_OK) {
+        mly_keys_cut(keys, count_before);
+        return rc;
+    }
+    fragment->keyed_generation[key_i] = keys->generation;
+    fragment->keyed_runs[key_i] = keys->count - count_before;
+    return MLY_OK;
+}
+
+/* Puts the fragments of the view that are new into the index. key_mutex is held. */
+static enum mly_err index_view(struct mly_store_view *view, size_t key_i, struct mly_error *err)
+{
+    struct mly_keys *keys = &view->table->keys[key_i];
+    uint64_t gone = atomic_load(&keys->gone_runs);
+    if (gone > GONE_RUNS_MIN && gone > keys->count / 2) mly_keys_reset(keys);
+    if (view->keyed_generation[key_i] == keys->generation) return MLY_OK;
+    for (size_t i = 0; i < view->part_count; i++) {
+        if (view->parts[i].fragment->keyed_generation[key_i] != keys->generation) {
+            MLY_TRY(index_fragment(view, &view->parts[i], key_i, err));
+        }
+    }
+    view->keyed_generation[key_i] = keys->generation;
+    return MLY_OK;
+}
+
+/* The rows of one run that live in the view and have the key. */
+static enum mly_err check_run(const struct mly_store_view *view, const struct mly_key_run *run,
+                              size_t key_i, struct mly_str key, struct mly_store_rows *out,
+                              struct mly_error *err)
+{
+    size_t part_i = mly_store_view_find_serial(view, run->serial);
+    if (part_i == MLY_STORE_NO_PART) return MLY_OK;
+    const struct mly_store_part *part = &view->parts[part_i];
+    struct mly_store_cell cell = {view, part, run->first};
+    for (uint64_t end = cell.row + run->count; cell.row < end; cell.row++) {
+        if (mly_store_part_is_dead(part, cell.row)) continue;
+        struct mly_str value;
+        MLY_TRY(read_key(&cell, key_i, &value, err));
+        if (value.data != NULL && mly_str_equal(value, key)) {
+            MLY_TRY(mly_store_rows_add(out, part->fragment->id << 32 | cell.row, err));
+        }
+    }
+    return MLY_OK;
+}
+
+enum mly_err mly_store_find_rows(const struct mly_store_view *view, size_t key_i,
+                                 struct mly_str key, struct mly_store_rows *out,
+                                 struct mly_error *err)
+{
+    if (view->part_count == 0 || key.data == NULL) return MLY_OK;
+    struct mly_store_table *table = view->table;
+    mly_mutex_lock(&table->store->key_mutex);
+    /* The view is read-only but for this one mark, which the mutex guards. */
+    enum mly_err rc = index_view((struct mly_store_view *)view, key_i, err);
+    if (rc == MLY_OK) {
+        const struct mly_keys *keys = &table->keys[key_i];
+        uint32_t hash = key_hash(key);
+        uint32_t run_i = mly_keys_next(keys, hash, MLY_KEY_END);
+        for (; rc == MLY_OK && run_i != MLY_KEY_END; run_i = mly_keys_next(keys, hash, run_i)) {
+            rc = check_run(view, &keys->runs[run_i], key_i, key, out, err);
+        }
+    }
+    mly_mutex_unlock(&table->store->key_mutex);
+    return rc;
+}
+
+/* ---- the chunks of a document ---- */
+
+/* By ordinal, those without one last; equal ones by address, so that the order is always the same.
+ */
+static bool comes_before(const struct mly_chunk_row *a, const struct mly_chunk_row *b)
+{
+    uint64_t a_key = (uint64_t)a->ordinal; /* -1, the null, becomes the largest */
+    uint64_t b_key = (uint64_t)b->ordinal;
+    return a_key < b_key;
+}
+
+/* Merges two sorted halves; stable, and the rows come in the order of their addresses. */
+static void merge_rows(const struct mly_chunk_row *from, struct mly_chunk_row *to, size_t start,
+                       size_t middle, size_t end)
+{
+    size_t a = start;
+    size_t b = middle;
+    for (size_t i = start; i < end; i++) {
+        bool take_b = a >= middle || (b < end && comes_before(&from[b], &from[a]));
+        to[i] = take_b ? from[b++] : from[a++];
+    }
+}
+
+static enum mly_err sort_rows(struct mly_chunk_row *rows, size_t count, struct mly_arena *arena,
+                              struct mly_error *err)
+{
+    bool sorted = true;
+    for (size_t i = 1; i < count; i++)
+        sorted = sorted && !comes_before(&rows[i], &rows[i - 1]);
+    if (sorted) return MLY_OK;
+    struct mly_chunk_row *other = mly_arena_array(arena, count, sizeof(rows[0]));
+    if (other == NULL) return mly_fail_nomem(err, count * sizeof(rows[0]));
+    struct mly_chunk_row *from = rows;
+    struct mly_chunk_row *to = other;
+    for (size_t width = 1; width < count; width *= 2) {
+        for (size_t start = 0; start < count; start += 2 * width) {
+            size_t middle = start + width < count ? start + width : count;
+            size_t end = middle + width < count ? middle + width : count;
+            merge_rows(from, to, start, middle, end);
+        }
+        struct mly_chunk_row *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != rows) memcpy(rows, from, count * sizeof(rows[0]));
+    return MLY_OK;
+}
+
+enum mly_err mly_store_document_chunks(const struct mly_store_view *chunks,
+                                       struct mly_str document_id, struct mly_arena *arena,
+                                       struct mly_chunk_row **out, size_t *count,
+                                       struct mly_error *err)
+{
+    struct mly_store_rows found;
+    mly_store_rows_init(&found, chunks->table->store->mem);
+    enum mly_err rc =
+        mly_store_find_rows(chunks, MLY_STORE_KEY_DOCUMENT_ID, document_id, &found, err);
+    if (rc != MLY_OK) goto done;
+    mly_store_rows_sort(&found);
+    struct mly_chunk_row *rows = mly_arena_array(arena, found.count + 1, sizeof(rows[0]));
+    if (rows == NULL) {
+        rc = mly_fail_nomem(err, (found.count + 1) * sizeof(rows[0]));
+        goto done;
+    }
+    for (size_t i = 0; i < found.count; i++) {
+        struct mly_store_cell cell;
+        rc = mly_store_cell_at(chunks, found.items[i], &cell, err);
+        if (rc != MLY_OK) goto done;
+        rc = mly_store_read_chunk(&cell, arena, &rows[i], err);
+        if (rc != MLY_OK) goto done;
+    }
+    rc = sort_rows(rows, found.count, arena, err);
+    if (rc != MLY_OK) goto done;
+    *out = rows;
+    *count = found.count;
+done:
+    mly_store_rows_deinit(&found);
+    return rc;
+}

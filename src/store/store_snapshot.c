@@ -1,0 +1,250 @@
+/* Snapshots: the newest version of both tables, pinned, and what is read from them.
+ *
+ * In: the store. Out: one view of each table. Where nothing changed since the last pin the same
+ * snapshot is given again. */
+#include "store/store_int.h"
+
+/* How long two tables that do not belong together are looked at again: a commit between them takes
+ * some milliseconds; after a crash they stay so until the next writer mends them. */
+#define WHOLE_TRIES 20
+
+static struct mly_store_view *newest(const struct mly_store *store, enum mly_store_table_kind kind)
+{
+    return store->tables[kind].newest;
+}
+
+static uint64_t view_version(const struct mly_store_view *view)
+{
+    return view->manifest == NULL ? 0 : mly_lance_manifest_version(view->manifest);
+}
+
+bool mly_store_is_whole(const struct mly_store *store)
+{
+    return mly_str_equal(mly_store_view_config(newest(store, MLY_STORE_DOCUMENTS), MLY_KEY_COMMIT),
+                         mly_store_view_config(newest(store, MLY_STORE_CHUNKS), MLY_KEY_COMMIT));
+}
+
+/* Have these two versions been waited for already? */
+static bool is_known_split(struct mly_store *store)
+{
+    uint64_t documents = view_version(newest(store, MLY_STORE_DOCUMENTS));
+    uint64_t chunks = view_version(newest(store, MLY_STORE_CHUNKS));
+    return store->split_versions[MLY_STORE_DOCUMENTS] == documents &&
+           store->split_versions[MLY_STORE_CHUNKS] == chunks;
+}
+
+static enum mly_err refresh(struct mly_store *store, struct mly_error *err)
+{
+    for (int attempt = 0;; attempt++) {
+        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_DOCUMENTS], err));
+        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_CHUNKS], err));
+        if (mly_store_is_whole(store) || is_known_split(store)) return MLY_OK;
+        /* The lock tells the writer that nobody else is between the tables. */
+        if (attempt == WHOLE_TRIES || store->locked) {
+            for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+                store->split_versions[kind] =
+                    view_version(newest(store, (enum mly_store_table_kind)kind));
+            }
+            return MLY_OK;
+        }
+        mly_clock_sleep_ms(store->env, 1);
+    }
+}
+
+static enum mly_err check_text(const struct mly_store *store, const char *what, const char *asked,
+                               struct mly_str stored, struct mly_error *err)
+{
+    if (asked == NULL || stored.data == NULL || mly_str_equal(mly_str_of(asked), stored)) {
+        return MLY_OK;
+    }
+    return mly_fail(err, MLY_ERR_MISMATCH, "store %s was made with %s %.*s, not %.80s", store->path,
+                    what, (int)(stored.bytes < 80 ? stored.bytes : 80), stored.data, asked);
+}
+
+enum mly_err mly_store_check_model(const struct mly_store *store, struct mly_error *err)
+{
+    const struct mly_store_view *chunks = newest(store, MLY_STORE_CHUNKS);
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        const struct mly_store_view *view = newest(store, (enum mly_store_table_kind)kind);
+        MLY_TRY(check_text(store, "model", store->model_id,
+                           mly_store_view_config(view, MLY_KEY_MODEL_ID), err));
+        MLY_TRY(check_text(store, "model file", store->model_hash,
+                           mly_store_view_config(view, MLY_KEY_MODEL_HASH), err));
+    }
+    if (store->dim != 0 && chunks->dim != 0 && store->dim != chunks->dim) {
+        return mly_fail(err, MLY_ERR_MISMATCH, "store %s has vectors of %u numbers, not %u",
+                        store->path, chunks->dim, store->dim);
+    }
+    return MLY_OK;
+}
+
+/* ---- pin and release ---- */
+
+void mly_snapshot_release(struct mly_snapshot *snapshot)
+{
+    if (snapshot == NULL || atomic_fetch_sub(&snapshot->refs, 1) != 1) return;
+    struct mly_mem *mem = snapshot->store->mem;
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        mly_store_view_release(snapshot->views[kind]);
+    }
+    mly_mem_free(mem, snapshot);
+}
+
+enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
+{
+    MLY_TRY(refresh(store, err));
+    struct mly_snapshot *current = store->current;
+    if (current != NULL &&
+        current->views[MLY_STORE_DOCUMENTS] == newest(store, MLY_STORE_DOCUMENTS) &&
+        current->views[MLY_STORE_CHUNKS] == newest(store, MLY_STORE_CHUNKS)) {
+        return MLY_OK;
+    }
+    struct mly_snapshot *snapshot = mly_mem_array(store->mem, 1, sizeof(*snapshot));
+    if (snapshot == NULL) return mly_fail_nomem(err, sizeof(*snapshot));
+    atomic_init(&snapshot->refs, 1);
+    snapshot->store = store;
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        snapshot->views[kind] =
+            mly_store_view_retain(newest(store, (enum mly_store_table_kind)kind));
+    }
+    store->current = snapshot;
+    mly_snapshot_release(current);
+    return MLY_OK;
+}
+
+enum mly_err mly_store_pin(struct mly_store *store, struct mly_snapshot **out,
+                           struct mly_error *err)
+{
+    mly_mutex_lock(&store->mutex);
+    enum mly_err rc = MLY_OK;
+    /* Between the two tables of our own commit there is nothing that should be seen. */
+    if (!store->committing || store->current == NULL) rc = mly_store_renew(store, err);
+    if (rc == MLY_OK) {
+        atomic_fetch_add(&store->current->refs, 1);
+        *out = store->current;
+    }
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+void mly_snapshot_get_counts(const struct mly_snapshot *snapshot, struct mly_store_counts *out)
+{
+    const struct mly_store_view *documents = snapshot->views[MLY_STORE_DOCUMENTS];
+    const struct mly_store_view *chunks = snapshot->views[MLY_STORE_CHUNKS];
+    *out = (struct mly_store_counts){
+        .documents = documents->live_count - documents->skipped_count,
+        .skipped = documents->skipped_count,
+        .chunks = chunks->live_count,
+        .documents_version = view_version(documents),
+        .chunks_version = view_version(chunks),
+        .documents_fragments = documents->part_count,
+        .chunks_fragments = chunks->part_count,
+        .file_bytes = documents->file_bytes + chunks->file_bytes,
+        .dim = chunks->dim,
+    };
+}
+
+static struct mly_str snapshot_config(const struct mly_snapshot *snapshot, struct mly_str key)
+{
+    struct mly_str value = mly_store_view_config(snapshot->views[MLY_STORE_CHUNKS], key);
+    if (value.data != NULL) return value;
+    return mly_store_view_config(snapshot->views[MLY_STORE_DOCUMENTS], key);
+}
+
+struct mly_str mly_snapshot_model_id(const struct mly_snapshot *snapshot)
+{
+    return snapshot_config(snapshot, MLY_KEY_MODEL_ID);
+}
+
+struct mly_str mly_snapshot_model_hash(const struct mly_snapshot *snapshot)
+{
+    return snapshot_config(snapshot, MLY_KEY_MODEL_HASH);
+}
+
+/* ---- documents ---- */
+
+static enum mly_err find_one(const struct mly_snapshot *snapshot, size_t key_i, struct mly_str key,
+                             struct mly_arena *arena, struct mly_document *out, bool *found,
+                             struct mly_error *err)
+{
+    const struct mly_store_view *documents = snapshot->views[MLY_STORE_DOCUMENTS];
+    struct mly_store_rows rows;
+    mly_store_rows_init(&rows, snapshot->store->mem);
+    enum mly_err rc = mly_store_find_rows(documents, key_i, key, &rows, err);
+    if (rc != MLY_OK) goto done;
+    if (rows.count > 0) {
+        /* Where another program has made two of them, the newest counts. */
+        mly_store_rows_sort(&rows);
+        struct mly_store_cell cell;
+        rc = mly_store_cell_at(documents, rows.items[rows.count - 1], &cell, err);
+        if (rc != MLY_OK) goto done;
+        rc = mly_store_read_document(&cell, arena, out, err);
+        if (rc != MLY_OK) goto done;
+    }
+    *found = rows.count > 0;
+done:
+    mly_store_rows_deinit(&rows);
+    return rc;
+}
+
+enum mly_err mly_snapshot_find_document(const struct mly_snapshot *snapshot, struct mly_str id,
+                                        struct mly_arena *arena, struct mly_document *out,
+                                        bool *found, struct mly_error *err)
+{
+    return find_one(snapshot, MLY_STORE_KEY_ID, id, arena, out, found, err);
+}
+
+enum mly_err mly_snapshot_find_path(const struct mly_snapshot *snapshot, struct mly_str path,
+                                    struct mly_arena *arena, struct mly_document *out, bool *found,
+                                    struct mly_error *err)
+{
+    return find_one(snapshot, MLY_STORE_KEY_PATH, path, arena, out, found, err);
+}
+
+enum mly_err mly_snapshot_each_document(const struct mly_snapshot *snapshot, mly_document_fn fn,
+                                        void *context, struct mly_error *err)
+{
+    const struct mly_store_view *documents = snapshot->views[MLY_STORE_DOCUMENTS];
+    for (size_t part_i = 0; part_i < documents->part_count; part_i++) {
+        const struct mly_store_part *part = &documents->parts[part_i];
+        struct mly_store_cell cell = {documents, part, 0};
+        for (; cell.row < part->fragment->row_count; cell.row++) {
+            if (mly_store_part_is_dead(part, cell.row)) continue;
+            struct mly_document document;
+            MLY_TRY(mly_store_read_document(&cell, NULL, &document, err));
+            MLY_TRY(fn(context, &document, err));
+        }
+    }
+    return MLY_OK;
+}
+
+/* ---- chunks ---- */
+
+enum mly_err mly_snapshot_document_chunks(const struct mly_snapshot *snapshot,
+                                          struct mly_str document_id, struct mly_arena *arena,
+                                          struct mly_chunk_row **out, size_t *count,
+                                          struct mly_error *err)
+{
+    return mly_store_document_chunks(snapshot->views[MLY_STORE_CHUNKS], document_id, arena, out,
+                                     count, err);
+}
+
+enum mly_err mly_snapshot_read_chunk(const struct mly_snapshot *snapshot, uint64_t row_address,
+                                     struct mly_arena *arena, struct mly_chunk_row *out,
+                                     struct mly_error *err)
+{
+    struct mly_store_cell cell;
+    MLY_TRY(mly_store_cell_at(snapshot->views[MLY_STORE_CHUNKS], row_address, &cell, err));
+    return mly_store_read_chunk(&cell, arena, out, err);
+}
+
+size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot)
+{
+    return snapshot->views[MLY_STORE_CHUNKS]->block_count;
+}
+
+void mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
+                            struct mly_vector_block *out)
+{
+    *out = snapshot->views[MLY_STORE_CHUNKS]->blocks[block_i];
+}
