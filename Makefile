@@ -69,11 +69,11 @@ demo: need-build model install-dev
 	@$(PY) tools/demo.py
 
 .PHONY: check test test-long
-check: need-test model build
+check: need-test model
 	@$(PY) tools/run_tests.py check
-test: need-test model build install-dev
+test: need-test model
 	@$(PY) tools/run_tests.py test
-test-long: need-test model build install-dev
+test-long: need-test model
 	@$(PY) tools/run_tests.py long
 
 .PHONY: asan tsan clang

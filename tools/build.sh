@@ -18,7 +18,7 @@ options=("-Dmodel_dir=$PWD/models" "$@")
 wanted=$(printf '%s\n' "${CC:-}" "${options[@]}" "$PWD")
 mkdir -p build-logs
 log=build-logs/$dir.txt
-if [ ! -f "$dir/build.ninja" ] || [ "$(cat "$dir/.memalloy-options" 2>/dev/null)" != "$wanted" ]; then
+if [ ! -f "$dir/build.ninja" ] || [ ! -f "$dir/meson-info/intro-tests.json" ] || [ "$(cat "$dir/.memalloy-options" 2>/dev/null)" != "$wanted" ]; then
     rm -rf "$dir"
     if ! "${meson[@]}" setup "$dir" "${options[@]}" >"$log" 2>&1; then
         cat "$log" >&2
