@@ -1,0 +1,86 @@
+"""The memory kernel for AI applications that run on one machine.
+
+Point it at a folder or hand it text: it chunks, embeds, stores and answers with cited passages. No
+server, no network, no Python dependency.
+
+    import memalloy
+
+    with memalloy.open("kb") as kb:
+        kb.sync("~/notes")
+        for document, score in kb.search("how do I renew the certificate?"):
+            print(document.path, score, document.content)
+"""
+
+from memalloy._memalloy import (
+    CancelledError,
+    ChunkingStrategy,
+    ClosedError,
+    ConflictError,
+    CorruptError,
+    Document,
+    ForkedError,
+    Hit,
+    InternalError,
+    InvalidArgumentError,
+    LimitError,
+    LockedError,
+    MemalloyError,
+    MissingFileError,
+    ModelError,
+    ModelMismatchError,
+    NotFoundError,
+    OutOfMemoryError,
+    ParseError,
+    Progress,
+    RAGKernel,
+    ReadOnlyError,
+    Spans,
+    StoreIOError,
+    SyncReport,
+    UnsupportedError,
+    Vectors,
+    __version__,
+    embed,
+    open,
+    tokenize,
+)
+
+# The names of memalloy 0.1.
+PyDocument = Document
+PyChunkingStrategy = ChunkingStrategy
+
+__all__ = [
+    "CancelledError",
+    "ChunkingStrategy",
+    "ClosedError",
+    "ConflictError",
+    "CorruptError",
+    "Document",
+    "ForkedError",
+    "Hit",
+    "InternalError",
+    "InvalidArgumentError",
+    "LimitError",
+    "LockedError",
+    "MemalloyError",
+    "MissingFileError",
+    "ModelError",
+    "ModelMismatchError",
+    "NotFoundError",
+    "OutOfMemoryError",
+    "ParseError",
+    "Progress",
+    "PyChunkingStrategy",
+    "PyDocument",
+    "RAGKernel",
+    "ReadOnlyError",
+    "Spans",
+    "StoreIOError",
+    "SyncReport",
+    "UnsupportedError",
+    "Vectors",
+    "__version__",
+    "embed",
+    "open",
+    "tokenize",
+]

@@ -1,0 +1,249 @@
+/* In: arguments of a call. Out: borrowed text, numbers in range, metadata as JSON. The idea is that
+ * every check stands here, with the name of the argument in its message, so that the methods read
+ * as four steps. Numbers in bulk are in convert_vectors.c. */
+#include "convert.h"
+
+#include "raise.h"
+
+#include <string.h>
+
+bool mlypy_text(PyObject *object, const char *name, struct memalloy_str *out)
+{
+    if (!PyUnicode_Check(object)) {
+        mlypy_raise_type(name, "a str", object);
+        return false;
+    }
+    Py_ssize_t bytes = 0;
+    const char *data = PyUnicode_AsUTF8AndSize(object, &bytes);
+    if (data == NULL) {
+        return false; /* a UnicodeEncodeError that shows the surrogate and where it stands */
+    }
+    out->data = data;
+    out->bytes = (size_t)bytes;
+    return true;
+}
+
+bool mlypy_text_or_none(PyObject *object, const char *name, struct memalloy_str *out)
+{
+    if (object == NULL || object == Py_None) {
+        *out = (struct memalloy_str){0};
+        return true;
+    }
+    if (!PyUnicode_Check(object)) {
+        mlypy_raise_type(name, "a str or None", object);
+        return false;
+    }
+    return mlypy_text(object, name, out);
+}
+
+const char *mlypy_cstring(PyObject *object, const char *name)
+{
+    struct memalloy_str text;
+    if (!mlypy_text(object, name, &text)) {
+        return NULL;
+    }
+    if (strlen(text.data) != text.bytes) {
+        PyErr_Format(PyExc_ValueError, "%s must not hold a NUL character", name);
+        return NULL;
+    }
+    return text.data;
+}
+
+PyObject *mlypy_path(PyObject *object, const char *name)
+{
+    PyObject *path = PyOS_FSPath(object);
+    if (path == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            mlypy_raise_type(name, "a str, bytes or os.PathLike", object);
+        }
+        return NULL;
+    }
+    PyObject *bytes = NULL;
+    int converted = PyUnicode_FSConverter(path, &bytes);
+    Py_DECREF(path);
+    if (!converted) {
+        if (PyErr_ExceptionMatches(PyExc_ValueError) &&
+            !PyErr_ExceptionMatches(PyExc_UnicodeError)) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_ValueError, "%s must not hold a NUL character", name);
+        }
+        return NULL;
+    }
+    return bytes;
+}
+
+bool mlypy_int(struct mlypy_state *state, PyObject *object, const char *name, int64_t min,
+               int64_t max, bool clip, int64_t *out)
+{
+    PyObject *number = PyNumber_Index(object);
+    if (number == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            mlypy_raise_type(name, "an int", object);
+        }
+        return false;
+    }
+    int overflow = 0;
+    long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
+    bool ok = false;
+    if (value == -1 && overflow == 0 && PyErr_Occurred()) {
+        goto done;
+    }
+    if (overflow < 0 || (overflow == 0 && value < min)) {
+        mlypy_raise_code(state, MEMALLOY_ERR_INVAL, "%s must be at least %lld, not %S", name,
+                         (long long)min, number);
+        goto done;
+    }
+    if (overflow > 0 || (!clip && value > max)) {
+        mlypy_raise_code(state, MEMALLOY_ERR_INVAL, "%s must be at most %lld, not %S", name,
+                         clip ? (long long)INT64_MAX : (long long)max, number);
+        goto done;
+    }
+    *out = value > max ? max : value;
+    ok = true;
+done:
+    Py_DECREF(number);
+    return ok;
+}
+
+bool mlypy_int_or_none(struct mlypy_state *state, PyObject *object, const char *name, int64_t min,
+                       int64_t max, bool clip, int64_t *out)
+{
+    if (object == NULL || object == Py_None) {
+        return true;
+    }
+    return mlypy_int(state, object, name, min, max, clip, out);
+}
+
+static bool check_keys(PyObject *value, const char *name);
+
+static bool check_dict_keys(PyObject *dict, const char *name)
+{
+    Py_ssize_t position = 0;
+    PyObject *key = NULL;
+    PyObject *value = NULL;
+    while (PyDict_Next(dict, &position, &key, &value)) {
+        if (!PyUnicode_Check(key)) {
+            PyErr_Format(PyExc_TypeError, "%s has the key %R: keys must be str", name, key);
+            return false;
+        }
+        if (!check_keys(value, name)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_items(PyObject *sequence, const char *name)
+{
+    Py_ssize_t count = PySequence_Size(sequence);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PySequence_GetItem(sequence, i);
+        bool ok = item != NULL && check_keys(item, name);
+        Py_XDECREF(item);
+        if (!ok) {
+            return false;
+        }
+    }
+    return count >= 0;
+}
+
+/* json would write the key 1 as "1" and give back another dict than it was given. The value is
+ * known to hold no cycle: json has walked it before. */
+static bool check_keys(PyObject *value, const char *name)
+{
+    if (!PyDict_Check(value) && !PyList_Check(value) && !PyTuple_Check(value)) {
+        return true;
+    }
+    if (Py_EnterRecursiveCall(" in metadata")) {
+        return false;
+    }
+    bool ok = PyDict_Check(value) ? check_dict_keys(value, name) : check_items(value, name);
+    Py_LeaveRecursiveCall();
+    return ok;
+}
+
+/* Puts the name of the argument in front of what json had to say. */
+static void name_json_error(const char *name)
+{
+    PyObject *type = PyErr_ExceptionMatches(PyExc_TypeError)    ? PyExc_TypeError
+                     : PyErr_ExceptionMatches(PyExc_ValueError) ? PyExc_ValueError
+                                                                : NULL;
+    if (type == NULL || PyErr_ExceptionMatches(PyExc_UnicodeError)) {
+        return; /* out of memory, recursion, the user's own: as it is */
+    }
+    PyObject *raised_type = NULL;
+    PyObject *value = NULL;
+    PyObject *traceback = NULL;
+    PyErr_Fetch(&raised_type, &value, &traceback);
+    PyErr_NormalizeException(&raised_type, &value, &traceback);
+    PyErr_Format(type, "%s: %S", name, value == NULL ? Py_None : value);
+    Py_XDECREF(raised_type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+PyObject *mlypy_metadata(struct mlypy_state *state, PyObject *object, const char *name)
+{
+    if (object == NULL || object == Py_None) {
+        return Py_NewRef(Py_None);
+    }
+    if (!PyDict_Check(object)) {
+        return mlypy_raise_type(name, "a dict or None", object);
+    }
+    PyObject *json = PyObject_CallFunctionObjArgs(state->json_encode, object, NULL);
+    if (json == NULL) {
+        name_json_error(name);
+        return NULL;
+    }
+    if (!check_keys(object, name)) {
+        Py_DECREF(json);
+        return NULL;
+    }
+    return json;
+}
+
+PyObject *mlypy_tuple(PyObject *object, const char *name, const char *wanted)
+{
+    if (PyUnicode_Check(object) || PyBytes_Check(object) || PyByteArray_Check(object) ||
+        PyDict_Check(object)) {
+        return mlypy_raise_type(name, wanted, object);
+    }
+    PyObject *tuple = PySequence_Tuple(object);
+    if (tuple == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyObject *iterator = NULL;
+        PyErr_Clear();
+        iterator = PyObject_GetIter(object);
+        if (iterator == NULL) {
+            PyErr_Clear();
+            return mlypy_raise_type(name, wanted, object);
+        }
+        Py_DECREF(iterator);
+        tuple = PySequence_Tuple(object); /* its own TypeError, from inside an iterator */
+    }
+    return tuple;
+}
+
+PyObject *mlypy_str(struct mlypy_state *state, struct memalloy_str text)
+{
+    if (text.data == NULL) {
+        return Py_NewRef(Py_None);
+    }
+    PyObject *made = PyUnicode_DecodeUTF8(text.data, (Py_ssize_t)text.bytes, NULL);
+    if (made == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+        PyErr_Clear();
+        return mlypy_raise_code(state, MEMALLOY_ERR_CORRUPT,
+                                "text of the store is not UTF-8 (%zu bytes)", text.bytes);
+    }
+    return made;
+}
+
+void *mlypy_array(size_t count, size_t item_bytes)
+{
+    void *made = PyMem_Calloc(count == 0 ? 1 : count, item_bytes);
+    if (made == NULL) {
+        PyErr_NoMemory();
+    }
+    return made;
+}

@@ -1,0 +1,264 @@
+/* In: texts, files, vectors. Out: document ids. Every argument is converted before the GIL is
+ * released, and what is borrowed from it is held until the call is back. */
+#include "convert.h"
+#include "kernel_type.h"
+#include "raise.h"
+
+#include <string.h>
+
+static PyObject *id_as_str(const struct memalloy_id *id)
+{
+    return PyUnicode_DecodeUTF8(id->text, (Py_ssize_t)id->bytes, NULL);
+}
+
+/* What both add_document and add_file take besides their first argument. json is the owner of the
+ * metadata's text. */
+static bool add_options(struct mlypy_state *state, PyObject *metadata, PyObject *document_id,
+                        PyObject **json, struct memalloy_add_options *options)
+{
+    *options = (struct memalloy_add_options){.struct_bytes = sizeof(*options)};
+    if (!mlypy_text_or_none(document_id, "document_id", &options->document_id)) {
+        return false;
+    }
+    *json = mlypy_metadata(state, metadata, "metadata");
+    if (*json == NULL || !mlypy_text_or_none(*json, "metadata", &options->metadata)) {
+        Py_CLEAR(*json);
+        return false;
+    }
+    return true;
+}
+
+PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"content", "metadata", "document_id", NULL};
+    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    PyObject *content;
+    PyObject *metadata = NULL;
+    PyObject *document_id = NULL;
+    PyObject *json = NULL;
+    struct memalloy_str text;
+    struct memalloy_add_options options;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &content, &metadata,
+                                     &document_id) ||
+        !mlypy_text(content, "content", &text) ||
+        !add_options(self->state, metadata, document_id, &json, &options)) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    if (mlypy_kernel_enter(self)) {
+        struct memalloy_id id = {0};
+        struct memalloy_error err = {0};
+        int rc;
+        Py_BEGIN_ALLOW_THREADS rc =
+            memalloy_add_text(self->handle, text.data, text.bytes, &options, &id, &err);
+        Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
+        result = rc == MEMALLOY_OK ? id_as_str(&id) : mlypy_raise(self->state, &err);
+    }
+    Py_DECREF(json);
+    return result;
+}
+
+PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"path", "metadata", "document_id", NULL};
+    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    PyObject *path;
+    PyObject *metadata = NULL;
+    PyObject *document_id = NULL;
+    PyObject *json = NULL;
+    struct memalloy_add_options options;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &path, &metadata, &document_id) ||
+        !add_options(self->state, metadata, document_id, &json, &options)) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    PyObject *path_bytes = mlypy_path(path, "path");
+    if (path_bytes != NULL && mlypy_kernel_enter(self)) {
+        const char *path_text = PyBytes_AsString(path_bytes);
+        struct memalloy_id id = {0};
+        struct memalloy_error err = {0};
+        int rc;
+        Py_BEGIN_ALLOW_THREADS rc = memalloy_add_file(self->handle, path_text, &options, &id, &err);
+        Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
+        result = rc == MEMALLOY_OK ? id_as_str(&id) : mlypy_raise(self->state, &err);
+    }
+    Py_XDECREF(path_bytes);
+    Py_DECREF(json);
+    return result;
+}
+
+/* Everything that add_vectors converts; empty at birth, freed without asking. */
+struct vector_batch {
+    PyObject *contents; /* tuple of str */
+    PyObject *ids;      /* tuple of str or None, or NULL */
+    PyObject *metadata; /* tuple of dict or None, or NULL */
+    PyObject *jsons;    /* list of str that own the metadata's text */
+    struct mlypy_matrix matrix;
+    size_t count;
+    struct memalloy_str *texts;
+    struct memalloy_add_options *options;
+    struct memalloy_id *out_ids;
+};
+
+static void batch_deinit(struct vector_batch *batch)
+{
+    Py_CLEAR(batch->contents);
+    Py_CLEAR(batch->ids);
+    Py_CLEAR(batch->metadata);
+    Py_CLEAR(batch->jsons);
+    mlypy_matrix_deinit(&batch->matrix);
+    PyMem_Free(batch->texts);
+    PyMem_Free(batch->options);
+    PyMem_Free(batch->out_ids);
+}
+
+/* An optional sequence as long as the contents, as a tuple; NULL stays NULL. */
+static bool side_list(struct mlypy_state *state, PyObject *object, const char *name,
+                      const char *wanted, size_t count, PyObject **out)
+{
+    if (object == NULL || object == Py_None) {
+        return true;
+    }
+    *out = mlypy_tuple(object, name, wanted);
+    if (*out == NULL) {
+        return false;
+    }
+    size_t items = (size_t)PyTuple_Size(*out);
+    if (items != count) {
+        mlypy_raise_code(state, MEMALLOY_ERR_INVAL, "%s has %zu items for %zu contents", name,
+                         items, count);
+        return false;
+    }
+    return true;
+}
+
+static bool batch_row(struct mlypy_state *state, struct vector_batch *batch, size_t i)
+{
+    char name[48];
+    struct memalloy_add_options *options = &batch->options[i];
+    Py_ssize_t at = (Py_ssize_t)i;
+    options->struct_bytes = sizeof(*options);
+    PyOS_snprintf(name, sizeof(name), "contents[%zu]", i);
+    if (!mlypy_text(PyTuple_GetItem(batch->contents, at), name, &batch->texts[i])) {
+        return false;
+    }
+    if (batch->ids != NULL) {
+        PyOS_snprintf(name, sizeof(name), "ids[%zu]", i);
+        if (!mlypy_text_or_none(PyTuple_GetItem(batch->ids, at), name, &options->document_id)) {
+            return false;
+        }
+    }
+    if (batch->metadata == NULL) {
+        return true;
+    }
+    PyOS_snprintf(name, sizeof(name), "metadata[%zu]", i);
+    PyObject *json = mlypy_metadata(state, PyTuple_GetItem(batch->metadata, at), name);
+    if (json == NULL) {
+        return false;
+    }
+    bool ok = mlypy_text_or_none(json, name, &options->metadata) &&
+              PyList_Append(batch->jsons, json) == 0;
+    Py_DECREF(json);
+    return ok;
+}
+
+static bool batch_init(struct mlypy_state *state, struct vector_batch *batch, PyObject *contents,
+                       PyObject *vectors, PyObject *metadata, PyObject *ids)
+{
+    batch->contents = mlypy_tuple(contents, "contents", "a sequence of str");
+    if (batch->contents == NULL) {
+        return false;
+    }
+    size_t count = (size_t)PyTuple_Size(batch->contents);
+    batch->count = count;
+    if (!side_list(state, metadata, "metadata", "a sequence of dicts or None", count,
+                   &batch->metadata) ||
+        !side_list(state, ids, "ids", "a sequence of str or None", count, &batch->ids) ||
+        !mlypy_matrix_init(state, vectors, "vectors", &batch->matrix)) {
+        return false;
+    }
+    if (batch->matrix.rows != count) {
+        mlypy_raise_code(state, MEMALLOY_ERR_INVAL, "vectors has %zu rows for %zu contents",
+                         batch->matrix.rows, count);
+        return false;
+    }
+    batch->jsons = PyList_New(0);
+    batch->texts = mlypy_array(count, sizeof(*batch->texts));
+    batch->options = mlypy_array(count, sizeof(*batch->options));
+    batch->out_ids = mlypy_array(count, sizeof(*batch->out_ids));
+    if (batch->jsons == NULL || batch->texts == NULL || batch->options == NULL ||
+        batch->out_ids == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!batch_row(state, batch, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static PyObject *ids_as_list(const struct memalloy_id *ids, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *id = id_as_str(&ids[i]);
+        if (id == NULL || PyList_SetItem(list, (Py_ssize_t)i, id) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"contents", "vectors", "metadata", "ids", NULL};
+    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    PyObject *contents;
+    PyObject *vectors;
+    PyObject *metadata = NULL;
+    PyObject *ids = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OO", names, &contents, &vectors, &metadata,
+                                     &ids)) {
+        return NULL;
+    }
+    struct vector_batch batch;
+    memset(&batch, 0, sizeof(batch));
+    PyObject *result = NULL;
+    if (!batch_init(self->state, &batch, contents, vectors, metadata, ids) ||
+        !mlypy_kernel_enter(self)) {
+        goto done;
+    }
+    struct memalloy_error err = {0};
+    int rc = MEMALLOY_OK;
+    if (batch.count > 0) { /* nothing to add is nothing done */
+        Py_BEGIN_ALLOW_THREADS rc =
+            memalloy_add_vectors(self->handle, batch.texts, batch.matrix.data, batch.count,
+                                 batch.matrix.columns, batch.options, batch.out_ids, &err);
+        Py_END_ALLOW_THREADS
+    }
+    mlypy_kernel_leave(self);
+    result = rc == MEMALLOY_OK ? ids_as_list(batch.out_ids, batch.count)
+                               : mlypy_raise(self->state, &err);
+done:
+    batch_deinit(&batch);
+    return result;
+}
+
+PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"document_id", NULL};
+    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    PyObject *document_id;
+    struct memalloy_str id;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", names, &document_id) ||
+        !mlypy_text(document_id, "document_id", &id) || !mlypy_kernel_enter(self)) {
+        return NULL;
+    }
+    int removed = 0;
+    struct memalloy_error err = {0};
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = memalloy_remove_document(self->handle, id, &removed, &err);
+    Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
+    return rc == MEMALLOY_OK ? PyBool_FromLong(removed) : mlypy_raise(self->state, &err);
+}

@@ -1,0 +1,62 @@
+/* RAGKernel: one open store.
+ *
+ * Life     every call that leaves the GIL is counted in and out (mlypy_kernel_enter and _leave).
+ *          close() shuts the door, and the last call to leave closes the handle; so no call ever
+ *          works on a handle that is gone.
+ * Threads  all fields are guarded by the GIL; handle does not change while a call is counted in.
+ */
+#ifndef MLYPY_KERNEL_TYPE_H
+#define MLYPY_KERNEL_TYPE_H
+
+#include "state.h"
+
+#include <stdbool.h>
+
+/* A sync that is under way; on the stack of its call. */
+struct mlypy_sync {
+    struct mlypy_sync *next;
+    struct mlypy_kernel *kernel;
+    PyObject *callback;      /* borrowed from the call; NULL: none */
+    PyThreadState *thread;   /* saved while the GIL is released */
+    unsigned long thread_id; /* close() from inside the callback must not wait for itself */
+};
+
+struct mlypy_kernel {
+    PyObject_HEAD struct mlypy_state *state; /* held through the type */
+    memalloy_kernel *handle;                 /* NULL: never opened, or closed */
+    PyObject *path;                          /* str, for repr */
+    bool closed;                             /* the door is shut; handle may still be in use */
+    Py_ssize_t calls;                        /* counted in */
+    PyThread_type_lock idle;                 /* held while calls > 0; close() waits for it */
+    long pid;                                /* of the process that calls and idle belong to */
+    struct mlypy_sync *syncs;                /* under way */
+};
+
+/* Counts a call in: false with ClosedError where the door is shut. */
+bool mlypy_kernel_enter(struct mlypy_kernel *self);
+/* Counts it out; closes the handle if it was the last and the door is shut. An exception that is
+ * set stays. */
+void mlypy_kernel_leave(struct mlypy_kernel *self);
+
+/* The text of a document, read now. New str, NULL with an exception. */
+PyObject *mlypy_kernel_read_content(PyObject *kernel, PyObject *id);
+
+/* Module functions' part: an open store of the exact type. The options as in memalloy.open(). */
+PyObject *mlypy_kernel_open(PyObject *module, PyObject *args, PyObject *kwargs);
+
+/* Methods, by file: kernel_add.c */
+PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObject *kwargs);
+/* kernel_read.c */
+PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_get_document(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_count(PyObject *object, PyObject *unused);
+PyObject *mlypy_kernel_status(PyObject *object, PyObject *unused);
+/* kernel_sync.c */
+PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs);
+
+#endif

@@ -1,0 +1,336 @@
+/* The module: its state, its types, and the three functions that need no store: open, embed,
+ * tokenize. Multi-phase, all types from specs, nothing in globals but constants. Every file of
+ * python/src includes no header of ours but <memalloy.h>. */
+#include "convert.h"
+#include "kernel_type.h"
+#include "model_type.h"
+#include "raise.h"
+#include "state.h"
+#include "vectors_type.h"
+
+#include <string.h>
+
+/* embed() looks for Ctrl-C between batches of this size. */
+enum { EMBED_TEXTS_MAX = 256 };
+static const size_t embed_bytes_max = 256 * 1024;
+
+static struct PyModuleDef module_def;
+
+struct mlypy_state *mlypy_module_state(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+struct mlypy_state *mlypy_state_of(PyTypeObject *type)
+{
+    for (PyTypeObject *at = type; at != NULL; at = (PyTypeObject *)PyType_GetSlot(at, Py_tp_base)) {
+        PyObject *module = PyType_GetModule(at);
+        if (module != NULL && PyModule_GetDef(module) == &module_def) {
+            return PyModule_GetState(module);
+        }
+        PyErr_Clear();
+    }
+    PyErr_SetString(PyExc_SystemError, "type does not belong to memalloy");
+    return NULL;
+}
+
+void mlypy_object_free(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* Embeds in batches, so that signals are seen; vectors do not depend on the batch. */
+static int embed_all(struct mlypy_state *state, struct mlypy_model *model,
+                     const struct memalloy_str *texts, size_t count, struct mlypy_vectors *out)
+{
+    size_t done = 0;
+    while (done < count) {
+        size_t batch = 0;
+        size_t bytes = 0;
+        while (done + batch < count && batch < EMBED_TEXTS_MAX &&
+               (batch == 0 || bytes + texts[done + batch].bytes <= embed_bytes_max)) {
+            bytes += texts[done + batch].bytes;
+            batch++;
+        }
+        size_t truncated = 0;
+        struct memalloy_error err = {0};
+        int rc;
+        Py_BEGIN_ALLOW_THREADS rc = memalloy_embed(model->model, texts + done, batch,
+                                                   out->data + done * model->dim, &truncated, &err);
+        Py_END_ALLOW_THREADS if (rc != MEMALLOY_OK)
+        {
+            mlypy_raise(state, &err);
+            return -1;
+        }
+        out->truncated += (Py_ssize_t)truncated;
+        done += batch;
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *module_embed(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"texts", "model", NULL};
+    struct mlypy_state *state = mlypy_module_state(module);
+    PyObject *texts_object;
+    PyObject *model_object = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &texts_object, &model_object)) {
+        return NULL;
+    }
+    struct mlypy_model *model = NULL;
+    struct mlypy_vectors *vectors = NULL;
+    struct memalloy_str *texts = NULL;
+    PyObject *tuple = mlypy_tuple(texts_object, "texts", "a sequence of str");
+    if (tuple == NULL) {
+        return NULL;
+    }
+    size_t count = (size_t)PyTuple_Size(tuple);
+    texts = mlypy_array(count, sizeof(*texts));
+    if (texts == NULL) {
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++) {
+        char name[48];
+        PyOS_snprintf(name, sizeof(name), "texts[%zu]", i);
+        if (!mlypy_text(PyTuple_GetItem(tuple, (Py_ssize_t)i), name, &texts[i])) {
+            goto done;
+        }
+    }
+    model = mlypy_model_get(state, model_object, "model");
+    if (model == NULL) {
+        goto done;
+    }
+    vectors = mlypy_vectors_create(state, count, model->dim);
+    if (vectors != NULL && embed_all(state, model, texts, count, vectors) < 0) {
+        Py_CLEAR(vectors);
+    }
+done:
+    Py_XDECREF((PyObject *)model);
+    PyMem_Free(texts);
+    Py_DECREF(tuple);
+    return (PyObject *)vectors;
+}
+
+static PyObject *ids_as_list(const memalloy_tokens *tokens)
+{
+    size_t count = memalloy_tokens_count(tokens);
+    const int32_t *ids = memalloy_tokens_ids(tokens);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *id = PyLong_FromLong(ids[i]);
+        if (id == NULL || PyList_SetItem(list, (Py_ssize_t)i, id) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static PyObject *module_tokenize(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"text", "special_tokens", "model", NULL};
+    struct mlypy_state *state = mlypy_module_state(module);
+    PyObject *text_object;
+    int special_tokens = 0;
+    PyObject *model_object = NULL;
+    struct memalloy_str text;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|pO", names, &text_object, &special_tokens,
+                                     &model_object) ||
+        !mlypy_text(text_object, "text", &text)) {
+        return NULL;
+    }
+    struct mlypy_model *model = mlypy_model_get(state, model_object, "model");
+    if (model == NULL) {
+        return NULL;
+    }
+    memalloy_tokens *tokens = NULL;
+    struct memalloy_error err = {0};
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc =
+        memalloy_tokenize(model->model, text.data, text.bytes, special_tokens, &tokens, &err);
+    Py_END_ALLOW_THREADS PyObject *list =
+        rc == MEMALLOY_OK ? ids_as_list(tokens) : mlypy_raise(state, &err);
+    memalloy_tokens_destroy(tokens);
+    Py_DECREF((PyObject *)model);
+    return list;
+}
+
+static int add_types(struct mlypy_state *state, PyObject *module)
+{
+    const struct {
+        PyTypeObject **place;
+        PyType_Spec *spec;
+        const char *name; /* NULL: not for users */
+    } types[] = {
+        {&state->kernel_type, &mlypy_kernel_spec, "RAGKernel"},
+        {&state->document_type, &mlypy_document_spec, "Document"},
+        {&state->hit_type, &mlypy_hit_spec, "Hit"},
+        {&state->report_type, &mlypy_report_spec, "SyncReport"},
+        {&state->strategy_type, &mlypy_strategy_spec, "ChunkingStrategy"},
+        {&state->vectors_type, &mlypy_vectors_spec, "Vectors"},
+        {&state->model_type, &mlypy_model_spec, NULL},
+    };
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
+        *types[i].place = (PyTypeObject *)type;
+        if (type == NULL ||
+            (types[i].name != NULL && PyModule_AddObjectRef(module, types[i].name, type) < 0)) {
+            return -1;
+        }
+    }
+    state->spans_type = PyStructSequence_NewType(&mlypy_spans_desc);
+    state->progress_type = PyStructSequence_NewType(&mlypy_progress_desc);
+    if (state->spans_type == NULL || state->progress_type == NULL ||
+        PyModule_AddObjectRef(module, "Spans", (PyObject *)state->spans_type) < 0 ||
+        PyModule_AddObjectRef(module, "Progress", (PyObject *)state->progress_type) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+/* Compact, as UTF-8, and NaN refused: it is no JSON, and no other reader would take it. */
+static int add_json(struct mlypy_state *state)
+{
+    PyObject *json = PyImport_ImportModule("json");
+    if (json == NULL) {
+        return -1;
+    }
+    PyObject *encoder = NULL;
+    PyObject *type = PyObject_GetAttrString(json, "JSONEncoder");
+    PyObject *no_args = PyTuple_New(0);
+    PyObject *options = Py_BuildValue("{s:O,s:O,s:(ss)}", "ensure_ascii", Py_False, "allow_nan",
+                                      Py_False, "separators", ",", ":");
+    state->json_decode = PyObject_GetAttrString(json, "loads");
+    if (type != NULL && no_args != NULL && options != NULL) {
+        encoder = PyObject_Call(type, no_args, options);
+    }
+    if (encoder != NULL) {
+        state->json_encode = PyObject_GetAttrString(encoder, "encode");
+    }
+    Py_XDECREF(encoder);
+    Py_XDECREF(options);
+    Py_XDECREF(no_args);
+    Py_XDECREF(type);
+    Py_DECREF(json);
+    return state->json_encode == NULL || state->json_decode == NULL ? -1 : 0;
+}
+
+static int module_exec(PyObject *module)
+{
+    struct mlypy_state *state = mlypy_module_state(module);
+    state->models = PyDict_New();
+    if (state->models == NULL || mlypy_exceptions_add(state, module) < 0 ||
+        add_types(state, module) < 0 || add_json(state) < 0) {
+        return -1;
+    }
+    return PyModule_AddStringConstant(module, "__version__", memalloy_version());
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct mlypy_state *state = mlypy_module_state(module);
+    Py_VISIT(state->base_error);
+    for (size_t i = 0; i < MLYPY_ERR_COUNT; i++) {
+        Py_VISIT(state->exceptions[i]);
+    }
+    Py_VISIT(state->missing_file_error);
+    Py_VISIT(state->kernel_type);
+    Py_VISIT(state->document_type);
+    Py_VISIT(state->hit_type);
+    Py_VISIT(state->report_type);
+    Py_VISIT(state->strategy_type);
+    Py_VISIT(state->vectors_type);
+    Py_VISIT(state->model_type);
+    Py_VISIT(state->spans_type);
+    Py_VISIT(state->progress_type);
+    Py_VISIT(state->json_encode);
+    Py_VISIT(state->json_decode);
+    Py_VISIT(state->models);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    struct mlypy_state *state = mlypy_module_state(module);
+    Py_CLEAR(state->base_error);
+    for (size_t i = 0; i < MLYPY_ERR_COUNT; i++) {
+        Py_CLEAR(state->exceptions[i]);
+    }
+    Py_CLEAR(state->missing_file_error);
+    Py_CLEAR(state->kernel_type);
+    Py_CLEAR(state->document_type);
+    Py_CLEAR(state->hit_type);
+    Py_CLEAR(state->report_type);
+    Py_CLEAR(state->strategy_type);
+    Py_CLEAR(state->vectors_type);
+    Py_CLEAR(state->model_type);
+    Py_CLEAR(state->spans_type);
+    Py_CLEAR(state->progress_type);
+    Py_CLEAR(state->json_encode);
+    Py_CLEAR(state->json_decode);
+    Py_CLEAR(state->models);
+    return 0;
+}
+
+static void module_free(void *module)
+{
+    module_clear(module);
+}
+
+/* A keyword function in the slot of a plain one, as CPython's own tables have it. */
+#define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef module_methods[] = {
+    {"open", KEYWORDS(mlypy_kernel_open), METH_VARARGS | METH_KEYWORDS,
+     "open($module, /, path, *, model=None, dim=None, read_only=False, threads=None,\n"
+     "     chunking=None, lock_timeout=None)\n--\n\n"
+     "Opens the store in a folder, which is made at the first write, as a RAGKernel.\n\n"
+     "model: a model file; None: $MEMALLOY_MODEL or the one in the package, loaded when first\n"
+     "needed. dim: without a model, opens for ready vectors of so many numbers; with one, what\n"
+     "its dimension must be. read_only: never writes; the store must exist. threads: from 1;\n"
+     "None: every core the process may use. chunking: a ChunkingStrategy; None: heading.\n"
+     "lock_timeout: seconds to wait for another writing process; None: 10. Errors:\n"
+     "NotFoundError, ModelError, ModelMismatchError, CorruptError, StoreIOError."},
+    {"embed", KEYWORDS(module_embed), METH_VARARGS | METH_KEYWORDS,
+     "embed($module, /, texts, model=None)\n--\n\n"
+     "Vectors of texts: float32, shape (count, dim), each of length 1, through the buffer\n"
+     "protocol. A text longer than the model reads is cut off; .truncated counts them. A vector\n"
+     "never depends on the texts beside it."},
+    {"tokenize", KEYWORDS(module_tokenize), METH_VARARGS | METH_KEYWORDS,
+     "tokenize($module, /, text, special_tokens=False, model=None)\n--\n\n"
+     "The ids of a text's word pieces as a list of int; special_tokens puts [CLS] and [SEP]\n"
+     "round them. Nothing is cut off."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Nothing is said of interpreters with a GIL of their own: the slot for it is younger than the
+ * interface we are built for. Where it is missing, an interpreter that shares the main one's GIL
+ * may import the module and one with its own GIL may not, and both is true of us. */
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)module_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "memalloy._memalloy",
+    .m_doc = "The memory kernel; import memalloy instead.",
+    .m_size = sizeof(struct mlypy_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__memalloy(void);
+
+PyMODINIT_FUNC PyInit__memalloy(void)
+{
+    return PyModuleDef_Init(&module_def);
+}
