@@ -208,6 +208,11 @@ enum mly_err mly_file_exists(const struct mly_env *env, int dir_fd, const char *
     return rc;
 }
 
+bool mly_file_is_missing(int result)
+{
+    return result == -ENOENT || result == -ENOTDIR;
+}
+
 enum mly_err mly_file_link(const struct mly_env *env, int dir_fd, const char *from, const char *to,
                            struct mly_error *err)
 {

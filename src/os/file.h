@@ -59,6 +59,9 @@ MLY_MUST_USE enum mly_err mly_file_info_at(const struct mly_env *env, int dir_fd
                                            struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_file_exists(const struct mly_env *env, int dir_fd, const char *path,
                                           bool *out, struct mly_error *err);
+/* True where a result of the table says that there is no such name: it is missing, or what should
+ * be a folder above it is none. Every other failure leaves open whether it is there. */
+bool mly_file_is_missing(int result);
 /* CONFLICT where the new name exists. */
 MLY_MUST_USE enum mly_err mly_file_link(const struct mly_env *env, int dir_fd, const char *from,
                                         const char *to, struct mly_error *err);

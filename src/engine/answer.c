@@ -1,0 +1,222 @@
+/* A query becomes a unit vector, the vector becomes matches, the matches become hits that own all
+ * their text. */
+#include "engine/engine_int.h"
+
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "search/search.h"
+
+#include <string.h>
+
+#define TOP_K_DEFAULT ((size_t)5)
+
+struct memalloy_hits {
+    struct mly_mem *mem;
+    struct mly_arena arena;
+    struct memalloy_hit *items;
+    size_t count;
+};
+
+static enum mly_err take_top_k(const struct memalloy_search_options *options, size_t *top_k,
+                               struct mly_error *err)
+{
+    struct memalloy_search_options local = {.struct_bytes = sizeof(local)};
+    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_search_options", err));
+    if (local.top_k > MLY_TOP_K_MAX) {
+        return mly_fail(err, MLY_ERR_INVAL, "top_k %zu, limit is %zu", local.top_k,
+                        (size_t)MLY_TOP_K_MAX);
+    }
+    *top_k = local.top_k > 0 ? local.top_k : TOP_K_DEFAULT;
+    return MLY_OK;
+}
+
+static enum mly_err fill_hit(const struct mly_snapshot *snapshot, struct mly_match match,
+                             struct mly_arena *arena, struct memalloy_hit *out,
+                             struct mly_error *err)
+{
+    struct mly_chunk_row row;
+    struct mly_document document;
+    bool found = false;
+    MLY_TRY(mly_snapshot_read_chunk(snapshot, match.row_address, arena, &row, err));
+    if (row.document_id.data != NULL) {
+        MLY_TRY(
+            mly_snapshot_find_document(snapshot, row.document_id, arena, &document, &found, err));
+    }
+    struct mly_str chunk_id = mly_arena_copy(arena, mly_str_of(row.id));
+    if (chunk_id.data == NULL) return mly_fail_nomem(err, sizeof(row.id));
+    *out = (struct memalloy_hit){
+        .struct_bytes = sizeof(*out),
+        .score = (double)match.score,
+        .chunk_id = mly_str_out(chunk_id),
+        .document_id = mly_str_out(row.document_id),
+        .content = mly_str_out(row.content),
+        .metadata = mly_str_out(row.metadata),
+        .path = mly_str_out(found ? document.path : MLY_STR_NULL),
+        .heading = mly_str_out(row.heading),
+        .ordinal = row.ordinal,
+        .byte_start = row.byte_start,
+        .byte_end = row.byte_end,
+        .line_start = row.line_start,
+        .line_end = row.line_end,
+        .page_start = row.page_start,
+        .page_end = row.page_end,
+    };
+    return MLY_OK;
+}
+
+static enum mly_err make_hits(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
+                              const struct mly_match *matches, size_t count, memalloy_hits **out,
+                              struct mly_error *err)
+{
+    struct mly_mem *mem = kernel->env->mem;
+    memalloy_hits *hits = mly_mem_array(mem, 1, sizeof(*hits));
+    if (hits == NULL) return mly_fail_nomem(err, sizeof(*hits));
+    hits->mem = mem;
+    mly_arena_init(&hits->arena, mem, SIZE_MAX);
+    enum mly_err rc = MLY_OK;
+    hits->items = mly_arena_array(&hits->arena, count, sizeof(hits->items[0]));
+    if (hits->items == NULL) rc = mly_fail_nomem(err, count * sizeof(hits->items[0]));
+    for (size_t i = 0; i < count && rc == MLY_OK; i++) {
+        rc = fill_hit(snapshot, matches[i], &hits->arena, &hits->items[i], err);
+    }
+    hits->count = count;
+    if (rc != MLY_OK) {
+        memalloy_hits_destroy(hits);
+        return rc;
+    }
+    *out = hits;
+    return MLY_OK;
+}
+
+static enum mly_err search_unit(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
+                                const float *unit, size_t dim, size_t top_k, memalloy_hits **out,
+                                struct mly_error *err)
+{
+    struct mly_match *matches = NULL;
+    size_t count = 0;
+    MLY_TRY(mly_search_exact(snapshot, kernel->kern, kernel->env->mem, unit, dim, top_k, &matches,
+                             &count, err));
+    enum mly_err rc = make_hits(kernel, snapshot, matches, count, out, err);
+    mly_mem_free(kernel->env->mem, matches);
+    return rc;
+}
+
+/* An empty store needs no vector, and so no model, to answer. */
+static bool is_empty(const struct mly_snapshot *snapshot)
+{
+    struct mly_store_counts counts;
+    mly_snapshot_get_counts(snapshot, &counts);
+    return counts.chunks == 0;
+}
+
+static enum mly_err embed_query(memalloy_kernel *kernel, struct mly_str query, float **unit,
+                                size_t *dim, struct mly_error *err)
+{
+    memalloy_model *model = NULL;
+    MLY_TRY(mly_kernel_get_model(kernel, &model, err));
+    *dim = mly_embedder_card(model->embedder)->dim;
+    *unit = mly_mem_array(kernel->env->mem, *dim, sizeof(float));
+    if (*unit == NULL) return mly_fail_nomem(err, *dim * sizeof(float));
+    struct memalloy_str text = mly_str_out(query);
+    return mly_engine_embed(model, &text, 1, *unit, NULL, err);
+}
+
+static enum mly_err check_query(struct mly_str query, struct mly_error *err)
+{
+    if (query.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "query is NULL");
+    if (query.bytes > MLY_QUERY_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "query has %zu bytes, limit is %zu", query.bytes,
+                        (size_t)MLY_QUERY_BYTES_MAX);
+    }
+    size_t bad = mly_utf8_check(query);
+    if (bad < query.bytes) {
+        return mly_fail(err, MLY_ERR_INVAL, "query is not UTF-8: byte 0x%02x at offset %zu",
+                        (unsigned char)query.data[bad], bad);
+    }
+    for (size_t i = 0; i < query.bytes; i++) {
+        if (strchr(" \t\r\n\f\v", query.data[i]) == NULL || query.data[i] == '\0') return MLY_OK;
+    }
+    return mly_fail(err, MLY_ERR_INVAL, "query is blank");
+}
+
+enum mly_err mly_engine_search_text(memalloy_kernel *kernel, struct mly_str query,
+                                    const struct memalloy_search_options *options,
+                                    memalloy_hits **out, struct mly_error *err)
+{
+    size_t top_k;
+    MLY_TRY(take_top_k(options, &top_k, err));
+    MLY_TRY(check_query(query, err));
+    MLY_TRY(mly_kernel_enter(kernel, err));
+    struct mly_snapshot *snapshot = NULL;
+    float *unit = NULL;
+    size_t dim = 0;
+    enum mly_err rc = mly_store_pin(kernel->store, &snapshot, err);
+    if (rc != MLY_OK) goto done;
+    if (is_empty(snapshot)) {
+        rc = make_hits(kernel, snapshot, NULL, 0, out, err);
+        goto done;
+    }
+    rc = embed_query(kernel, query, &unit, &dim, err);
+    if (rc != MLY_OK) goto done;
+    rc = search_unit(kernel, snapshot, unit, dim, top_k, out, err);
+done:
+    mly_mem_free(kernel->env->mem, unit);
+    if (snapshot != NULL) mly_snapshot_release(snapshot);
+    mly_kernel_leave(kernel);
+    return rc;
+}
+
+enum mly_err mly_engine_search_vector(memalloy_kernel *kernel, const float *vector, size_t dim,
+                                      const struct memalloy_search_options *options,
+                                      memalloy_hits **out, struct mly_error *err)
+{
+    size_t top_k;
+    MLY_TRY(take_top_k(options, &top_k, err));
+    if (dim == 0 || dim > MLY_DIM_MAX) {
+        return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, it must have 1 to %zu", dim,
+                        (size_t)MLY_DIM_MAX);
+    }
+    MLY_TRY(mly_kernel_enter(kernel, err));
+    struct mly_snapshot *snapshot = NULL;
+    struct mly_store_counts counts;
+    float *unit = mly_mem_array(kernel->env->mem, dim, sizeof(float));
+    enum mly_err rc = MLY_OK;
+    if (unit == NULL) {
+        rc = mly_fail_nomem(err, dim * sizeof(float));
+        goto done;
+    }
+    rc = mly_unit_vector(vector, dim, "vector", unit, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_store_pin(kernel->store, &snapshot, err);
+    if (rc != MLY_OK) goto done;
+    mly_snapshot_get_counts(snapshot, &counts);
+    if (counts.dim != 0 && counts.dim != dim) {
+        rc = mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, the store's have %u", dim,
+                      counts.dim);
+        goto done;
+    }
+    rc = search_unit(kernel, snapshot, unit, dim, top_k, out, err);
+done:
+    mly_mem_free(kernel->env->mem, unit);
+    if (snapshot != NULL) mly_snapshot_release(snapshot);
+    mly_kernel_leave(kernel);
+    return rc;
+}
+
+size_t memalloy_hits_count(const memalloy_hits *hits)
+{
+    return hits->count;
+}
+
+void memalloy_hits_get(const memalloy_hits *hits, size_t index, struct memalloy_hit *out)
+{
+    mly_options_give(out, &hits->items[index], sizeof(hits->items[index]));
+}
+
+void memalloy_hits_destroy(memalloy_hits *hits)
+{
+    if (hits == NULL) return;
+    struct mly_mem *mem = hits->mem;
+    mly_arena_deinit(&hits->arena);
+    mly_mem_free(mem, hits);
+}

@@ -1,0 +1,167 @@
+/* What the files of engine/ share. */
+#ifndef MLY_ENGINE_ENGINE_INT_H
+#define MLY_ENGINE_ENGINE_INT_H
+
+#include "engine/engine.h"
+
+#include "chunk/chunk.h"
+#include "embed/embed.h"
+#include "flow/flow.h"
+#include "kern/kern.h"
+#include "source/source.h"
+#include "store/store.h"
+#include "token/token.h"
+
+struct memalloy_model {
+    const struct mly_env *env;
+    int64_t pid;
+    const struct mly_kern *kern;
+    struct mly_pool *pool;
+    struct mly_embedder *embedder;
+    struct mly_tokenizer *tokenizer;
+    char *path;
+};
+
+struct memalloy_kernel {
+    const struct mly_env *env;
+    int64_t pid; /* of the process that opened it */
+    struct mly_store *store;
+    const struct mly_kern *kern;
+    struct mly_arena arena; /* path and options, for the kernel's life */
+    struct mly_str path;
+    bool read_only, no_model;
+    uint32_t threads;
+    struct memalloy_model_options model_options;
+    struct mly_mutex mutex; /* guards what follows */
+    struct mly_cond idle;
+    uint64_t calls; /* under way */
+    bool closing;
+    struct mly_chunking chunking;
+    memalloy_model *model; /* NULL until it is needed; never replaced after */
+};
+
+/* ---- options.c ---- */
+
+/* Copies given (NULL: nothing) over local, which holds the defaults and begins with its own
+ * struct_bytes. Fields that the caller does not know keep their defaults; fields that we do not
+ * know must be zero. INVAL otherwise. */
+MLY_MUST_USE enum mly_err mly_options_take(void *local, size_t local_bytes, const void *given,
+                                           const char *name, struct mly_error *err);
+/* Fills the caller's struct from ours as far as the caller knows it. */
+void mly_options_give(void *caller, const void *local, size_t local_bytes);
+/* chunking NULL: heading. Checked and resolved. */
+MLY_MUST_USE enum mly_err mly_options_chunking(const struct memalloy_chunking *chunking,
+                                               struct mly_chunking *out, struct mly_error *err);
+/* Checks that every float is a number and the vector is not all zero, and brings it to unit length.
+ * what names it. */
+MLY_MUST_USE enum mly_err mly_unit_vector(const float *in, size_t dim, const char *what, float *out,
+                                          struct mly_error *err);
+
+static inline struct mly_str mly_str_in(struct memalloy_str text)
+{
+    return (struct mly_str){text.data, text.bytes};
+}
+static inline struct memalloy_str mly_str_out(struct mly_str text)
+{
+    return (struct memalloy_str){text.data, text.bytes};
+}
+
+/* ---- models.c ---- */
+
+/* The word pieces of a text for a chunker: context is the model. */
+struct mly_meter mly_model_meter(memalloy_model *model);
+
+/* ---- kernel.c ---- */
+
+/* Every call on a kernel begins with enter (FORKED, CLOSED) and ends with leave. */
+MLY_MUST_USE enum mly_err mly_kernel_enter(memalloy_kernel *kernel, struct mly_error *err);
+void mly_kernel_leave(memalloy_kernel *kernel);
+/* enter, and READONLY for a store that must not be written. */
+MLY_MUST_USE enum mly_err mly_kernel_enter_writing(memalloy_kernel *kernel, struct mly_error *err);
+/* The model, opened when first asked for; MODEL where the kernel was opened without one. */
+MLY_MUST_USE enum mly_err mly_kernel_get_model(memalloy_kernel *kernel, memalloy_model **out,
+                                               struct mly_error *err);
+struct mly_chunking mly_kernel_get_chunking(memalloy_kernel *kernel);
+
+/* ---- ingest.c: texts -> chunks -> vectors -> one commit ---- */
+
+struct mly_ingest_times {
+    double chunk_s, token_s, embed_s, store_s;
+};
+
+/* One document on its way into the store. Strings are borrowed or in the ingest's arena. */
+struct mly_ingest_item {
+    enum mly_change_kind kind;
+    struct mly_document document;
+    bool replaces;        /* a document of this id is there already */
+    struct mly_text text; /* owned by the item once it is added */
+    struct mly_chunks chunks;
+    struct mly_chunk_row *rows;
+    size_t row_count;
+};
+
+struct mly_ingest {
+    memalloy_kernel *kernel;
+    memalloy_model *model;         /* NULL until a chunk must be embedded */
+    struct mly_snapshot *snapshot; /* pinned by the caller; where old vectors are looked for */
+    struct mly_arena arena;
+    struct mly_ingest_item *items;
+    size_t count, capacity;
+    struct mly_chunking chunking;
+    size_t row_count;             /* of all items */
+    size_t text_bytes;            /* of all items */
+    struct mly_bytes ids, starts; /* of the chunks to embed: i32, size_t */
+    struct mly_bytes targets;     /* where their vectors go: struct mly_chunk_row * */
+    float *vectors;
+    struct mly_tokens tokens;
+    uint64_t chunks_embedded, tokens_embedded;
+    struct mly_ingest_times times;
+    /* asked between batches of the embedder; other than OK stops */
+    enum mly_err (*pulse)(void *context, struct mly_error *err);
+    void *pulse_context;
+};
+
+void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
+                     struct mly_snapshot *snapshot);
+void mly_ingest_deinit(struct mly_ingest *ingest);
+/* Takes item (its text above all) on success; document.id is set, old vectors of that id are
+ * reused. */
+MLY_MUST_USE enum mly_err mly_ingest_add(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                                         struct mly_error *err);
+/* Embeds what must be embedded and commits everything as one; then it is empty again. */
+MLY_MUST_USE enum mly_err mly_ingest_commit(struct mly_ingest *ingest, struct mly_error *err);
+/* Time for a commit, so that memory stays bounded. */
+bool mly_ingest_is_full(const struct mly_ingest *ingest);
+
+/* ---- add.c ---- */
+
+/* Options of an add that were checked. */
+struct mly_add_request {
+    struct mly_str wanted_id; /* null: none */
+    struct mly_str metadata;  /* null: none was given */
+};
+MLY_MUST_USE enum mly_err mly_take_add_request(const struct memalloy_add_options *options,
+                                               struct mly_add_request *out, struct mly_error *err);
+/* Fills the row of a document of status ok; request may be NULL; old is the row that it replaces,
+ * or NULL: its metadata and birth are kept where nothing else is said. */
+void mly_fill_document(struct mly_document *document, const struct mly_env *env,
+                       const struct mly_add_request *request, const struct mly_document *old,
+                       const struct mly_text *text);
+
+/* ---- ids.c ---- */
+
+MLY_MUST_USE enum mly_err mly_check_document_id(struct mly_str id, struct mly_error *err);
+/* The document id in arena: the caller's, or a new UUIDv7. */
+MLY_MUST_USE enum mly_err mly_choose_document_id(const struct mly_env *env, struct mly_str wanted,
+                                                 struct mly_arena *arena, struct mly_str *out,
+                                                 struct mly_error *err);
+/* The ids of a document's chunks, into rows, from document id, heading, content and repetition. */
+MLY_MUST_USE enum mly_err mly_make_chunk_ids(struct mly_mem *mem, struct mly_str document_id,
+                                             struct mly_chunk_row *rows, size_t count,
+                                             struct mly_error *err);
+void mly_give_id(struct memalloy_id *out, struct mly_str id);
+/* Path as it is shown and, where that is not its own bytes, path_raw; both in arena. */
+MLY_MUST_USE enum mly_err mly_show_path(struct mly_str raw, struct mly_arena *arena,
+                                        struct mly_document *out, struct mly_error *err);
+
+#endif

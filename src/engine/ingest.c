@@ -1,0 +1,329 @@
+/* Texts come in one by one, are cut and named at once, and wait; what must be embedded is embedded
+ * together, packed to keep every thread busy; then everything is committed as one. Vectors of
+ * chunks that did not change are taken from the rows that are there. */
+#include "engine/engine_int.h"
+
+#include "base/limits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A commit at the latest then: what is waiting is held in memory. */
+#define INGEST_ROWS_MAX ((size_t)2048)
+#define INGEST_TEXT_BYTES_MAX ((size_t)8 << 20)
+/* Word pieces per call of the embedder: see models.c. */
+#define PIECES_AT_ONCE ((size_t)8192)
+
+void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
+                     struct mly_snapshot *snapshot)
+{
+    struct mly_mem *mem = kernel->env->mem;
+    *ingest = (struct mly_ingest){.kernel = kernel, .snapshot = snapshot};
+    ingest->chunking = mly_kernel_get_chunking(kernel);
+    mly_arena_init(&ingest->arena, mem, SIZE_MAX);
+    mly_bytes_init(&ingest->ids, mem, SIZE_MAX / 2);
+    mly_bytes_init(&ingest->starts, mem, SIZE_MAX / 2);
+    mly_bytes_init(&ingest->targets, mem, SIZE_MAX / 2);
+    mly_tokens_init(&ingest->tokens, mem);
+}
+
+/* Empties it, keeping buffers for the next round. */
+static void reset(struct mly_ingest *ingest)
+{
+    struct mly_mem *mem = ingest->kernel->env->mem;
+    for (size_t i = 0; i < ingest->count; i++) {
+        mly_chunks_deinit(&ingest->items[i].chunks);
+        mly_text_deinit(&ingest->items[i].text);
+    }
+    ingest->count = 0;
+    ingest->row_count = 0;
+    ingest->text_bytes = 0;
+    ingest->ids.bytes = 0;
+    ingest->starts.bytes = 0;
+    ingest->targets.bytes = 0;
+    mly_mem_free(mem, ingest->vectors);
+    ingest->vectors = NULL;
+    mly_arena_reset(&ingest->arena);
+}
+
+void mly_ingest_deinit(struct mly_ingest *ingest)
+{
+    struct mly_mem *mem = ingest->kernel->env->mem;
+    reset(ingest);
+    mly_mem_free(mem, ingest->items);
+    mly_arena_deinit(&ingest->arena);
+    mly_bytes_deinit(&ingest->ids);
+    mly_bytes_deinit(&ingest->starts);
+    mly_bytes_deinit(&ingest->targets);
+    mly_tokens_deinit(&ingest->tokens);
+}
+
+bool mly_ingest_is_full(const struct mly_ingest *ingest)
+{
+    return ingest->row_count >= INGEST_ROWS_MAX || ingest->text_bytes >= INGEST_TEXT_BYTES_MAX;
+}
+
+/* Cuts the item's text and fills its rows, without ids and vectors. */
+static enum mly_err make_rows(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                              struct mly_error *err)
+{
+    double start = mly_clock_seconds(ingest->kernel->env);
+    struct mly_meter meter = mly_model_meter(ingest->model);
+    struct mly_str text = item->text.text;
+    MLY_TRY(mly_chunk_split(ingest->kernel->env->mem, text, &ingest->chunking, &meter,
+                            &item->chunks, err));
+    size_t count = item->chunks.count;
+    struct mly_chunk_row *rows = mly_arena_array(&ingest->arena, count, sizeof(rows[0]));
+    if (rows == NULL) return mly_fail_nomem(err, count * sizeof(rows[0]));
+    for (size_t i = 0; i < count; i++) {
+        const struct mly_chunk *chunk = &item->chunks.items[i];
+        rows[i] = (struct mly_chunk_row){
+            .document_id = item->document.id,
+            .content = mly_str_slice(text, chunk->byte_start, chunk->byte_end),
+            .metadata = item->document.metadata,
+            .heading = chunk->heading,
+            .ordinal = (int64_t)i,
+            .byte_start = (int64_t)(chunk->byte_start + item->text.bytes_before),
+            .byte_end = (int64_t)(chunk->byte_end + item->text.bytes_before),
+            .line_start = (int64_t)chunk->line_start,
+            .line_end = (int64_t)chunk->line_end,
+            .page_start = -1,
+            .page_end = -1,
+            .created_at_us = item->document.updated_at_us,
+        };
+    }
+    item->rows = rows;
+    item->row_count = count;
+    ingest->times.chunk_s += mly_clock_seconds(ingest->kernel->env) - start;
+    return mly_make_chunk_ids(ingest->kernel->env->mem, item->document.id, rows, count, err);
+}
+
+static int compare_row_ids(const void *a, const void *b)
+{
+    const struct mly_chunk_row *row_a = a;
+    const struct mly_chunk_row *row_b = b;
+    return memcmp(row_a->id, row_b->id, sizeof(row_a->id));
+}
+
+/* Gives rows the vectors that chunks of the same id have in the store. */
+static enum mly_err reuse_vectors(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                                  struct mly_error *err)
+{
+    struct mly_chunk_row *old = NULL;
+    size_t old_count = 0;
+    MLY_TRY(mly_snapshot_document_chunks(ingest->snapshot, item->document.id, &ingest->arena, &old,
+                                         &old_count, err));
+    if (old_count == 0) return MLY_OK;
+    qsort(old, old_count, sizeof(old[0]), compare_row_ids);
+    for (size_t i = 0; i < item->row_count; i++) {
+        const struct mly_chunk_row *row =
+            bsearch(&item->rows[i], old, old_count, sizeof(old[0]), compare_row_ids);
+        if (row != NULL) item->rows[i].vector = row->vector;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err append_value(struct mly_bytes *list, const void *value, size_t bytes,
+                                 struct mly_error *err)
+{
+    return mly_bytes_append(list, value, bytes, err);
+}
+
+/* Queues a row's word pieces for the embedder. */
+static enum mly_err queue_row(struct mly_ingest *ingest, struct mly_chunk_row *row,
+                              struct mly_error *err)
+{
+    memalloy_model *model = ingest->model;
+    size_t pieces_max = mly_embedder_card(model->embedder)->pieces_max - 2;
+    MLY_TRY(mly_tokenizer_encode(model->tokenizer, row->content, &ingest->tokens, err));
+    size_t count = ingest->tokens.count;
+    if (count > pieces_max) {
+        return mly_fail(err, MLY_ERR_INTERNAL, "chunk of %zu word pieces, the model reads %zu",
+                        count, pieces_max);
+    }
+    int32_t cls = mly_tokenizer_cls_id(model->tokenizer);
+    int32_t sep = mly_tokenizer_sep_id(model->tokenizer);
+    MLY_TRY(append_value(&ingest->ids, &cls, sizeof(cls), err));
+    MLY_TRY(mly_bytes_reserve(&ingest->ids, (count + 1) * sizeof(int32_t), err));
+    for (size_t i = 0; i < count; i++) {
+        MLY_TRY(append_value(&ingest->ids, &ingest->tokens.items[i].id, sizeof(int32_t), err));
+    }
+    MLY_TRY(append_value(&ingest->ids, &sep, sizeof(sep), err));
+    size_t end = ingest->ids.bytes / sizeof(int32_t);
+    MLY_TRY(append_value(&ingest->starts, &end, sizeof(end), err));
+    return append_value(&ingest->targets, &row, sizeof(row), err);
+}
+
+static enum mly_err queue_rows(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                               struct mly_error *err)
+{
+    double start = mly_clock_seconds(ingest->kernel->env);
+    if (ingest->starts.bytes == 0) {
+        size_t zero = 0;
+        MLY_TRY(append_value(&ingest->starts, &zero, sizeof(zero), err));
+    }
+    for (size_t i = 0; i < item->row_count; i++) {
+        if (item->rows[i].vector != NULL) continue;
+        MLY_TRY(queue_row(ingest, &item->rows[i], err));
+    }
+    ingest->times.token_s += mly_clock_seconds(ingest->kernel->env) - start;
+    return MLY_OK;
+}
+
+/* The first heading is the title. */
+static struct mly_str title_of(const struct mly_ingest_item *item)
+{
+    for (size_t i = 0; i < item->row_count; i++) {
+        struct mly_str heading = item->rows[i].heading;
+        if (heading.data == NULL) continue;
+        for (size_t at = 0; at + 3 <= heading.bytes; at++) {
+            if (memcmp(heading.data + at, " > ", 3) == 0) return mly_str_slice(heading, 0, at);
+        }
+        return heading;
+    }
+    return MLY_STR_NULL;
+}
+
+static enum mly_err grow_items(struct mly_ingest *ingest, struct mly_error *err)
+{
+    if (ingest->count < ingest->capacity) return MLY_OK;
+    size_t capacity = ingest->capacity == 0 ? 16 : ingest->capacity * 2;
+    size_t bytes = capacity * sizeof(ingest->items[0]);
+    struct mly_ingest_item *items = mly_mem_realloc(ingest->kernel->env->mem, ingest->items, bytes);
+    if (items == NULL) return mly_fail_nomem(err, bytes);
+    ingest->items = items;
+    ingest->capacity = capacity;
+    return MLY_OK;
+}
+
+/* Rows that came without vectors of the caller's. */
+static enum mly_err prepare_text(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                                 struct mly_error *err)
+{
+    if (ingest->model == NULL) {
+        MLY_TRY(mly_kernel_get_model(ingest->kernel, &ingest->model, err));
+    }
+    MLY_TRY(make_rows(ingest, item, err));
+    if (item->replaces) MLY_TRY(reuse_vectors(ingest, item, err));
+    MLY_TRY(queue_rows(ingest, item, err));
+    item->document.title = title_of(item);
+    item->document.chunk_count = (int64_t)item->row_count;
+    return MLY_OK;
+}
+
+enum mly_err mly_ingest_add(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                            struct mly_error *err)
+{
+    MLY_TRY(grow_items(ingest, err));
+    size_t ids_bytes = ingest->ids.bytes;
+    size_t starts_bytes = ingest->starts.bytes;
+    size_t targets_bytes = ingest->targets.bytes;
+    item->chunks.mem = ingest->kernel->env->mem;
+    if (item->kind == MLY_CHANGE_PUT && item->rows == NULL && item->text.text.bytes > 0) {
+        enum mly_err rc = prepare_text(ingest, item, err);
+        if (rc != MLY_OK) {
+            /* As before the call: what was queued for it is taken back. */
+            ingest->ids.bytes = ids_bytes;
+            ingest->starts.bytes = starts_bytes;
+            ingest->targets.bytes = targets_bytes;
+            mly_chunks_deinit(&item->chunks);
+            item->rows = NULL;
+            item->row_count = 0;
+            return rc;
+        }
+    }
+    ingest->items[ingest->count++] = *item;
+    ingest->row_count += item->row_count;
+    ingest->text_bytes += item->text.text.bytes;
+    return MLY_OK;
+}
+
+/* Embeds everything that is queued, PIECES_AT_ONCE at a time, and hands the vectors to their rows.
+ */
+static enum mly_err embed_queue(struct mly_ingest *ingest, struct mly_error *err)
+{
+    size_t count = ingest->targets.bytes / sizeof(struct mly_chunk_row *);
+    if (count == 0) return MLY_OK;
+    const struct mly_env *env = ingest->kernel->env;
+    double start = mly_clock_seconds(env);
+    size_t dim = mly_embedder_card(ingest->model->embedder)->dim;
+    const size_t *starts = (const size_t *)(const void *)ingest->starts.data;
+    const int32_t *ids = (const int32_t *)(const void *)ingest->ids.data;
+    struct mly_chunk_row **targets = (struct mly_chunk_row **)(void *)ingest->targets.data;
+    ingest->vectors = mly_mem_array(env->mem, count, dim * sizeof(float));
+    if (ingest->vectors == NULL) return mly_fail_nomem(err, count * dim * sizeof(float));
+    for (size_t first_i = 0; first_i < count;) {
+        size_t end_i = first_i + 1;
+        while (end_i < count && starts[end_i + 1] - starts[first_i] <= PIECES_AT_ONCE) {
+            end_i++;
+        }
+        MLY_TRY(mly_embedder_encode(ingest->model->embedder, ids, starts + first_i, end_i - first_i,
+                                    ingest->vectors + first_i * dim, err));
+        for (size_t i = first_i; i < end_i; i++) {
+            targets[i]->vector = ingest->vectors + i * dim;
+        }
+        ingest->chunks_embedded += end_i - first_i;
+        ingest->tokens_embedded += starts[end_i] - starts[first_i];
+        first_i = end_i;
+        if (ingest->pulse != NULL) MLY_TRY(ingest->pulse(ingest->pulse_context, err));
+    }
+    ingest->times.embed_s += mly_clock_seconds(env) - start;
+    return MLY_OK;
+}
+
+/* A document id may have been given to the same path by another process since the snapshot: rows
+ * follow it. */
+static enum mly_err follow_path(struct mly_ingest *ingest, const struct mly_snapshot *newest,
+                                struct mly_ingest_item *item, struct mly_error *err)
+{
+    struct mly_str path =
+        item->document.path_raw.data != NULL ? item->document.path_raw : item->document.path;
+    if (path.data == NULL || item->kind == MLY_CHANGE_REMOVE) return MLY_OK;
+    struct mly_document other;
+    bool found = false;
+    MLY_TRY(mly_snapshot_find_path(newest, path, &ingest->arena, &other, &found, err));
+    if (!found || mly_str_equal(other.id, item->document.id)) return MLY_OK;
+    item->document.id = other.id;
+    item->document.created_at_us = other.created_at_us;
+    for (size_t i = 0; i < item->row_count; i++) {
+        item->rows[i].document_id = other.id;
+    }
+    return mly_make_chunk_ids(ingest->kernel->env->mem, other.id, item->rows, item->row_count, err);
+}
+
+static enum mly_err commit_as_writer(struct mly_ingest *ingest, struct mly_error *err)
+{
+    memalloy_kernel *kernel = ingest->kernel;
+    struct mly_snapshot *newest = NULL;
+    struct mly_change *changes = mly_arena_array(&ingest->arena, ingest->count, sizeof(changes[0]));
+    if (changes == NULL) return mly_fail_nomem(err, ingest->count * sizeof(changes[0]));
+    MLY_TRY(mly_store_pin(kernel->store, &newest, err));
+    enum mly_err rc = MLY_OK;
+    for (size_t i = 0; i < ingest->count && rc == MLY_OK; i++) {
+        rc = follow_path(ingest, newest, &ingest->items[i], err);
+    }
+    mly_snapshot_release(newest);
+    if (rc != MLY_OK) return rc;
+    for (size_t i = 0; i < ingest->count; i++) {
+        const struct mly_ingest_item *item = &ingest->items[i];
+        changes[i] = (struct mly_change){.kind = item->kind,
+                                         .document = item->document,
+                                         .rows = item->rows,
+                                         .row_count = item->row_count};
+    }
+    return mly_store_commit(kernel->store, changes, ingest->count, err);
+}
+
+enum mly_err mly_ingest_commit(struct mly_ingest *ingest, struct mly_error *err)
+{
+    if (ingest->count == 0) return MLY_OK;
+    MLY_TRY(embed_queue(ingest, err));
+    const struct mly_env *env = ingest->kernel->env;
+    double start = mly_clock_seconds(env);
+    MLY_TRY(mly_store_begin(ingest->kernel->store, err));
+    enum mly_err rc = commit_as_writer(ingest, err);
+    mly_store_end(ingest->kernel->store);
+    ingest->times.store_s += mly_clock_seconds(env) - start;
+    if (rc == MLY_OK) reset(ingest);
+    return rc;
+}

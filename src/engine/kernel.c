@@ -1,0 +1,313 @@
+/* A kernel is a store, a chunking and, once it is needed, a model. Calls are counted so that close
+ * can wait for them. */
+#include "engine/engine_int.h"
+
+#include "base/limits.h"
+
+#include <string.h>
+
+#define LOCK_WAIT_MS_DEFAULT 10000u
+
+/* The absolute path of the store, in the kernel's arena: the working directory may change later.
+ * The folder itself may not exist yet; the nearest parent that does is resolved and the rest kept.
+ */
+static enum mly_err resolve_path(memalloy_kernel *kernel, const char *path, struct mly_error *err)
+{
+    const struct mly_env *env = kernel->env;
+    size_t bytes = strlen(path);
+    if (bytes == 0) return mly_fail(err, MLY_ERR_INVAL, "path of the store is empty");
+    if (bytes >= MLY_PATH_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "path of the store has %zu bytes, limit is %zu", bytes,
+                        (size_t)MLY_PATH_BYTES_MAX - 1);
+    }
+    char head[MLY_PATH_BYTES_MAX];
+    memcpy(head, path, bytes + 1);
+    size_t head_bytes = bytes;
+    bool exists = false;
+    while (head_bytes > 0) {
+        head[head_bytes] = '\0';
+        MLY_TRY(mly_file_exists(env, MLY_AT_CWD, head, &exists, err));
+        if (exists) break;
+        while (head_bytes > 0 && head[head_bytes - 1] == '/') {
+            head_bytes--;
+        }
+        while (head_bytes > 0 && head[head_bytes - 1] != '/') {
+            head_bytes--;
+        }
+    }
+    struct mly_bytes full;
+    mly_bytes_init(&full, env->mem, 2 * MLY_PATH_BYTES_MAX);
+    enum mly_err rc = mly_dir_real_path(env, head_bytes > 0 ? head : ".", &full, err);
+    if (rc == MLY_OK && head_bytes < bytes) {
+        if (full.bytes == 0 || full.data[full.bytes - 1] != '/') {
+            rc = mly_bytes_append(&full, "/", 1, err);
+        }
+        if (rc == MLY_OK) rc = mly_bytes_append(&full, path + head_bytes, bytes - head_bytes, err);
+    }
+    if (rc == MLY_OK) {
+        kernel->path = mly_arena_copy(&kernel->arena, mly_bytes_view(&full));
+        if (kernel->path.data == NULL) rc = mly_fail_nomem(err, full.bytes);
+    }
+    mly_bytes_deinit(&full);
+    return rc;
+}
+
+static enum mly_err copy_text(memalloy_kernel *kernel, const char **text, struct mly_error *err)
+{
+    if (*text == NULL) return MLY_OK;
+    struct mly_str copy = mly_arena_copy(&kernel->arena, mly_str_of(*text));
+    if (copy.data == NULL) return mly_fail_nomem(err, strlen(*text) + 1);
+    *text = copy.data;
+    return MLY_OK;
+}
+
+static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
+                                const struct memalloy_options *options, struct mly_error *err)
+{
+    MLY_TRY(mly_options_chunking(options->chunking, &kernel->chunking, err));
+    struct memalloy_model_options *model = &kernel->model_options;
+    model->struct_bytes = sizeof(*model);
+    MLY_TRY(mly_options_take(model, sizeof(*model), options->model, "memalloy_model_options", err));
+    MLY_TRY(copy_text(kernel, &model->path, err));
+    MLY_TRY(copy_text(kernel, &model->kernels, err));
+    if (model->threads == 0) model->threads = options->threads;
+    if (options->dim > MLY_DIM_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "dim %u, limit is %zu", options->dim,
+                        (size_t)MLY_DIM_MAX);
+    }
+    kernel->read_only = (options->flags & MEMALLOY_OPEN_READONLY) != 0;
+    kernel->no_model = (options->flags & MEMALLOY_OPEN_NO_MODEL) != 0;
+    kernel->threads = model->threads;
+    kernel->kern = mly_kern_pick(model->kernels);
+    if (kernel->kern == NULL) {
+        return mly_fail(err, MLY_ERR_INVAL, "kernel set %s is none of this machine's",
+                        model->kernels == NULL ? "(none)" : model->kernels);
+    }
+    MLY_TRY(resolve_path(kernel, path, err));
+    struct mly_store_options store = {
+        .read_only = kernel->read_only,
+        .lock_wait_ms = options->lock_wait_ms > 0 ? options->lock_wait_ms : LOCK_WAIT_MS_DEFAULT,
+        .dim = options->dim,
+    };
+    return mly_store_open(kernel->env, kernel->path.data, &store, &kernel->store, err);
+}
+
+enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
+                             const struct memalloy_options *options, memalloy_kernel **out,
+                             struct mly_error *err)
+{
+    struct memalloy_options local = {.struct_bytes = sizeof(local)};
+    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_options", err));
+    const uint32_t known = MEMALLOY_OPEN_READONLY | MEMALLOY_OPEN_NO_MODEL;
+    if ((local.flags & ~known) != 0) {
+        return mly_fail(err, MLY_ERR_INVAL, "flags 0x%x of memalloy_options are not known",
+                        local.flags & ~known);
+    }
+    memalloy_kernel *kernel = mly_mem_array(env->mem, 1, sizeof(*kernel));
+    if (kernel == NULL) return mly_fail_nomem(err, sizeof(*kernel));
+    kernel->env = env;
+    kernel->pid = env->pid(env->context);
+    mly_mutex_init(&kernel->mutex);
+    mly_cond_init(&kernel->idle);
+    mly_arena_init(&kernel->arena, env->mem, SIZE_MAX);
+    enum mly_err rc = fill_kernel(kernel, path, &local, err);
+    if (rc != MLY_OK) {
+        mly_engine_close(kernel);
+        return rc;
+    }
+    *out = kernel;
+    return MLY_OK;
+}
+
+void mly_engine_close(memalloy_kernel *kernel)
+{
+    if (kernel == NULL) return;
+    const struct mly_env *env = kernel->env;
+    if (kernel->pid == env->pid(env->context)) {
+        mly_mutex_lock(&kernel->mutex);
+        kernel->closing = true;
+        while (kernel->calls > 0) {
+            mly_cond_wait(&kernel->idle, &kernel->mutex);
+        }
+        mly_mutex_unlock(&kernel->mutex);
+        mly_cond_deinit(&kernel->idle);
+        mly_mutex_deinit(&kernel->mutex);
+    }
+    mly_engine_model_close(kernel->model);
+    mly_store_close(kernel->store);
+    mly_arena_deinit(&kernel->arena);
+    mly_mem_free(env->mem, kernel);
+}
+
+enum mly_err mly_kernel_enter(memalloy_kernel *kernel, struct mly_error *err)
+{
+    if (kernel->pid != kernel->env->pid(kernel->env->context)) {
+        return mly_fail(err, MLY_ERR_FORKED,
+                        "the store %s was opened before fork(); open it again in the child",
+                        kernel->path.data);
+    }
+    mly_mutex_lock(&kernel->mutex);
+    bool closing = kernel->closing;
+    if (!closing) kernel->calls++;
+    mly_mutex_unlock(&kernel->mutex);
+    if (closing) return mly_fail(err, MLY_ERR_CLOSED, "the store %s is closed", kernel->path.data);
+    return MLY_OK;
+}
+
+void mly_kernel_leave(memalloy_kernel *kernel)
+{
+    mly_mutex_lock(&kernel->mutex);
+    kernel->calls--;
+    if (kernel->calls == 0) mly_cond_wake_all(&kernel->idle);
+    mly_mutex_unlock(&kernel->mutex);
+}
+
+enum mly_err mly_kernel_enter_writing(memalloy_kernel *kernel, struct mly_error *err)
+{
+    if (kernel->read_only) {
+        return mly_fail(err, MLY_ERR_READONLY, "the store %s was opened for reading only",
+                        kernel->path.data);
+    }
+    return mly_kernel_enter(kernel, err);
+}
+
+/* Loads the model and tells the store of it; a model that does not fit is closed again. */
+static enum mly_err load_model(memalloy_kernel *kernel, memalloy_model **out, struct mly_error *err)
+{
+    memalloy_model *model = NULL;
+    MLY_TRY(mly_engine_model_open(kernel->env, &kernel->model_options, &model, err));
+    const struct mly_model_card *card = mly_embedder_card(model->embedder);
+    enum mly_err rc = mly_store_set_model(kernel->store, card->id, card->hash, card->dim, err);
+    if (rc != MLY_OK) {
+        mly_engine_model_close(model);
+        return rc;
+    }
+    *out = model;
+    return MLY_OK;
+}
+
+enum mly_err mly_kernel_get_model(memalloy_kernel *kernel, memalloy_model **out,
+                                  struct mly_error *err)
+{
+    if (kernel->no_model) {
+        return mly_fail(err, MLY_ERR_MODEL,
+                        "the store %s was opened without a model: it takes and finds vectors only",
+                        kernel->path.data);
+    }
+    mly_mutex_lock(&kernel->mutex);
+    memalloy_model *model = kernel->model;
+    mly_mutex_unlock(&kernel->mutex);
+    if (model == NULL) {
+        /* Loaded without the mutex, since loading waits for the disk: of two threads that do, the
+         * second's is dropped.
+         */
+        MLY_TRY(load_model(kernel, &model, err));
+        memalloy_model *extra = NULL;
+        mly_mutex_lock(&kernel->mutex);
+        if (kernel->model == NULL) {
+            kernel->model = model;
+        } else {
+            extra = model;
+            model = kernel->model;
+        }
+        mly_mutex_unlock(&kernel->mutex);
+        mly_engine_model_close(extra);
+    }
+    *out = model;
+    return MLY_OK;
+}
+
+struct mly_chunking mly_kernel_get_chunking(memalloy_kernel *kernel)
+{
+    mly_mutex_lock(&kernel->mutex);
+    struct mly_chunking chunking = kernel->chunking;
+    mly_mutex_unlock(&kernel->mutex);
+    return chunking;
+}
+
+enum mly_err mly_engine_set_chunking(memalloy_kernel *kernel,
+                                     const struct memalloy_chunking *chunking,
+                                     struct mly_error *err)
+{
+    struct mly_chunking resolved;
+    MLY_TRY(mly_options_chunking(chunking, &resolved, err));
+    MLY_TRY(mly_kernel_enter(kernel, err));
+    mly_mutex_lock(&kernel->mutex);
+    kernel->chunking = resolved;
+    mly_mutex_unlock(&kernel->mutex);
+    mly_kernel_leave(kernel);
+    return MLY_OK;
+}
+
+/* What a snapshot says of its model must outlive the snapshot: it goes into the kernel's arena,
+ * once. */
+static enum mly_err keep_text(memalloy_kernel *kernel, struct mly_str text,
+                              struct memalloy_str *out, struct mly_error *err)
+{
+    mly_mutex_lock(&kernel->mutex);
+    struct mly_str copy = mly_arena_copy(&kernel->arena, text);
+    mly_mutex_unlock(&kernel->mutex);
+    if (copy.data == NULL) return mly_fail_nomem(err, text.bytes + 1);
+    *out = mly_str_out(copy);
+    return MLY_OK;
+}
+
+static enum mly_err fill_status(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
+                                struct memalloy_status *out, struct mly_error *err)
+{
+    struct mly_store_counts counts;
+    mly_snapshot_get_counts(snapshot, &counts);
+    struct mly_chunking chunking = mly_kernel_get_chunking(kernel);
+    *out = (struct memalloy_status){
+        .documents = counts.documents,
+        .chunks = counts.chunks,
+        .skipped = counts.skipped,
+        .documents_version = counts.documents_version,
+        .chunks_version = counts.chunks_version,
+        .documents_fragments = counts.documents_fragments,
+        .chunks_fragments = counts.chunks_fragments,
+        .file_bytes = counts.file_bytes,
+        .dim = counts.dim,
+        .threads = kernel->threads > 0 ? kernel->threads
+                                       : (uint32_t)kernel->env->cpu_count(kernel->env->context),
+        .read_only = kernel->read_only,
+        .chunking = {.struct_bytes = sizeof(out->chunking),
+                     .kind = chunking.kind,
+                     .size = chunking.size,
+                     .overlap = chunking.overlap},
+        .path = mly_str_out(kernel->path),
+    };
+    MLY_TRY(keep_text(kernel, mly_snapshot_model_id(snapshot), &out->model_id, err));
+    return keep_text(kernel, mly_snapshot_model_hash(snapshot), &out->model_hash, err);
+}
+
+enum mly_err mly_engine_status(memalloy_kernel *kernel, struct memalloy_status *out,
+                               struct mly_error *err)
+{
+    MLY_TRY(mly_kernel_enter(kernel, err));
+    struct mly_snapshot *snapshot = NULL;
+    struct memalloy_status status;
+    enum mly_err rc = mly_store_pin(kernel->store, &snapshot, err);
+    if (rc == MLY_OK) {
+        rc = fill_status(kernel, snapshot, &status, err);
+        mly_snapshot_release(snapshot);
+    }
+    mly_kernel_leave(kernel);
+    if (rc == MLY_OK) mly_options_give(out, &status, sizeof(status));
+    return rc;
+}
+
+enum mly_err mly_engine_count(memalloy_kernel *kernel, uint64_t *out, struct mly_error *err)
+{
+    MLY_TRY(mly_kernel_enter(kernel, err));
+    struct mly_snapshot *snapshot = NULL;
+    enum mly_err rc = mly_store_pin(kernel->store, &snapshot, err);
+    if (rc == MLY_OK) {
+        struct mly_store_counts counts;
+        mly_snapshot_get_counts(snapshot, &counts);
+        *out = counts.documents;
+        mly_snapshot_release(snapshot);
+    }
+    mly_kernel_leave(kernel);
+    return rc;
+}

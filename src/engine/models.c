@@ -1,0 +1,371 @@
+/* A model is a pool of threads, a mapped encoder and the tokenizer of its vocabulary. */
+#include "engine/engine_int.h"
+
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "mly_config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_MODEL_NAME "all-minilm-l6-v2.safetensors"
+/* Texts are embedded this many word pieces at a time: enough to keep every thread busy, small
+ * enough that a call of somebody else does not wait long. */
+#define PIECES_AT_ONCE ((size_t)8192)
+
+struct memalloy_tokens {
+    struct mly_mem *mem;
+    int32_t *ids;
+    uint64_t *spans;
+    size_t count;
+};
+
+struct memalloy_chunks {
+    struct mly_mem *mem;
+    struct mly_chunks chunks;
+    char *text;
+};
+
+/* The model file to use, into out. */
+static enum mly_err find_model(const struct mly_env *env, const char *wanted,
+                               char out[MLY_PATH_BYTES_MAX], struct mly_error *err)
+{
+    const char *variable = env->variable(env->context, "MEMALLOY_MODEL");
+    if (wanted == NULL && variable != NULL && variable[0] != '\0') wanted = variable;
+    int bytes = wanted != NULL
+                    ? snprintf(out, MLY_PATH_BYTES_MAX, "%s", wanted)
+                    : snprintf(out, MLY_PATH_BYTES_MAX, "%s/%s", MLY_MODEL_DIR, DEFAULT_MODEL_NAME);
+    if (bytes < 0 || (size_t)bytes >= MLY_PATH_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "model path is longer than %zu bytes",
+                        (size_t)MLY_PATH_BYTES_MAX - 1);
+    }
+    bool exists = true;
+    MLY_TRY(mly_file_exists(env, MLY_AT_CWD, out, &exists, err));
+    if (exists) return MLY_OK;
+    if (wanted != NULL) return mly_fail(err, MLY_ERR_MODEL, "there is no model file %s", out);
+    return mly_fail(err, MLY_ERR_MODEL,
+                    "there is no model file %s; make it with `make model`, or name one with "
+                    "MEMALLOY_MODEL",
+                    out);
+}
+
+static enum mly_err pick_kern(const char *wanted, const struct mly_env *env,
+                              const struct mly_kern **out, struct mly_error *err)
+{
+    const char *variable = env->variable(env->context, "MEMALLOY_KERNELS");
+    if (wanted == NULL && variable != NULL && variable[0] != '\0') wanted = variable;
+    *out = mly_kern_pick(wanted);
+    if (*out != NULL) return MLY_OK;
+    const struct mly_kern *sets[8];
+    size_t count = mly_kern_list(sets, 8);
+    char names[128] = "";
+    for (size_t i = 0; i < count && i < 8; i++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof(names) - used, "%s%s", i > 0 ? ", " : "", sets[i]->name);
+    }
+    return mly_fail(err, MLY_ERR_INVAL, "kernel set %s is none of this machine's: %s",
+                    wanted == NULL ? "(none)" : wanted, names);
+}
+
+static enum mly_err fill_model(memalloy_model *model, const struct memalloy_model_options *options,
+                               struct mly_error *err)
+{
+    const struct mly_env *env = model->env;
+    char path[MLY_PATH_BYTES_MAX];
+    MLY_TRY(pick_kern(options->kernels, env, &model->kern, err));
+    MLY_TRY(find_model(env, options->path, path, err));
+    model->path = mly_mem_alloc(env->mem, strlen(path) + 1);
+    if (model->path == NULL) return mly_fail_nomem(err, strlen(path) + 1);
+    memcpy(model->path, path, strlen(path) + 1);
+    MLY_TRY(mly_pool_create(env, options->threads, &model->pool, err));
+    MLY_TRY(mly_embedder_open(env, model->kern, model->pool, path, &model->embedder, err));
+    const struct mly_model_card *card = mly_embedder_card(model->embedder);
+    return mly_tokenizer_create(env->mem, card->vocabulary, &model->tokenizer, err);
+}
+
+enum mly_err mly_engine_model_open(const struct mly_env *env,
+                                   const struct memalloy_model_options *options,
+                                   memalloy_model **out, struct mly_error *err)
+{
+    struct memalloy_model_options local = {.struct_bytes = sizeof(local)};
+    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_model_options", err));
+    memalloy_model *model = mly_mem_array(env->mem, 1, sizeof(*model));
+    if (model == NULL) return mly_fail_nomem(err, sizeof(*model));
+    model->env = env;
+    model->pid = env->pid(env->context);
+    enum mly_err rc = fill_model(model, &local, err);
+    if (rc != MLY_OK) {
+        mly_engine_model_close(model);
+        return rc;
+    }
+    *out = model;
+    return MLY_OK;
+}
+
+void mly_engine_model_close(memalloy_model *model)
+{
+    if (model == NULL) return;
+    mly_tokenizer_destroy(model->tokenizer);
+    mly_embedder_close(model->embedder);
+    mly_pool_destroy(model->pool);
+    mly_mem_free(model->env->mem, model->path);
+    mly_mem_free(model->env->mem, model);
+}
+
+static enum mly_err check_model(const memalloy_model *model, struct mly_error *err)
+{
+    if (model->pid == model->env->pid(model->env->context)) return MLY_OK;
+    return mly_fail(err, MLY_ERR_FORKED,
+                    "this model was opened before fork(); open it again in the child");
+}
+
+enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_model_info *out,
+                                   struct mly_error *err)
+{
+    MLY_TRY(check_model(model, err));
+    const struct mly_model_card *card = mly_embedder_card(model->embedder);
+    struct memalloy_model_info info = {
+        .id = mly_str_out(card->id),
+        .hash = mly_str_out(card->hash),
+        .quantisation = mly_str_out(card->quantisation),
+        .kernels = mly_str_out(mly_str_of(model->kern->name)),
+        .path = mly_str_out(mly_str_of(model->path)),
+        .dim = card->dim,
+        .pieces_max = card->pieces_max,
+        .threads = mly_pool_thread_count(model->pool),
+    };
+    mly_options_give(out, &info, sizeof(info));
+    return MLY_OK;
+}
+
+static int measure(void *context, struct mly_str text, struct mly_tokens *out,
+                   struct mly_error *err)
+{
+    const memalloy_model *model = context;
+    return (int)mly_tokenizer_encode(model->tokenizer, text, out, err);
+}
+
+struct mly_meter mly_model_meter(memalloy_model *model)
+{
+    return (struct mly_meter){.context = model,
+                              .measure = measure,
+                              .pieces_max = mly_embedder_card(model->embedder)->pieces_max - 2};
+}
+
+static enum mly_err check_text(struct mly_str text, const char *what, size_t text_i,
+                               struct mly_error *err)
+{
+    if (text.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "%s %zu is NULL", what, text_i);
+    size_t bad = mly_utf8_check(text);
+    if (bad < text.bytes) {
+        return mly_fail(err, MLY_ERR_INVAL, "%s %zu is not UTF-8: byte 0x%02x at offset %zu", what,
+                        text_i, (unsigned char)text.data[bad], bad);
+    }
+    if (text.bytes > MLY_DOCUMENT_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "%s %zu has %zu bytes, limit is %zu", what, text_i,
+                        text.bytes, (size_t)MLY_DOCUMENT_BYTES_MAX);
+    }
+    return MLY_OK;
+}
+
+/* Buffers of one call of embed. */
+struct embed_work {
+    memalloy_model *model;
+    struct mly_tokens tokens;
+    struct mly_bytes ids, starts;
+    size_t truncated_count;
+};
+
+static enum mly_err append_text(struct embed_work *work, struct mly_str text, struct mly_error *err)
+{
+    const memalloy_model *model = work->model;
+    size_t pieces_max = mly_embedder_card(model->embedder)->pieces_max - 2;
+    MLY_TRY(mly_tokenizer_encode(model->tokenizer, text, &work->tokens, err));
+    size_t count = work->tokens.count;
+    if (count > pieces_max) {
+        count = pieces_max;
+        work->truncated_count++;
+    }
+    int32_t cls = mly_tokenizer_cls_id(model->tokenizer);
+    int32_t sep = mly_tokenizer_sep_id(model->tokenizer);
+    MLY_TRY(mly_bytes_reserve(&work->ids, (count + 2) * sizeof(int32_t), err));
+    MLY_TRY(mly_bytes_append(&work->ids, &cls, sizeof(cls), err));
+    for (size_t i = 0; i < count; i++) {
+        MLY_TRY(mly_bytes_append(&work->ids, &work->tokens.items[i].id, sizeof(int32_t), err));
+    }
+    MLY_TRY(mly_bytes_append(&work->ids, &sep, sizeof(sep), err));
+    size_t end = work->ids.bytes / sizeof(int32_t);
+    return mly_bytes_append(&work->starts, &end, sizeof(end), err);
+}
+
+static enum mly_err embed_texts(struct embed_work *work, const struct memalloy_str *texts,
+                                size_t count, float *out, struct mly_error *err)
+{
+    size_t dim = mly_embedder_card(work->model->embedder)->dim;
+    size_t first_i = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (work->starts.bytes == 0) {
+            size_t zero = 0;
+            MLY_TRY(mly_bytes_append(&work->starts, &zero, sizeof(zero), err));
+        }
+        MLY_TRY(check_text(mly_str_in(texts[i]), "text", i, err));
+        MLY_TRY(append_text(work, mly_str_in(texts[i]), err));
+        if (work->ids.bytes / sizeof(int32_t) < PIECES_AT_ONCE && i + 1 < count) continue;
+        MLY_TRY(mly_embedder_encode(work->model->embedder, (const int32_t *)work->ids.data,
+                                    (const size_t *)work->starts.data, i + 1 - first_i,
+                                    out + first_i * dim, err));
+        work->ids.bytes = 0;
+        work->starts.bytes = 0;
+        first_i = i + 1;
+    }
+    return MLY_OK;
+}
+
+enum mly_err mly_engine_embed(memalloy_model *model, const struct memalloy_str *texts, size_t count,
+                              float *out, size_t *truncated_count, struct mly_error *err)
+{
+    MLY_TRY(check_model(model, err));
+    struct mly_mem *mem = model->env->mem;
+    struct embed_work work = {.model = model};
+    mly_tokens_init(&work.tokens, mem);
+    mly_bytes_init(&work.ids, mem, SIZE_MAX / 2);
+    mly_bytes_init(&work.starts, mem, SIZE_MAX / 2);
+    enum mly_err rc = embed_texts(&work, texts, count, out, err);
+    if (rc == MLY_OK && truncated_count != NULL) *truncated_count = work.truncated_count;
+    mly_bytes_deinit(&work.starts);
+    mly_bytes_deinit(&work.ids);
+    mly_tokens_deinit(&work.tokens);
+    return rc;
+}
+
+static enum mly_err fill_tokens(const memalloy_model *model, const struct mly_tokens *pieces,
+                                size_t text_bytes, bool special_tokens, memalloy_tokens *out,
+                                struct mly_error *err)
+{
+    out->count = pieces->count + (special_tokens ? 2 : 0);
+    out->ids = mly_mem_array(out->mem, out->count, sizeof(out->ids[0]));
+    out->spans = mly_mem_array(out->mem, out->count, 2 * sizeof(out->spans[0]));
+    if (out->ids == NULL || out->spans == NULL) return mly_fail_nomem(err, out->count * 20);
+    size_t at = special_tokens ? 1 : 0;
+    for (size_t i = 0; i < pieces->count; i++, at++) {
+        out->ids[at] = pieces->items[i].id;
+        out->spans[2 * at] = pieces->items[i].byte_start;
+        out->spans[2 * at + 1] = pieces->items[i].byte_end;
+    }
+    if (special_tokens) {
+        out->ids[0] = mly_tokenizer_cls_id(model->tokenizer);
+        out->ids[at] = mly_tokenizer_sep_id(model->tokenizer);
+        out->spans[2 * at] = out->spans[2 * at + 1] = text_bytes;
+    }
+    return MLY_OK;
+}
+
+enum mly_err mly_engine_tokenize(memalloy_model *model, struct mly_str text, bool special_tokens,
+                                 memalloy_tokens **out, struct mly_error *err)
+{
+    MLY_TRY(check_model(model, err));
+    MLY_TRY(check_text(text, "text", 0, err));
+    struct mly_mem *mem = model->env->mem;
+    struct mly_tokens pieces;
+    mly_tokens_init(&pieces, mem);
+    memalloy_tokens *tokens = mly_mem_array(mem, 1, sizeof(*tokens));
+    enum mly_err rc = MLY_OK;
+    if (tokens == NULL) {
+        rc = mly_fail_nomem(err, sizeof(*tokens));
+        goto done;
+    }
+    tokens->mem = mem;
+    rc = mly_tokenizer_encode(model->tokenizer, text, &pieces, err);
+    if (rc != MLY_OK) goto done;
+    rc = fill_tokens(model, &pieces, text.bytes, special_tokens, tokens, err);
+    if (rc != MLY_OK) goto done;
+    *out = tokens;
+    tokens = NULL;
+done:
+    memalloy_tokens_destroy(tokens);
+    mly_tokens_deinit(&pieces);
+    return rc;
+}
+
+size_t memalloy_tokens_count(const memalloy_tokens *tokens)
+{
+    return tokens->count;
+}
+
+const int32_t *memalloy_tokens_ids(const memalloy_tokens *tokens)
+{
+    return tokens->ids;
+}
+
+const uint64_t *memalloy_tokens_spans(const memalloy_tokens *tokens)
+{
+    return tokens->spans;
+}
+
+void memalloy_tokens_destroy(memalloy_tokens *tokens)
+{
+    if (tokens == NULL) return;
+    mly_mem_free(tokens->mem, tokens->ids);
+    mly_mem_free(tokens->mem, tokens->spans);
+    mly_mem_free(tokens->mem, tokens);
+}
+
+enum mly_err mly_engine_chunk(const struct mly_env *env, memalloy_model *model,
+                              const struct memalloy_chunking *chunking, struct mly_str text,
+                              memalloy_chunks **out, struct mly_error *err)
+{
+    if (model != NULL) MLY_TRY(check_model(model, err));
+    MLY_TRY(check_text(text, "text", 0, err));
+    struct mly_chunking resolved;
+    MLY_TRY(mly_options_chunking(chunking, &resolved, err));
+    memalloy_chunks *chunks = mly_mem_array(env->mem, 1, sizeof(*chunks));
+    if (chunks == NULL) return mly_fail_nomem(err, sizeof(*chunks));
+    chunks->mem = env->mem;
+    chunks->chunks.mem = env->mem;
+    enum mly_err rc = MLY_OK;
+    chunks->text = mly_mem_alloc(env->mem, text.bytes + 1); /* contents outlive the caller's text */
+    if (chunks->text == NULL) {
+        rc = mly_fail_nomem(err, text.bytes + 1);
+        goto done;
+    }
+    if (text.bytes > 0) memcpy(chunks->text, text.data, text.bytes);
+    chunks->text[text.bytes] = '\0';
+    text.data = chunks->text;
+    struct mly_meter meter = {0};
+    if (model != NULL) meter = mly_model_meter(model);
+    rc = mly_chunk_split(env->mem, text, &resolved, model != NULL ? &meter : NULL, &chunks->chunks,
+                         err);
+    if (rc != MLY_OK) goto done;
+    *out = chunks;
+    chunks = NULL;
+done:
+    memalloy_chunks_destroy(chunks);
+    return rc;
+}
+
+size_t memalloy_chunks_count(const memalloy_chunks *chunks)
+{
+    return chunks->chunks.count;
+}
+
+void memalloy_chunks_get(const memalloy_chunks *chunks, size_t index, struct memalloy_chunk *out)
+{
+    const struct mly_chunk *chunk = &chunks->chunks.items[index];
+    struct memalloy_chunk local = {
+        .content = {chunks->text + chunk->byte_start, chunk->byte_end - chunk->byte_start},
+        .heading = mly_str_out(chunk->heading),
+        .byte_start = chunk->byte_start,
+        .byte_end = chunk->byte_end,
+        .line_start = chunk->line_start,
+        .line_end = chunk->line_end,
+    };
+    mly_options_give(out, &local, sizeof(local));
+}
+
+void memalloy_chunks_destroy(memalloy_chunks *chunks)
+{
+    if (chunks == NULL) return;
+    mly_chunks_deinit(&chunks->chunks);
+    mly_mem_free(chunks->mem, chunks->text);
+    mly_mem_free(chunks->mem, chunks);
+}

@@ -1,0 +1,77 @@
+/* Structs that cross the border: a caller built against an older header knows fewer fields, one
+ * built against a newer header more. Both must work, or fail aloud. */
+#include "engine/engine_int.h"
+
+#include <math.h>
+#include <string.h>
+
+enum mly_err mly_options_take(void *local, size_t local_bytes, const void *given, const char *name,
+                              struct mly_error *err)
+{
+    if (given == NULL) return MLY_OK;
+    size_t given_bytes;
+    memcpy(&given_bytes, given, sizeof(given_bytes));
+    if (given_bytes < sizeof(size_t) || given_bytes > 65536) {
+        return mly_fail(err, MLY_ERR_INVAL, "struct_bytes of %s is %zu, not its size", name,
+                        given_bytes);
+    }
+    const unsigned char *bytes = given;
+    for (size_t i = local_bytes; i < given_bytes; i++) {
+        if (bytes[i] != 0) {
+            return mly_fail(err, MLY_ERR_INVAL,
+                            "%s of %zu bytes has options that memalloy %s does not know", name,
+                            given_bytes, memalloy_version());
+        }
+    }
+    memcpy(local, given, given_bytes < local_bytes ? given_bytes : local_bytes);
+    memcpy(local, &local_bytes, sizeof(local_bytes));
+    return MLY_OK;
+}
+
+void mly_options_give(void *caller, const void *local, size_t local_bytes)
+{
+    size_t caller_bytes;
+    memcpy(&caller_bytes, caller, sizeof(caller_bytes));
+    size_t bytes = caller_bytes < local_bytes ? caller_bytes : local_bytes;
+    if (bytes <= sizeof(size_t)) return;
+    memcpy((unsigned char *)caller + sizeof(size_t), (const unsigned char *)local + sizeof(size_t),
+           bytes - sizeof(size_t));
+}
+
+enum mly_err mly_options_chunking(const struct memalloy_chunking *chunking,
+                                  struct mly_chunking *out, struct mly_error *err)
+{
+    struct memalloy_chunking local = {.struct_bytes = sizeof(local),
+                                      .kind = MEMALLOY_CHUNKING_HEADING,
+                                      .size = MEMALLOY_SIZE_DEFAULT,
+                                      .overlap = MEMALLOY_SIZE_DEFAULT};
+    MLY_TRY(mly_options_take(&local, sizeof(local), chunking, "memalloy_chunking", err));
+    if (local.kind < MEMALLOY_CHUNKING_HEADING || local.kind > MEMALLOY_CHUNKING_TOKEN) {
+        return mly_fail(err, MLY_ERR_INVAL, "chunking kind %d is none of 0 to %d", local.kind,
+                        MEMALLOY_CHUNKING_TOKEN);
+    }
+    *out = (struct mly_chunking){.kind = (enum memalloy_chunking_kind)local.kind,
+                                 .size = local.size,
+                                 .overlap = local.overlap};
+    return mly_chunking_resolve(out, err);
+}
+
+enum mly_err mly_unit_vector(const float *in, size_t dim, const char *what, float *out,
+                             struct mly_error *err)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < dim; i++) {
+        if (!isfinite(in[i])) {
+            return mly_fail(err, MLY_ERR_INVAL, "%s has no finite number at position %zu", what, i);
+        }
+        sum += (double)in[i] * in[i];
+    }
+    if (!(sum > 0.0)) {
+        return mly_fail(err, MLY_ERR_INVAL, "%s is all zero and has no direction", what);
+    }
+    double factor = 1.0 / sqrt(sum);
+    for (size_t i = 0; i < dim; i++) {
+        out[i] = (float)(in[i] * factor);
+    }
+    return MLY_OK;
+}

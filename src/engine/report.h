@@ -1,0 +1,41 @@
+/* What one sync did and is doing: counts, the files that were passed over, and progress for those
+ * who watch. */
+#ifndef MLY_ENGINE_REPORT_H
+#define MLY_ENGINE_REPORT_H
+
+#include "engine/engine_int.h"
+
+struct report_skip {
+    struct mly_str path, reason;
+};
+
+struct memalloy_report {
+    const struct mly_env *env;
+    struct mly_arena arena; /* of the skips */
+    struct report_skip *skips;
+    size_t skip_count, skip_capacity;
+    struct memalloy_sync_counts counts;
+};
+
+MLY_MUST_USE enum mly_err mly_report_create(const struct mly_env *env, memalloy_report **out,
+                                            struct mly_error *err);
+/* Copies both. */
+MLY_MUST_USE enum mly_err mly_report_skip(memalloy_report *report, struct mly_str path,
+                                          struct mly_str reason, struct mly_error *err);
+
+/* Tells a callback how far a sync is, about ten times a second. */
+struct mly_watcher {
+    const struct mly_env *env;
+    memalloy_progress_fn fn; /* NULL: nobody watches */
+    void *context;
+    double start_s, last_s;
+    struct memalloy_progress progress;
+};
+
+void mly_watcher_init(struct mly_watcher *watcher, const struct mly_env *env,
+                      memalloy_progress_fn fn, void *context);
+/* CANCELLED where the callback says so. now: whether it is due or not. */
+MLY_MUST_USE enum mly_err mly_watcher_tell(struct mly_watcher *watcher, bool now,
+                                           struct mly_error *err);
+
+#endif

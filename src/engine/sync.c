@@ -1,0 +1,440 @@
+/* A folder comes in as a sorted list of files with their stamps. Files whose stamp and row agree
+ * are not even opened; the others are read, and where their text did change, embedded. Documents of
+ * files that are gone are removed. Commits are made in batches, so that an interruption keeps what
+ * was done. */
+#include "engine/engine_int.h"
+
+#include "base/limits.h"
+#include "engine/report.h"
+#include "source/source.h"
+
+#include <string.h>
+
+/* A file written within this time before its row was: a later write may have left the same stamp
+ * (coarse clocks), so its content is looked at again. */
+#define RACY_US ((int64_t)2000000)
+
+struct sync {
+    memalloy_kernel *kernel;
+    const struct mly_env *env;
+    struct mly_str root;
+    uint64_t file_bytes_max;
+    struct mly_snapshot *snapshot;
+    struct mly_listing listing;
+    struct mly_ingest ingest;
+    memalloy_report *report;
+    struct mly_watcher watcher;
+    uint64_t *todo;    /* bitmap of listed files that must be opened */
+    uint64_t embedded; /* bytes_done before the batch in hand */
+    double read_s;
+};
+
+static void set_todo(struct sync *sync, size_t i)
+{
+    sync->todo[i / 64] |= (uint64_t)1 << (i % 64);
+}
+
+static bool is_todo(const struct sync *sync, size_t i)
+{
+    return (sync->todo[i / 64] >> (i % 64) & 1) != 0;
+}
+
+/* root "/" path, in the ingest's arena. */
+static enum mly_err full_path(struct sync *sync, struct mly_str path, struct mly_arena *arena,
+                              struct mly_str *out, struct mly_error *err)
+{
+    bool slash = sync->root.data[sync->root.bytes - 1] == '/';
+    size_t bytes = sync->root.bytes + (slash ? 0 : 1) + path.bytes;
+    char *full = mly_arena_take(arena, bytes + 1);
+    if (full == NULL) return mly_fail_nomem(err, bytes + 1);
+    memcpy(full, sync->root.data, sync->root.bytes);
+    size_t at = sync->root.bytes;
+    if (!slash) full[at++] = '/';
+    memcpy(full + at, path.data, path.bytes);
+    full[bytes] = '\0';
+    *out = (struct mly_str){full, bytes};
+    return MLY_OK;
+}
+
+static bool is_unchanged(const struct mly_document *document, const struct mly_file_stamp *stamp)
+{
+    const struct mly_file_stamp *old = &document->stamp;
+    if (!document->has_stamp || old->device != stamp->device || old->inode != stamp->inode ||
+        old->modified_ns != stamp->modified_ns || old->changed_ns != stamp->changed_ns) {
+        return false;
+    }
+    return stamp->changed_ns / 1000 < document->updated_at_us - RACY_US;
+}
+
+static bool was_skipped(const struct mly_document *document)
+{
+    return mly_str_equal(document->status, MLY_STR("skipped"));
+}
+
+/* Looks at every listed file's row; what needs no opening is settled here. */
+static enum mly_err plan(struct sync *sync, struct mly_error *err)
+{
+    struct mly_arena arena;
+    mly_arena_init(&arena, sync->env->mem, SIZE_MAX);
+    enum mly_err rc = MLY_OK;
+    for (size_t i = 0; i < sync->listing.count && rc == MLY_OK; i++) {
+        const struct mly_found *file = &sync->listing.items[i];
+        struct mly_str path;
+        struct mly_document document;
+        bool found = false;
+        mly_arena_reset(&arena);
+        rc = full_path(sync, file->path, &arena, &path, err);
+        if (rc == MLY_OK) {
+            rc = mly_snapshot_find_path(sync->snapshot, path, &arena, &document, &found, err);
+        }
+        if (rc != MLY_OK) break;
+        if (found && is_unchanged(&document, &file->stamp)) {
+            if (was_skipped(&document)) {
+                rc = mly_report_skip(sync->report, document.path, document.reason, err);
+            } else {
+                sync->report->counts.unchanged++;
+            }
+            continue;
+        }
+        set_todo(sync, i);
+        sync->watcher.progress.files_total++;
+        sync->watcher.progress.bytes_total += (uint64_t)file->stamp.byte_count;
+    }
+    mly_arena_deinit(&arena);
+    return rc;
+}
+
+/* Called between batches of the embedder: progress stands between what was read before and what is
+ * being embedded. */
+static enum mly_err tell_embedded(void *context, struct mly_error *err)
+{
+    struct sync *sync = context;
+    size_t targets = sync->ingest.targets.bytes / sizeof(struct mly_chunk_row *);
+    uint64_t before = sync->report->counts.chunks_embedded;
+    uint64_t done = sync->ingest.chunks_embedded - before;
+    struct memalloy_progress *progress = &sync->watcher.progress;
+    progress->chunks_done = sync->ingest.chunks_embedded;
+    if (targets > 0) {
+        progress->bytes_done = sync->embedded + (uint64_t)((double)sync->ingest.text_bytes *
+                                                           (double)done / (double)targets);
+    }
+    return mly_watcher_tell(&sync->watcher, false, err);
+}
+
+static enum mly_err commit(struct sync *sync, struct mly_error *err)
+{
+    uint64_t added = 0;
+    uint64_t replaced = 0;
+    uint64_t chunks = 0;
+    for (size_t i = 0; i < sync->ingest.count; i++) {
+        const struct mly_ingest_item *item = &sync->ingest.items[i];
+        if (item->kind != MLY_CHANGE_PUT || was_skipped(&item->document)) continue;
+        if (item->replaces) {
+            replaced++;
+        } else {
+            added++;
+        }
+        chunks += item->row_count;
+    }
+    sync->embedded += sync->ingest.text_bytes;
+    MLY_TRY(mly_ingest_commit(&sync->ingest, err));
+    sync->watcher.progress.path = NULL; /* it was in the ingest's arena */
+    struct memalloy_sync_counts *counts = &sync->report->counts;
+    counts->added += added;
+    counts->replaced += replaced;
+    counts->chunks += chunks;
+    counts->chunks_embedded = sync->ingest.chunks_embedded;
+    counts->tokens = sync->ingest.tokens_embedded;
+    sync->watcher.progress.bytes_done = sync->embedded;
+    return mly_watcher_tell(&sync->watcher, false, err);
+}
+
+/* A row for a file that is not indexed, with the reason. Chunks that it had before go. */
+static enum mly_err add_skipped(struct sync *sync, struct mly_ingest_item *item,
+                                const struct mly_file_stamp *stamp, const struct mly_document *old,
+                                const char *reason, struct mly_error *err)
+{
+    struct mly_document *document = &item->document;
+    struct mly_str copy = mly_arena_copy(&sync->ingest.arena, mly_str_of(reason));
+    if (copy.data == NULL) return mly_fail_nomem(err, strlen(reason) + 1);
+    int64_t now_us = mly_clock_wall_us(sync->env);
+    item->kind = old != NULL && !was_skipped(old) ? MLY_CHANGE_PUT : MLY_CHANGE_TOUCH;
+    document->stamp = *stamp;
+    document->has_stamp = true;
+    document->byte_count = stamp->byte_count;
+    document->chunk_count = 0;
+    document->metadata = old != NULL && old->metadata.data != NULL ? old->metadata : MLY_STR("{}");
+    document->status = MLY_STR("skipped");
+    document->reason = copy;
+    document->created_at_us = old != NULL && old->created_at_us > 0 ? old->created_at_us : now_us;
+    document->updated_at_us = now_us;
+    MLY_TRY(mly_report_skip(sync->report, document->path, copy, err));
+    return mly_ingest_add(&sync->ingest, item, err);
+}
+
+/* A file that was read: its row only where the text is the same, else its text too. */
+static enum mly_err add_text(struct sync *sync, struct mly_ingest_item *item,
+                             const struct mly_file_stamp *stamp, const struct mly_document *old,
+                             struct mly_text *text, struct mly_error *err)
+{
+    item->text = *text;
+    mly_fill_document(&item->document, sync->env, NULL, old, text);
+    item->document.stamp = *stamp;
+    item->document.has_stamp = true;
+    bool same = old != NULL && !was_skipped(old) && old->has_content_hash &&
+                memcmp(old->content_hash.bytes, text->hash.bytes, MLY_HASH_BYTES) == 0;
+    if (same) {
+        item->kind = MLY_CHANGE_TOUCH;
+        item->document.title = old->title;
+        item->document.chunk_count = old->chunk_count;
+    }
+    MLY_TRY(mly_ingest_add(&sync->ingest, item, err));
+    *text = (struct mly_text){0};
+    sync->report->counts.unchanged += same;
+    return MLY_OK;
+}
+
+static enum mly_err open_file(struct sync *sync, struct mly_str path, struct mly_ingest_item *item,
+                              const struct mly_document *old, struct mly_error *err)
+{
+    struct mly_text text = {0};
+    struct mly_file_stamp stamp = {0};
+    struct mly_error fault = {0};
+    double start = mly_clock_seconds(sync->env);
+    struct mly_file_info info;
+    enum mly_err rc = mly_source_from_file(sync->env, MLY_AT_CWD, path.data, sync->file_bytes_max,
+                                           &text, &stamp, &fault);
+    sync->read_s += mly_clock_seconds(sync->env) - start;
+    if (rc == MLY_OK) {
+        sync->report->counts.bytes += text.text.bytes + text.bytes_before;
+        rc = add_text(sync, item, &stamp, old, &text, err);
+        mly_text_deinit(&text);
+        return rc;
+    }
+    if (rc == MLY_ERR_NOMEM) return mly_fail(err, rc, "%s", fault.message);
+    if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* gone since the walk: the next sync removes it */
+    bool is_content = rc == MLY_ERR_PARSE || rc == MLY_ERR_LIMIT;
+    if (!is_content || mly_file_info_at(sync->env, MLY_AT_CWD, path.data, false, &info, NULL)) {
+        /* It could not be read, or kept changing: what the store has of it stays, and it is tried
+         * again next time. */
+        return mly_report_skip(sync->report, item->document.path, mly_str_of(fault.message), err);
+    }
+    stamp = (struct mly_file_stamp){(int64_t)info.device, (int64_t)info.inode, (int64_t)info.bytes,
+                                    info.modified_ns, info.changed_ns};
+    return add_skipped(sync, item, &stamp, old, fault.message, err);
+}
+
+static enum mly_err index_file(struct sync *sync, const struct mly_found *file,
+                               struct mly_error *err)
+{
+    struct mly_arena *arena = &sync->ingest.arena;
+    struct mly_ingest_item item = {.kind = MLY_CHANGE_PUT};
+    struct mly_document old;
+    struct mly_str path;
+    MLY_TRY(full_path(sync, file->path, arena, &path, err));
+    MLY_TRY(mly_snapshot_find_path(sync->snapshot, path, arena, &old, &item.replaces, err));
+    MLY_TRY(mly_show_path(path, arena, &item.document, err));
+    if (item.replaces) {
+        item.document.id = old.id;
+    } else {
+        MLY_TRY(mly_choose_document_id(sync->env, MLY_STR_NULL, arena, &item.document.id, err));
+    }
+    sync->watcher.progress.path = item.document.path.data;
+    enum mly_err rc = open_file(sync, path, &item, item.replaces ? &old : NULL, err);
+    sync->watcher.progress.files_done++;
+    /* Skipped before: what comes now is new, not a replacement. */
+    if (rc == MLY_OK && item.replaces && was_skipped(&old) && sync->ingest.count > 0) {
+        struct mly_ingest_item *last = &sync->ingest.items[sync->ingest.count - 1];
+        if (mly_str_equal(last->document.id, old.id)) last->replaces = false;
+    }
+    return rc;
+}
+
+static enum mly_err index_files(struct sync *sync, struct mly_error *err)
+{
+    sync->watcher.progress.stage = MEMALLOY_STAGE_INDEX;
+    for (size_t i = 0; i < sync->listing.count; i++) {
+        if (!is_todo(sync, i)) continue;
+        MLY_TRY(index_file(sync, &sync->listing.items[i], err));
+        if (mly_ingest_is_full(&sync->ingest)) MLY_TRY(commit(sync, err));
+        MLY_TRY(mly_watcher_tell(&sync->watcher, false, err));
+    }
+    return commit(sync, err);
+}
+
+/* ---- files that are gone ---- */
+
+static bool is_listed(const struct mly_listing *listing, struct mly_str path)
+{
+    size_t low = 0;
+    size_t high = listing->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = mly_str_compare(listing->items[middle].path, path);
+        if (order == 0) return true;
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return false;
+}
+
+/* True where the system says that there is no such regular file. Anything it does not know (no
+ * permission, a failing disk) is not gone: nothing is removed on a guess. */
+static bool is_gone(struct sync *sync, const char *path)
+{
+    struct mly_file_info info;
+    int result = sync->env->info_at(sync->env->context, MLY_AT_CWD, path, false, &info);
+    if (result == 0) return info.kind != MLY_KIND_FILE;
+    return mly_file_is_missing(result);
+}
+
+static enum mly_err note_gone(void *context, const struct mly_document *document,
+                              struct mly_error *err)
+{
+    struct sync *sync = context;
+    struct mly_str path = document->path_raw.data != NULL ? document->path_raw : document->path;
+    struct mly_str root = sync->root;
+    if (path.data == NULL || !mly_str_starts_with(path, root)) return MLY_OK;
+    bool slash = root.data[root.bytes - 1] == '/';
+    if (!slash && (path.bytes == root.bytes || path.data[root.bytes] != '/')) return MLY_OK;
+    if (is_listed(&sync->listing, mly_str_slice(path, root.bytes + (slash ? 0 : 1), path.bytes))) {
+        return MLY_OK;
+    }
+    struct mly_arena *arena = &sync->ingest.arena;
+    struct mly_ingest_item item = {.kind = MLY_CHANGE_REMOVE};
+    struct mly_str raw = mly_arena_copy(arena, path);
+    item.document.id = mly_arena_copy(arena, document->id);
+    if (raw.data == NULL || item.document.id.data == NULL) {
+        return mly_fail_nomem(err, path.bytes + document->id.bytes + 2);
+    }
+    if (!is_gone(sync, raw.data)) return MLY_OK;
+    sync->report->counts.removed += !was_skipped(document);
+    return mly_ingest_add(&sync->ingest, &item, err);
+}
+
+/* ---- the whole ---- */
+
+/* Makes a list of files of the folder at sync->root. */
+static enum mly_err walk(struct sync *sync, const struct memalloy_sync_options *options,
+                         struct mly_error *err)
+{
+    struct mly_walk_options walk = {
+        .include = options->include,
+        .include_count = options->include_count,
+        .exclude = options->exclude,
+        .exclude_count = options->exclude_count,
+    };
+    struct mly_file_info info;
+    bool exists = false;
+    MLY_TRY(mly_file_exists(sync->env, MLY_AT_CWD, sync->kernel->path.data, &exists, err));
+    if (exists) {
+        MLY_TRY(mly_file_info_at(sync->env, MLY_AT_CWD, sync->kernel->path.data, true, &info, err));
+        walk.skip_device = info.device;
+        walk.skip_inode = info.inode;
+        walk.has_skip = true;
+    }
+    double start = mly_clock_seconds(sync->env);
+    MLY_TRY(mly_watcher_tell(&sync->watcher, true, err));
+    MLY_TRY(mly_source_walk(sync->env, sync->root.data, &walk, &sync->listing, err));
+    sync->report->counts.walk_s = mly_clock_seconds(sync->env) - start;
+    for (size_t i = 0; i < sync->listing.unread_count; i++) {
+        MLY_TRY(mly_report_skip(sync->report, sync->listing.unread[i],
+                                sync->listing.unread_reasons[i], err));
+    }
+    size_t words = sync->listing.count / 64 + 1;
+    sync->todo = mly_mem_array(sync->env->mem, words, sizeof(sync->todo[0]));
+    return sync->todo != NULL ? MLY_OK : mly_fail_nomem(err, words * sizeof(sync->todo[0]));
+}
+
+static void finish_counts(struct sync *sync)
+{
+    struct memalloy_sync_counts *counts = &sync->report->counts;
+    counts->read_s = sync->read_s;
+    counts->chunk_s = sync->ingest.times.chunk_s;
+    counts->token_s = sync->ingest.times.token_s;
+    counts->embed_s = sync->ingest.times.embed_s;
+    counts->store_s = sync->ingest.times.store_s;
+    counts->total_s = mly_clock_seconds(sync->env) - sync->watcher.start_s;
+}
+
+static enum mly_err run(struct sync *sync, const struct memalloy_sync_options *options,
+                        struct mly_error *err)
+{
+    MLY_TRY(walk(sync, options, err));
+    MLY_TRY(plan(sync, err));
+    MLY_TRY(index_files(sync, err));
+    MLY_TRY(mly_snapshot_each_document(sync->snapshot, note_gone, sync, err));
+    MLY_TRY(mly_ingest_commit(&sync->ingest, err));
+    finish_counts(sync);
+    sync->watcher.progress.stage = MEMALLOY_STAGE_DONE;
+    sync->watcher.progress.bytes_done = sync->watcher.progress.bytes_total;
+    /* All is done: it is too late to cancel. */
+    enum mly_err told = mly_watcher_tell(&sync->watcher, true, NULL);
+    (void)told;
+    return MLY_OK;
+}
+
+/* The folder's absolute path into sync->root, in the kernel's own terms. */
+static enum mly_err find_root(struct sync *sync, const char *folder, struct mly_bytes *root,
+                              struct mly_error *err)
+{
+    struct mly_file_info info;
+    MLY_TRY(mly_dir_real_path(sync->env, folder, root, err));
+    MLY_TRY(mly_bytes_append(root, "", 1, err));
+    sync->root = (struct mly_str){(const char *)root->data, root->bytes - 1};
+    MLY_TRY(mly_file_info_at(sync->env, MLY_AT_CWD, sync->root.data, true, &info, err));
+    if (info.kind == MLY_KIND_DIR) return MLY_OK;
+    return mly_fail(err, MLY_ERR_INVAL, "%s is not a folder", folder);
+}
+
+static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
+                                   const struct memalloy_sync_options *options,
+                                   struct mly_error *err)
+{
+    struct mly_bytes root;
+    mly_bytes_init(&root, sync->env->mem, MLY_PATH_BYTES_MAX);
+    enum mly_err rc = find_root(sync, folder, &root, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_store_pin(sync->kernel->store, &sync->snapshot, err);
+    if (rc != MLY_OK) goto done;
+    mly_ingest_init(&sync->ingest, sync->kernel, sync->snapshot);
+    sync->ingest.pulse = tell_embedded;
+    sync->ingest.pulse_context = sync;
+    rc = run(sync, options, err);
+    mly_ingest_deinit(&sync->ingest);
+    mly_snapshot_release(sync->snapshot);
+    mly_listing_deinit(&sync->listing);
+    mly_mem_free(sync->env->mem, sync->todo);
+done:
+    mly_bytes_deinit(&root);
+    return rc;
+}
+
+enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
+                             const struct memalloy_sync_options *options, memalloy_report **out,
+                             struct mly_error *err)
+{
+    struct memalloy_sync_options local = {.struct_bytes = sizeof(local)};
+    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_sync_options", err));
+    if (local.file_bytes_max > MLY_DOCUMENT_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "file_bytes_max %llu, limit is %zu",
+                        (unsigned long long)local.file_bytes_max, (size_t)MLY_DOCUMENT_BYTES_MAX);
+    }
+    if (local.file_bytes_max == 0) local.file_bytes_max = MLY_FILE_BYTES_MAX;
+    MLY_TRY(mly_kernel_enter_writing(kernel, err));
+    struct sync sync = {
+        .kernel = kernel, .env = kernel->env, .file_bytes_max = local.file_bytes_max};
+    mly_watcher_init(&sync.watcher, kernel->env, local.progress, local.progress_context);
+    enum mly_err rc = mly_report_create(kernel->env, &sync.report, err);
+    if (rc == MLY_OK) rc = sync_as_caller(&sync, folder, &local, err);
+    mly_kernel_leave(kernel);
+    if (rc != MLY_OK) {
+        memalloy_report_destroy(sync.report);
+        return rc;
+    }
+    *out = sync.report;
+    return MLY_OK;
+}

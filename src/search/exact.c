@@ -1,0 +1,176 @@
+/* A pass over every vector, a tile of rows at a time so that scores stay in the cache, into a heap
+ * whose root is the worst match that is kept. Most rows lose against the root at once; only ties
+ * look at the table. */
+#include "search/search.h"
+
+#include <math.h>
+
+#define TILE_ROWS ((size_t)512)
+
+struct scan {
+    const struct mly_snapshot *snapshot;
+    const struct mly_kern *kern;
+    const float *query;
+    size_t dim;
+    struct mly_arena arena; /* for the rows of a tie */
+    struct mly_match *heap; /* root: the worst */
+    size_t heap_count, heap_max;
+    float scores[TILE_ROWS];
+};
+
+/* *better: a comes before b. */
+static enum mly_err breaks_tie(struct scan *scan, struct mly_match a, struct mly_match b,
+                               bool *better, struct mly_error *err)
+{
+    struct mly_chunk_row row_a;
+    struct mly_chunk_row row_b;
+    mly_arena_reset(&scan->arena);
+    MLY_TRY(mly_snapshot_read_chunk(scan->snapshot, a.row_address, &scan->arena, &row_a, err));
+    MLY_TRY(mly_snapshot_read_chunk(scan->snapshot, b.row_address, &scan->arena, &row_b, err));
+    int order = 0;
+    if (row_a.document_id.data != NULL && row_b.document_id.data != NULL) {
+        order = mly_str_compare(row_a.document_id, row_b.document_id);
+    }
+    if (order == 0) order = (row_a.ordinal > row_b.ordinal) - (row_a.ordinal < row_b.ordinal);
+    if (order == 0) order = a.row_address < b.row_address ? -1 : 1;
+    *better = order < 0;
+    return MLY_OK;
+}
+
+static enum mly_err is_better(struct scan *scan, struct mly_match a, struct mly_match b,
+                              bool *better, struct mly_error *err)
+{
+    if (a.score > b.score || a.score < b.score) {
+        *better = a.score > b.score;
+        return MLY_OK;
+    }
+    return breaks_tie(scan, a, b, better, err);
+}
+
+/* Lets the match at root_i sink until both below it are better. */
+static enum mly_err sink(struct scan *scan, size_t root_i, size_t count, struct mly_error *err)
+{
+    struct mly_match *heap = scan->heap;
+    for (;;) {
+        size_t worst_i = root_i;
+        for (size_t child_i = 2 * root_i + 1; child_i <= 2 * root_i + 2; child_i++) {
+            if (child_i >= count) break;
+            bool better;
+            MLY_TRY(is_better(scan, heap[worst_i], heap[child_i], &better, err));
+            if (better) worst_i = child_i;
+        }
+        if (worst_i == root_i) return MLY_OK;
+        struct mly_match swap = heap[root_i];
+        heap[root_i] = heap[worst_i];
+        heap[worst_i] = swap;
+        root_i = worst_i;
+    }
+}
+
+static enum mly_err rise(struct scan *scan, size_t leaf_i, struct mly_error *err)
+{
+    struct mly_match *heap = scan->heap;
+    while (leaf_i > 0) {
+        size_t parent_i = (leaf_i - 1) / 2;
+        bool better;
+        MLY_TRY(is_better(scan, heap[parent_i], heap[leaf_i], &better, err));
+        if (!better) return MLY_OK;
+        struct mly_match swap = heap[leaf_i];
+        heap[leaf_i] = heap[parent_i];
+        heap[parent_i] = swap;
+        leaf_i = parent_i;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err offer(struct scan *scan, struct mly_match match, struct mly_error *err)
+{
+    if (scan->heap_count < scan->heap_max) {
+        scan->heap[scan->heap_count] = match;
+        return rise(scan, scan->heap_count++, err);
+    }
+    bool better;
+    MLY_TRY(is_better(scan, match, scan->heap[0], &better, err));
+    if (!better) return MLY_OK;
+    scan->heap[0] = match;
+    return sink(scan, 0, scan->heap_count, err);
+}
+
+static enum mly_err scan_block(struct scan *scan, const struct mly_vector_block *block,
+                               struct mly_error *err)
+{
+    for (size_t start = 0; start < block->row_count; start += TILE_ROWS) {
+        size_t rows = block->row_count - start;
+        if (rows > TILE_ROWS) rows = TILE_ROWS;
+        scan->kern->scores_f32(scan->query, block->values + start * scan->dim, rows, scan->dim,
+                               scan->scores);
+        for (size_t i = 0; i < rows; i++) {
+            size_t row_i = start + i;
+            if (scan->heap_count == scan->heap_max && scan->scores[i] < scan->heap[0].score) {
+                continue;
+            }
+            if (block->dead != NULL && (block->dead[row_i / 8] >> (row_i % 8) & 1) != 0) continue;
+            if (isnan(scan->scores[i])) continue;
+            struct mly_match match = {block->first_address + row_i, scan->scores[i]};
+            MLY_TRY(offer(scan, match, err));
+        }
+    }
+    return MLY_OK;
+}
+
+/* Turns the heap into a list, best first: the worst goes to the end, again and again. */
+static enum mly_err sort_heap(struct scan *scan, struct mly_error *err)
+{
+    for (size_t count = scan->heap_count; count > 1; count--) {
+        struct mly_match worst = scan->heap[0];
+        scan->heap[0] = scan->heap[count - 1];
+        scan->heap[count - 1] = worst;
+        MLY_TRY(sink(scan, 0, count - 1, err));
+    }
+    return MLY_OK;
+}
+
+static enum mly_err scan_all(struct scan *scan, struct mly_error *err)
+{
+    size_t block_count = mly_snapshot_block_count(scan->snapshot);
+    for (size_t block_i = 0; block_i < block_count; block_i++) {
+        struct mly_vector_block block;
+        mly_snapshot_get_block(scan->snapshot, block_i, &block);
+        if (block.dim != scan->dim) {
+            return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, the store's have %zu",
+                            scan->dim, block.dim);
+        }
+        MLY_TRY(scan_block(scan, &block, err));
+    }
+    return sort_heap(scan, err);
+}
+
+enum mly_err mly_search_exact(const struct mly_snapshot *snapshot, const struct mly_kern *kern,
+                              struct mly_mem *mem, const float *query, size_t dim, size_t k,
+                              struct mly_match **out, size_t *count, struct mly_error *err)
+{
+    struct mly_store_counts counts;
+    mly_snapshot_get_counts(snapshot, &counts);
+    size_t heap_max = counts.chunks < k ? (size_t)counts.chunks : k;
+    struct scan *scan = mly_mem_array(mem, 1, sizeof(*scan));
+    if (scan == NULL) return mly_fail_nomem(err, sizeof(*scan));
+    *scan = (struct scan){
+        .snapshot = snapshot, .kern = kern, .query = query, .dim = dim, .heap_max = heap_max};
+    mly_arena_init(&scan->arena, mem, SIZE_MAX);
+    scan->heap = mly_mem_array(mem, heap_max, sizeof(scan->heap[0]));
+    enum mly_err rc = MLY_OK;
+    if (scan->heap == NULL) {
+        rc = mly_fail_nomem(err, heap_max * sizeof(scan->heap[0]));
+        goto done;
+    }
+    if (heap_max > 0) rc = scan_all(scan, err);
+    if (rc != MLY_OK) goto done;
+    *out = scan->heap;
+    *count = scan->heap_count;
+    scan->heap = NULL;
+done:
+    mly_mem_free(mem, scan->heap);
+    mly_arena_deinit(&scan->arena);
+    mly_mem_free(mem, scan);
+    return rc;
+}
