@@ -102,7 +102,7 @@ struct mly_lance_fragment_info {
 size_t mly_lance_manifest_fragment_count(const struct mly_lance_manifest *manifest);
 void mly_lance_manifest_get_fragment(const struct mly_lance_manifest *manifest, size_t fragment_i,
                                      struct mly_lance_fragment_info *out);
-/* SIZE_MAX where there is no fragment of that id. Ids are unique and ascend: a binary search. */
+/* SIZE_MAX where there is no fragment of that id. Ids are unique. */
 size_t mly_lance_manifest_find_fragment(const struct mly_lance_manifest *manifest, uint64_t id);
 /* Do both versions keep the fragment of this id in the same data files, under the same schema? Then
  * a struct mly_lance_fragment opened for one serves the other. False where one lacks it. */

@@ -1,0 +1,152 @@
+/* Which version is the newest: by listing _versions. The hint that the format has beside it is not
+ * read: a hint that lags behind a clean-up of old versions would lead to an old one, and a listing
+ * costs less than reading the manifest that follows it. */
+#include "lance/lance_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* How often a listing is repeated when what it named is gone before it is opened. */
+#define LOAD_TRIES 5
+
+#define MANIFEST_SUFFIX ".manifest"
+/* 20 digits and the suffix: names of this length count down from 2^64 - 1. */
+#define V2_NAME_BYTES (20 + sizeof(MANIFEST_SUFFIX) - 1)
+
+void mly_lance_version_name(uint64_t version, enum lance_naming naming, char *out)
+{
+    if (naming == LANCE_NAMING_V2) {
+        (void)snprintf(out, LANCE_VERSION_NAME_BYTES, "%020" PRIu64 MANIFEST_SUFFIX,
+                       UINT64_MAX - version);
+    } else {
+        (void)snprintf(out, LANCE_VERSION_NAME_BYTES, "%" PRIu64 MANIFEST_SUFFIX, version);
+    }
+}
+
+/* False for anything that is not a version: temporary files, the hint, detached versions. */
+static bool parse_version_name(const char *name, uint64_t *version, enum lance_naming *naming)
+{
+    size_t bytes = strlen(name);
+    size_t suffix = sizeof(MANIFEST_SUFFIX) - 1;
+    if (bytes <= suffix || bytes > V2_NAME_BYTES) return false;
+    if (strcmp(name + bytes - suffix, MANIFEST_SUFFIX) != 0) return false;
+    uint64_t value = 0;
+    for (size_t i = 0; i < bytes - suffix; i++) {
+        if (name[i] < '0' || name[i] > '9') return false;
+        uint64_t digit = (uint64_t)(name[i] - '0');
+        if (value > (UINT64_MAX - digit) / 10) return false;
+        value = value * 10 + digit;
+    }
+    *naming = bytes == V2_NAME_BYTES ? LANCE_NAMING_V2 : LANCE_NAMING_V1;
+    *version = *naming == LANCE_NAMING_V2 ? UINT64_MAX - value : value;
+    return *version > 0 && *version <= INT64_MAX;
+}
+
+/* *version is 0 where there is none. */
+static enum mly_err find_newest(const struct mly_lance_table *table, uint64_t *version,
+                                enum lance_naming *naming, struct mly_error *err)
+{
+    struct lance_path path;
+    struct mly_dir dir;
+    *version = 0;
+    MLY_TRY(mly_lance_path(table, "_versions", NULL, &path, err));
+    bool exists;
+    MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, &exists, err));
+    if (!exists) return MLY_OK;
+    MLY_TRY(mly_dir_open(table->env, MLY_AT_CWD, path.text, &dir, err));
+    enum mly_err rc;
+    for (;;) {
+        const char *name;
+        uint64_t found;
+        enum lance_naming found_naming;
+        rc = mly_dir_next(&dir, &name, err);
+        if (rc != MLY_OK || name == NULL) break;
+        if (!parse_version_name(name, &found, &found_naming) || found <= *version) continue;
+        *version = found;
+        *naming = found_naming;
+    }
+    mly_dir_close(&dir);
+    if (rc != MLY_OK) return mly_fail_in(err, rc, "%s", path.text);
+    return MLY_OK;
+}
+
+static enum mly_err load_version(const struct mly_lance_table *table, uint64_t version,
+                                 enum lance_naming naming, struct mly_lance_manifest **out,
+                                 struct mly_error *err)
+{
+    char name[LANCE_VERSION_NAME_BYTES];
+    struct lance_path path;
+    struct mly_bytes bytes;
+    struct mly_file_info info;
+    struct mly_lance_manifest *manifest = NULL;
+    mly_lance_version_name(version, naming, name);
+    MLY_TRY(mly_lance_path(table, "_versions", name, &path, err));
+    mly_bytes_init(&bytes, table->env->mem, MLY_META_BYTES_MAX);
+    enum mly_err rc = mly_lance_read_file(table->env, path.text, &bytes, &info, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_lance_manifest_parse(table->env->mem, bytes.data, bytes.bytes, path.text, &manifest,
+                                  err);
+    if (rc != MLY_OK) goto done;
+    if (mly_lance_manifest_version(manifest) != version) {
+        rc = mly_fail(err, MLY_ERR_CORRUPT, "%s: says that it is version %" PRIu64, path.text,
+                      mly_lance_manifest_version(manifest));
+        goto done;
+    }
+    manifest->naming = naming;
+    manifest->info = info;
+    *out = manifest;
+    manifest = NULL;
+done:
+    mly_lance_manifest_destroy(manifest);
+    mly_bytes_deinit(&bytes);
+    return rc;
+}
+
+enum mly_err mly_lance_manifest_load(const struct mly_lance_table *table,
+                                     struct mly_lance_manifest **out, struct mly_error *err)
+{
+    enum mly_err rc = MLY_OK;
+    for (int try_i = 0; try_i < LOAD_TRIES; try_i++) {
+        uint64_t version;
+        enum lance_naming naming = LANCE_NAMING_V2;
+        MLY_TRY(find_newest(table, &version, &naming, err));
+        if (version == 0) {
+            *out = NULL;
+            return MLY_OK;
+        }
+        rc = load_version(table, version, naming, out, err);
+        /* Others may remove old versions, and the newest was one by then. */
+        if (rc != MLY_ERR_NOTFOUND) return rc;
+    }
+    return rc;
+}
+
+enum mly_err mly_lance_manifest_is_stale(const struct mly_lance_table *table,
+                                         const struct mly_lance_manifest *manifest, bool *stale,
+                                         struct mly_error *err)
+{
+    char name[LANCE_VERSION_NAME_BYTES];
+    struct lance_path path;
+    if (manifest == NULL) {
+        MLY_TRY(mly_lance_path(table, "_versions", NULL, &path, err));
+        return mly_file_exists(table->env, MLY_AT_CWD, path.text, stale, err);
+    }
+    uint64_t version = mly_lance_manifest_version(manifest);
+    mly_lance_version_name(version + 1, manifest->naming, name);
+    MLY_TRY(mly_lance_path(table, "_versions", name, &path, err));
+    MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, stale, err));
+    if (*stale) return MLY_OK;
+    /* A table that was dropped and made anew may have come to the same number. */
+    mly_lance_version_name(version, manifest->naming, name);
+    MLY_TRY(mly_lance_path(table, "_versions", name, &path, err));
+    struct mly_file_info info;
+    struct mly_error own;
+    if (err == NULL) err = &own;
+    enum mly_err rc = mly_file_info_at(table->env, MLY_AT_CWD, path.text, false, &info, err);
+    if (rc != MLY_OK && rc != MLY_ERR_NOTFOUND) return rc;
+    const struct mly_file_info *was = &manifest->info;
+    *stale = rc == MLY_ERR_NOTFOUND || info.inode != was->inode || info.device != was->device ||
+             info.bytes != was->bytes || info.modified_ns != was->modified_ns;
+    return MLY_OK;
+}

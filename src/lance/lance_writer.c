@@ -1,0 +1,366 @@
+/* Rows come in column by column, gather in a page per column, and leave as soon as the page is
+ * full: buffers first, padded to 64 bytes, the metadata of all pages at the end (docs/FORMAT.md).
+ * The file has a temporary name until it is complete and synced. */
+#include "lance/lance_int.h"
+#include "lance/lance_writer_int.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static void deinit_column(struct lance_column_writer *column)
+{
+    mly_bytes_deinit(&column->values);
+    mly_bytes_deinit(&column->bytes);
+    mly_bytes_deinit(&column->valid);
+    mly_bytes_deinit(&column->pages);
+}
+
+void mly_lance_writer_close(struct mly_lance_writer *writer)
+{
+    if (writer == NULL) return;
+    struct mly_mem *mem = writer->table->env->mem;
+    bool made = writer->file.fd >= 0;
+    mly_file_close(&writer->file);
+    if (made && !writer->is_named) mly_lance_unlink(writer->table, "data", writer->temp_name);
+    for (size_t i = 0; writer->columns != NULL && i < writer->column_count; i++) {
+        deinit_column(&writer->columns[i]);
+    }
+    mly_mem_free(mem, writer->columns);
+    mly_arena_deinit(&writer->arena);
+    mly_mem_free(mem, writer);
+}
+
+static enum mly_err init_columns(struct mly_lance_writer *writer,
+                                 const struct mly_lance_field *fields, size_t field_count,
+                                 struct mly_error *err)
+{
+    struct mly_mem *mem = writer->table->env->mem;
+    writer->columns = mly_mem_array(mem, field_count, sizeof(writer->columns[0]));
+    if (writer->columns == NULL) {
+        return mly_fail_nomem(err, field_count * sizeof(writer->columns[0]));
+    }
+    writer->column_count = field_count;
+    for (size_t i = 0; i < field_count; i++) {
+        struct lance_column_writer *column = &writer->columns[i];
+        /* A page may hold one value that is larger than a page. */
+        size_t page_max = LANCE_PAGE_BYTES + MLY_META_BYTES_MAX;
+        column->field = fields[i];
+        mly_bytes_init(&column->values, mem, page_max);
+        mly_bytes_init(&column->bytes, mem, page_max);
+        mly_bytes_init(&column->valid, mem, page_max);
+        mly_bytes_init(&column->pages, mem, MLY_META_BYTES_MAX);
+        column->field.name = mly_arena_copy(&writer->arena, fields[i].name);
+        if (column->field.name.data == NULL) return mly_fail_nomem(err, fields[i].name.bytes);
+    }
+    return MLY_OK;
+}
+
+enum mly_err mly_lance_writer_open(const struct mly_lance_table *table,
+                                   const struct mly_lance_field *fields, size_t field_count,
+                                   struct mly_lance_writer **out, struct mly_error *err)
+{
+    struct lance_path path;
+    MLY_TRY(mly_lance_check_fields(fields, field_count, err));
+    struct mly_lance_writer *writer = mly_mem_array(table->env->mem, 1, sizeof(*writer));
+    if (writer == NULL) return mly_fail_nomem(err, sizeof(*writer));
+    writer->table = table;
+    writer->file = MLY_FILE_CLOSED;
+    mly_arena_init(&writer->arena, table->env->mem, MLY_META_BYTES_MAX);
+    enum mly_err rc = init_columns(writer, fields, field_count, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_lance_temp_name(table, writer->temp_name, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_lance_path(table, "data", writer->temp_name, &path, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_file_open(table->env, MLY_AT_CWD, path.text,
+                       MLY_OPEN_WRITE | MLY_OPEN_CREATE | MLY_OPEN_EXCL, &writer->file, err);
+    if (rc != MLY_OK) goto done;
+    *out = writer;
+    writer = NULL;
+done:
+    mly_lance_writer_close(writer);
+    return rc;
+}
+
+/* Appends a buffer to the file and tells where it stands. */
+static enum mly_err write_buffer(struct mly_lance_writer *writer, const void *data, size_t bytes,
+                                 uint64_t *offset, struct mly_error *err)
+{
+    static const uint8_t zeros[LANCE_ALIGN] = {0};
+    size_t padding = (size_t)((LANCE_ALIGN - writer->file_bytes % LANCE_ALIGN) % LANCE_ALIGN);
+    enum mly_err rc = mly_file_write(&writer->file, zeros, padding, writer->file_bytes, err);
+    if (rc == MLY_OK) {
+        writer->file_bytes += padding;
+        rc = mly_file_write(&writer->file, data, bytes, writer->file_bytes, err);
+    }
+    if (rc != MLY_OK) {
+        return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
+    }
+    *offset = writer->file_bytes;
+    writer->file_bytes += bytes;
+    return MLY_OK;
+}
+
+/* Nulls of a text column: their end carries the mark, which is above every end of the page. */
+static void mark_null_strings(struct lance_column_writer *column)
+{
+    uint64_t adjustment = (uint64_t)column->bytes.bytes + 1;
+    for (uint64_t i = 0; i < column->page_rows; i++) {
+        if (lance_bit(column->valid.data, i)) continue;
+        uint8_t *at = column->values.data + 8 * i;
+        uint64_t end = lance_load_u64(at) + adjustment;
+        for (int byte_i = 0; byte_i < 8; byte_i++) {
+            at[byte_i] = (uint8_t)(end >> (8 * byte_i));
+        }
+    }
+}
+
+static enum mly_err write_page(struct mly_lance_writer *writer, struct lance_column_writer *column,
+                               struct lance_page_record *record, struct mly_error *err)
+{
+    bool is_text = lance_is_text(column->field.type);
+    if (record->null_count == record->row_count) return MLY_OK; /* No buffers at all. */
+    if (is_text && record->null_count > 0) mark_null_strings(column);
+    if (!is_text && record->null_count > 0) {
+        MLY_TRY(write_buffer(writer, column->valid.data, column->valid.bytes, &record->valid_offset,
+                             err));
+        record->valid_bytes = column->valid.bytes;
+    }
+    MLY_TRY(write_buffer(writer, column->values.data, column->values.bytes, &record->values_offset,
+                         err));
+    record->values_bytes = column->values.bytes;
+    if (is_text) {
+        MLY_TRY(write_buffer(writer, column->bytes.data, column->bytes.bytes, &record->text_offset,
+                             err));
+        record->text_bytes = column->bytes.bytes;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err flush_page(struct mly_lance_writer *writer, struct lance_column_writer *column,
+                               struct mly_error *err)
+{
+    if (column->page_rows == 0) return MLY_OK;
+    struct lance_page_record record = {
+        .first_row = column->rows - column->page_rows,
+        .row_count = column->page_rows,
+        .null_count = column->page_nulls,
+    };
+    MLY_TRY(write_page(writer, column, &record, err));
+    MLY_TRY(mly_bytes_append(&column->pages, &record, sizeof(record), err));
+    column->values.bytes = 0;
+    column->bytes.bytes = 0;
+    column->valid.bytes = 0;
+    column->page_rows = 0;
+    column->page_nulls = 0;
+    return MLY_OK;
+}
+
+/* Adds one row whose values (and text) are about to be appended: makes room for all of it first, so
+ * that a row is there whole or not at all. */
+static enum mly_err begin_row(struct mly_lance_writer *writer, size_t column_i,
+                              enum mly_lance_type a, enum mly_lance_type b, bool is_null,
+                              size_t value_bytes, size_t text_bytes,
+                              struct lance_column_writer **out, struct mly_error *err)
+{
+    if (column_i >= writer->column_count || writer->is_named) {
+        return mly_fail(err, MLY_ERR_INVAL, "column %zu of %zu", column_i, writer->column_count);
+    }
+    struct lance_column_writer *column = &writer->columns[column_i];
+    if (column->field.type != a && column->field.type != b) {
+        return mly_fail(err, MLY_ERR_INVAL, "column %.100s has another type",
+                        column->field.name.data);
+    }
+    if (is_null && !column->field.nullable) {
+        return mly_fail(err, MLY_ERR_INVAL, "column %.100s takes no null, row %" PRIu64 " is one",
+                        column->field.name.data, column->rows);
+    }
+    if (column->rows >= MLY_FRAGMENT_ROWS_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "a fragment takes %zu rows", MLY_FRAGMENT_ROWS_MAX);
+    }
+    size_t more = value_bytes + text_bytes;
+    if (column->values.bytes + column->bytes.bytes + more > LANCE_PAGE_BYTES) {
+        MLY_TRY(flush_page(writer, column, err));
+    }
+    MLY_TRY(mly_bytes_reserve(&column->values, value_bytes, err));
+    MLY_TRY(mly_bytes_reserve(&column->bytes, text_bytes, err));
+    if (column->page_rows % 8 == 0) MLY_TRY(mly_bytes_append_zeros(&column->valid, 1, err));
+    if (!is_null) {
+        uint64_t row = column->page_rows;
+        column->valid.data[row >> 3] |= (uint8_t)(1u << (row & 7));
+    }
+    column->page_nulls += is_null;
+    column->page_rows++;
+    column->rows++;
+    *out = column;
+    return MLY_OK;
+}
+
+enum mly_err mly_lance_put_string(struct mly_lance_writer *writer, size_t column_i,
+                                  struct mly_str value, struct mly_error *err)
+{
+    struct lance_column_writer *column = NULL;
+    if (value.data != NULL && value.bytes > MLY_META_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "text of %zu bytes, limit is %zu", value.bytes,
+                        MLY_META_BYTES_MAX);
+    }
+    size_t bytes = value.data == NULL ? 0 : value.bytes;
+    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_STRING, MLY_LANCE_BINARY, value.data == NULL, 8,
+                      bytes, &column, err));
+    MLY_TRY(mly_bytes_append(&column->bytes, value.data, bytes, err));
+    return mly_bytes_append_u64le(&column->values, column->bytes.bytes, err);
+}
+
+enum mly_err mly_lance_put_int64(struct mly_lance_writer *writer, size_t column_i, int64_t value,
+                                 struct mly_error *err)
+{
+    struct lance_column_writer *column = NULL;
+    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_INT64, MLY_LANCE_TIMESTAMP_US, false, 8, 0,
+                      &column, err));
+    return mly_bytes_append_u64le(&column->values, (uint64_t)value, err);
+}
+
+enum mly_err mly_lance_put_float32(struct mly_lance_writer *writer, size_t column_i, float value,
+                                   struct mly_error *err)
+{
+    struct lance_column_writer *column = NULL;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_FLOAT32, MLY_LANCE_FLOAT32, false, 4, 0, &column,
+                      err));
+    return mly_bytes_append_u32le(&column->values, bits, err);
+}
+
+enum mly_err mly_lance_put_vector(struct mly_lance_writer *writer, size_t column_i,
+                                  const float *values, struct mly_error *err)
+{
+    struct lance_column_writer *column = NULL;
+    size_t dim = column_i < writer->column_count ? writer->columns[column_i].field.dim : 0;
+    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_VECTOR, MLY_LANCE_VECTOR, false,
+                      dim * sizeof(float), 0, &column, err));
+    return mly_bytes_append(&column->values, values, dim * sizeof(float), err);
+}
+
+enum mly_err mly_lance_put_null(struct mly_lance_writer *writer, size_t column_i,
+                                struct mly_error *err)
+{
+    struct lance_column_writer *column = NULL;
+    if (column_i >= writer->column_count) {
+        return mly_fail(err, MLY_ERR_INVAL, "column %zu of %zu", column_i, writer->column_count);
+    }
+    const struct mly_lance_field *field = &writer->columns[column_i].field;
+    if (lance_is_text(field->type)) {
+        return mly_lance_put_string(writer, column_i, MLY_STR_NULL, err);
+    }
+    size_t bytes = lance_value_bytes(field);
+    MLY_TRY(begin_row(writer, column_i, field->type, field->type, true, bytes, 0, &column, err));
+    return mly_bytes_append_zeros(&column->values, bytes, err);
+}
+
+static enum mly_err check_rows(const struct mly_lance_writer *writer, struct mly_error *err)
+{
+    uint64_t rows = writer->columns[0].rows;
+    if (rows == 0) return mly_fail(err, MLY_ERR_INVAL, "a data file needs at least one row");
+    for (size_t i = 1; i < writer->column_count; i++) {
+        if (writer->columns[i].rows != rows) {
+            return mly_fail(err, MLY_ERR_INVAL,
+                            "column %.100s has %" PRIu64 " rows, column %.100s %" PRIu64,
+                            writer->columns[i].field.name.data, writer->columns[i].rows,
+                            writer->columns[0].field.name.data, rows);
+        }
+    }
+    return MLY_OK;
+}
+
+/* 24 binary digits and 26 hexadecimal ones: spread over the alphabet as object stores like it. */
+static enum mly_err make_name(const struct mly_lance_writer *writer, char *out,
+                              struct mly_error *err)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t chance[16];
+    size_t at = 0;
+    MLY_TRY(mly_random_bytes(writer->table->env, chance, sizeof(chance), err));
+    for (size_t i = 0; i < 24; i++) {
+        out[at++] = (char)('0' + (chance[i / 8] >> (7 - i % 8) & 1));
+    }
+    for (size_t i = 3; i < sizeof(chance); i++) {
+        out[at++] = digits[chance[i] >> 4];
+        out[at++] = digits[chance[i] & 15];
+    }
+    memcpy(out + at, ".lance", sizeof(".lance"));
+    return MLY_OK;
+}
+
+static enum mly_err describe(const struct mly_lance_writer *writer, struct mly_lance_data_file *out,
+                             struct mly_error *err)
+{
+    struct mly_mem *mem = writer->table->env->mem;
+    *out = (struct mly_lance_data_file){
+        .mem = mem,
+        .field_count = writer->column_count,
+        .row_count = writer->columns[0].rows,
+        .file_bytes = writer->file_bytes,
+    };
+    out->field_ids = mly_mem_array(mem, writer->column_count, sizeof(out->field_ids[0]));
+    if (out->field_ids == NULL) return mly_fail_nomem(err, writer->column_count * sizeof(int32_t));
+    for (size_t i = 0; i < writer->column_count; i++) {
+        out->field_ids[i] = writer->columns[i].field.id;
+    }
+    return make_name(writer, out->name, err);
+}
+
+static enum mly_err sync_and_name(struct mly_lance_writer *writer, const char *name,
+                                  struct mly_error *err)
+{
+    struct lance_path temp, path;
+    MLY_TRY(mly_lance_path(writer->table, "data", writer->temp_name, &temp, err));
+    MLY_TRY(mly_lance_path(writer->table, "data", name, &path, err));
+    enum mly_err rc = mly_file_sync(&writer->file, err);
+    if (rc != MLY_OK) return mly_fail_in(err, rc, "%s", temp.text);
+    return mly_file_rename(writer->table->env, MLY_AT_CWD, temp.text, path.text, err);
+}
+
+enum mly_err mly_lance_writer_finish(struct mly_lance_writer *writer,
+                                     struct mly_lance_data_file *out, struct mly_error *err)
+{
+    struct mly_lance_data_file file = {0};
+    struct mly_bytes tail;
+    if (writer->is_named) return mly_fail(err, MLY_ERR_INVAL, "the data file is finished already");
+    MLY_TRY(check_rows(writer, err));
+    for (size_t i = 0; i < writer->column_count; i++) {
+        MLY_TRY(flush_page(writer, &writer->columns[i], err));
+    }
+    mly_bytes_init(&tail, writer->table->env->mem, MLY_META_BYTES_MAX);
+    uint64_t offset = 0;
+    /* The tail's first buffer is aligned like the others, so that it can be counted from there. */
+    enum mly_err rc = write_buffer(writer, NULL, 0, &offset, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_lance_encode_tail(writer, offset, &tail, err);
+    if (rc != MLY_OK) goto done;
+    rc = write_buffer(writer, tail.data, tail.bytes, &offset, err);
+    if (rc != MLY_OK) goto done;
+    rc = describe(writer, &file, err);
+    if (rc != MLY_OK) goto done;
+    rc = sync_and_name(writer, file.name, err);
+    if (rc != MLY_OK) goto done;
+    writer->is_named = true;
+    *out = file;
+    file = (struct mly_lance_data_file){0};
+done:
+    mly_lance_data_file_deinit(&file);
+    mly_bytes_deinit(&tail);
+    return rc;
+}
+
+void mly_lance_data_file_deinit(struct mly_lance_data_file *file)
+{
+    if (file->field_ids != NULL) mly_mem_free(file->mem, file->field_ids);
+    file->field_ids = NULL;
+    file->field_count = 0;
+}
+
+void mly_lance_data_file_discard(const struct mly_lance_table *table,
+                                 const struct mly_lance_data_file *file)
+{
+    mly_lance_unlink(table, "data", file->name);
+}

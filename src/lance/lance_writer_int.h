@@ -1,0 +1,53 @@
+/* Private to the writer: what its two files share. */
+#ifndef MLY_LANCE_LANCE_WRITER_INT_H
+#define MLY_LANCE_LANCE_WRITER_INT_H
+
+#include "lance/lance_int.h"
+
+/* A page that is in the file. Offsets are the file's. */
+struct lance_page_record {
+    uint64_t first_row, row_count, null_count;
+    uint64_t valid_offset, valid_bytes; /* 0 bytes: none */
+    uint64_t values_offset, values_bytes;
+    uint64_t text_offset, text_bytes;
+};
+
+struct lance_column_writer {
+    struct mly_lance_field field; /* name: in the writer's arena */
+    /* The page that is being gathered. */
+    struct mly_bytes values; /* fixed width, or for text the u64 end of each row */
+    struct mly_bytes bytes;  /* text */
+    struct mly_bytes valid;  /* bit set: not null */
+    uint64_t page_rows, page_nulls;
+    uint64_t rows;          /* of all pages and this one */
+    struct mly_bytes pages; /* struct lance_page_record[] */
+};
+
+struct mly_lance_writer {
+    const struct mly_lance_table *table;
+    struct mly_arena arena;
+    struct mly_file file;
+    char temp_name[LANCE_TEMP_NAME_BYTES];
+    uint64_t file_bytes;
+    struct lance_column_writer *columns;
+    size_t column_count;
+    bool is_named;
+};
+
+static inline bool lance_is_text(enum mly_lance_type type)
+{
+    return type == MLY_LANCE_STRING || type == MLY_LANCE_BINARY;
+}
+
+static inline size_t lance_value_bytes(const struct mly_lance_field *field)
+{
+    if (field->type == MLY_LANCE_VECTOR) return field->dim * sizeof(float);
+    return field->type == MLY_LANCE_FLOAT32 ? 4 : 8;
+}
+
+/* All that follows the pages: global buffer, column metadata, tables, footer. The tail begins at
+ * file offset `at`, a multiple of 64. */
+MLY_MUST_USE enum mly_err mly_lance_encode_tail(const struct mly_lance_writer *writer, uint64_t at,
+                                                struct mly_bytes *out, struct mly_error *err);
+
+#endif
