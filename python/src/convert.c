@@ -7,6 +7,25 @@
 
 #include <string.h>
 
+/* Python's message shows the surrogate and where it stands; ours adds in which argument. */
+static void name_unicode_error(const char *name)
+{
+    if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+        return;
+    }
+    char reason[96];
+    PyObject *type = NULL;
+    PyObject *value = NULL;
+    PyObject *traceback = NULL;
+    PyOS_snprintf(reason, sizeof(reason), "surrogates not allowed in %s", name);
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (value != NULL && PyUnicodeEncodeError_SetReason(value, reason) < 0) {
+        PyErr_Clear();
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 bool mlypy_text(PyObject *object, const char *name, struct memalloy_str *out)
 {
     if (!PyUnicode_Check(object)) {
@@ -16,7 +35,8 @@ bool mlypy_text(PyObject *object, const char *name, struct memalloy_str *out)
     Py_ssize_t bytes = 0;
     const char *data = PyUnicode_AsUTF8AndSize(object, &bytes);
     if (data == NULL) {
-        return false; /* a UnicodeEncodeError that shows the surrogate and where it stands */
+        name_unicode_error(name);
+        return false;
     }
     out->data = data;
     out->bytes = (size_t)bytes;

@@ -5,6 +5,8 @@
 
 #include "raise.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 /* Struct-module formats of native order; the prefix may be left out. 0 is neither. */
@@ -23,6 +25,16 @@ static char number_format(const Py_buffer *view)
     return format[0] == 'd' && view->itemsize == (Py_ssize_t)sizeof(double) ? 'd' : 0;
 }
 
+/* A double beyond float32 becomes infinite, which the library refuses by its place; the plain cast
+ * would be undefined. */
+static float narrowed(double wide)
+{
+    if (wide > (double)FLT_MAX) {
+        return HUGE_VALF;
+    }
+    return wide < -(double)FLT_MAX ? -HUGE_VALF : (float)wide;
+}
+
 static float number_at(const char *place, char format)
 {
     if (format == 'f') {
@@ -32,7 +44,7 @@ static float number_at(const char *place, char format)
     }
     double wide;
     memcpy(&wide, place, sizeof(wide));
-    return (float)wide;
+    return narrowed(wide);
 }
 
 static void copy_strided(const Py_buffer *view, char format, size_t rows, size_t columns,
@@ -97,30 +109,22 @@ static bool is_textual(PyObject *object)
            PyDict_Check(object);
 }
 
-/* row < 0: there is only one. */
-static bool read_numbers(PyObject *tuple, const char *name, Py_ssize_t row, float *out)
+static bool read_numbers(PyObject *tuple, const char *name, float *out)
 {
     Py_ssize_t count = PyTuple_Size(tuple);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *item = PyTuple_GetItem(tuple, i);
         double number = PyFloat_AsDouble(item);
         if (number == -1.0 && PyErr_Occurred()) {
-            if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
-                return false;
+            if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+                char item_name[96];
+                PyErr_Clear();
+                PyOS_snprintf(item_name, sizeof(item_name), "%s[%zd]", name, i);
+                mlypy_raise_type(item_name, "a number", item);
             }
-            PyErr_Clear();
-            PyObject *type_name = PyType_GetName(Py_TYPE(item));
-            if (type_name != NULL && row < 0) {
-                PyErr_Format(PyExc_TypeError, "%s[%zd] must be a number, not %U", name, i,
-                             type_name);
-            } else if (type_name != NULL) {
-                PyErr_Format(PyExc_TypeError, "%s[%zd][%zd] must be a number, not %U", name, row, i,
-                             type_name);
-            }
-            Py_XDECREF(type_name);
             return false;
         }
-        out[i] = (float)number;
+        out[i] = narrowed(number);
     }
     return true;
 }
@@ -139,7 +143,7 @@ bool mlypy_vector_init(struct mlypy_state *state, PyObject *object, const char *
     out->rows = 1;
     out->columns = (size_t)PyTuple_Size(tuple);
     out->owned = mlypy_array(out->columns, sizeof(float));
-    bool ok = out->owned != NULL && read_numbers(tuple, name, -1, out->owned);
+    bool ok = out->owned != NULL && read_numbers(tuple, name, out->owned);
     Py_DECREF(tuple);
     if (!ok) {
         mlypy_matrix_deinit(out);
@@ -155,11 +159,13 @@ static bool read_row(struct mlypy_state *state, PyObject *row, const char *name,
                      struct mlypy_matrix *matrix)
 {
     struct mlypy_matrix line;
+    char row_name[64];
+    PyOS_snprintf(row_name, sizeof(row_name), "%s[%zu]", name, row_i);
     if (!PyObject_CheckBuffer(row) && !PySequence_Check(row)) {
-        mlypy_raise_type(name, "a two-dimensional buffer or a sequence of rows of numbers", row);
+        mlypy_raise_type(row_name, "a buffer or a sequence of numbers", row);
         return false;
     }
-    if (!mlypy_vector_init(state, row, name, &line)) {
+    if (!mlypy_vector_init(state, row, row_name, &line)) {
         return false;
     }
     bool ok = false;
