@@ -38,7 +38,8 @@ int cli_open_model(const struct cli_args *args, memalloy_model **out)
         .threads = args->threads,
     };
     if (memalloy_model_open(out, &options, &err) != MEMALLOY_OK) {
-        return cli_fail(args, &err);
+        int result = cli_fail(args, &err);
+        return result == CLI_NOTHING ? CLI_FAILED : result; /* no model is no answer */
     }
     return CLI_OK;
 }

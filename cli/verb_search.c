@@ -62,7 +62,8 @@ static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
     memalloy_hits *hits = NULL;
     if (memalloy_search_text(kernel, query->data, query->bytes, &options, &hits, &err) !=
         MEMALLOY_OK) {
-        return cli_fail(args, &err);
+        int result = cli_fail(args, &err);
+        return result == CLI_NOTHING ? CLI_FAILED : result; /* no model is no answer */
     }
     size_t count = memalloy_hits_count(hits);
     if (args->json) {

@@ -95,7 +95,8 @@ class Command:
         done = self.run("sync", "--json", "--quiet", "--progress", *options, "--", str(folder), capture=True)
         if done.code not in (0, 3):
             raise Stop(f"memalloy sync ended with exit code {done.code}", done.code if done.code > 0 else 6)
-        return json.loads(done.stdout)
+        counts: dict[str, Any] = json.loads(done.stdout)
+        return counts
 
     def search(self, question: str) -> float:
         done = self.run("search", "-k", "3", "--lines", "8", "--", question, capture=False)
@@ -198,7 +199,7 @@ def demo() -> None:
     dir_text, ask = os.environ.get("DIR", ""), os.environ.get("ASK", "").strip()
     if dir_text:
         folder = chosen_folder(dir_text)
-        folders = [(str(folder), folder, [])]
+        folders: list[tuple[str, Path, list[str]]] = [(str(folder), folder, [])]
         store = KEPT / f"store-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
     else:
         folders = default_folders()

@@ -1,0 +1,126 @@
+"""Wrong arguments: exit code 2, a message that names the value, and nothing made on disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cli_tools import FAILED, NOTHING, OK, ROOT, USAGE, VERBS, Command
+
+WRONG = [
+    ([], "usage: memalloy"),
+    (["frobnicate"], 'unknown verb "frobnicate"'),
+    (["help", "frobnicate"], 'unknown verb "frobnicate"'),
+    (["--frobnicate"], "unknown option --frobnicate"),
+    (["search", "-Z", "x"], "unknown option -Z"),
+    (["search", "--lin"], "needs a value"),
+    (["search"], "search needs a query"),
+    (["search", "", "  "], "search needs a query"),
+    (["search", "x", "-k"], "option -k needs a value"),
+    (["search", "x", "-k", "0"], '--top-k is a number from 1 to 2147483647, not "0"'),
+    (["search", "x", "-k", "-1"], 'not "-1"'),
+    (["search", "x", "-k", "5x"], 'not "5x"'),
+    (["search", "x", "-k", " 5"], 'not " 5"'),
+    (["search", "x", "-k", "99999999999999999999"], "not"),
+    (["search", "x", "--include", "*.md"], "option --include is not for search"),
+    (["--include", "*.md", "search", "x"], "option --include is not for search"),
+    (["sync"], "sync takes one folder, not 0"),
+    (["sync", "a", "b"], "sync takes one folder, not 2"),
+    (["sync", "missing"], 'cannot sync "missing": No such file or directory'),
+    (["sync", "file.txt"], 'cannot sync "file.txt": it is a file'),
+    (["sync", "--max-bytes", "0", "."], "--max-bytes"),
+    (["sync", "--max-bytes", "99999999999G", "."], "--max-bytes"),
+    (["sync", "--threads", "0", "."], "--threads is a number from 1 to 1024"),
+    (["sync", "--wait", "soon", "."], "--wait"),
+    (["--db", "", "ls"], "--db is empty"),
+    (["get"], "get takes one id or path, not 0"),
+    (["get", ""], "empty"),
+    (["get", "a", "b"], "get takes one id or path, not 2"),
+    (["ls", "x"], 'ls takes no argument such as "x"'),
+    (["ls", "--limit", "0"], "--limit"),
+    (["rm"], "rm needs at least one id"),
+    (["status", "x"], "status takes no argument"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_wrong_usage_is_told_and_makes_nothing(bare: Command, arguments: list[str], message: str) -> None:
+    (bare.home / "file.txt").write_text("a file")
+    done = bare.run(*arguments)
+    assert done.returncode == USAGE
+    assert message in done.stderr.decode()
+    assert done.stdout == b""
+    assert [path.name for path in bare.home.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_help_on_stdout(bare: Command, verb: str) -> None:
+    assert f"usage: memalloy {verb}" in bare.ok(verb, "--help")
+    assert bare.ok("help", verb) == bare.ok(verb, "-h") == bare.ok("--help", verb)
+
+
+def test_help_names_every_verb_and_version_is_the_projects(bare: Command) -> None:
+    text = bare.ok("--help")
+    assert all(f"\n  {verb} " in text for verb in VERBS)
+    declared = re.search(r"version: '([^']+)'", (ROOT / "meson.build").read_text())
+    assert declared is not None
+    assert bare.ok("--version") == f"memalloy {declared.group(1)}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_man_page_has_every_verb_and_option(bare: Command, verb: str) -> None:
+    page = (ROOT / "docs/memalloy.1").read_text().replace("\\-", "-")
+    assert f"\n.B {verb}\n" in page
+    for option in re.findall(r"--[a-z-]+", bare.ok(verb, "--help")):
+        assert option in page, option
+
+
+@pytest.mark.parametrize("arguments", [["search", "x"], ["get", "x"], ["ls"], ["rm", "x"], ["status"]])
+def test_reading_a_store_that_is_not_there_makes_none(bare: Command, arguments: list[str]) -> None:
+    done = bare.run(*arguments)
+    assert done.returncode == NOTHING
+    assert f"{bare.home}/.local/share/memalloy/default" in done.stderr.decode()
+    assert list(bare.home.iterdir()) == []
+    assert bare.json(*arguments, code=NOTHING)["error"]["code"] == "NOTFOUND"
+
+
+def test_where_the_store_is(filled: Command) -> None:
+    assert filled.json("status")["db_from"] == "HOME"
+    base = filled.home / ".local/share"
+    store = base / "memalloy/default"
+    assert filled.json("status", env={"XDG_DATA_HOME": str(base)})["db_from"] == "XDG_DATA_HOME"
+    assert filled.json("status", env={"XDG_DATA_HOME": "relative"})["db_from"] == "HOME"
+    assert filled.json("status", env={"MEMALLOY_DB": str(store), "XDG_DATA_HOME": "/none"})["db_from"] == "MEMALLOY_DB"
+    assert filled.json("--db", store, "status", env={"MEMALLOY_DB": "/none"})["db_from"] == "--db"
+    done = filled.run("ls", env={"HOME": ""})
+    assert (done.returncode, b"--db" in done.stderr) == (USAGE, True)
+
+
+def test_a_store_that_cannot_be_made_is_a_failure(cli: Command, notes: Path) -> None:
+    (cli.home / "file").write_text("in the way")
+    for db in ("file", "file/kb", "/proc/kb"):
+        done = cli.run("--db", db, "sync", notes)
+        assert done.returncode == FAILED, (db, done)
+        assert len(done.stderr.splitlines()) >= 1
+        assert cli.run("--db", db, "ls").returncode in (NOTHING, FAILED)
+    assert (cli.home / "file").read_text() == "in the way"
+
+
+def test_a_missing_model_is_named(bare: Command, notes: Path) -> None:
+    for arguments in (["embed", "a text"], ["tokenize", "a text"], ["sync", str(notes)]):
+        done = bare.run(*arguments, "--model", "no-such-model")
+        assert done.returncode == FAILED, arguments
+        assert b"no-such-model" in done.stderr
+
+
+def test_options_may_stand_before_and_behind_the_verb(filled: Command) -> None:
+    expected = filled.ok("ls", "--limit", "2")
+    assert filled.ok("--limit", "2", "ls") == filled.ok("-n2", "ls") == filled.ok("ls", "-n", "2") == expected
+
+
+def test_two_dashes_end_the_options(filled: Command) -> None:
+    done = filled.run("search", "--", "--json")
+    assert done.returncode == OK
+    assert not done.stdout.startswith(b"{")
