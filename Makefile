@@ -34,7 +34,7 @@ help:
 	@echo '  make check             unit tests, golden tests, style (under 3 minutes)'
 	@echo '  make test-long         the suite with patience'
 	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang (make setup-clang installs it)'
-	@echo '  make style             clang-format, layers, style rules, types'
+	@echo '  make style             clang-format, layers, style rules'
 	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
 	@echo '  make bench             rates beside the rivals, from one run'
 	@echo '  make clean             remove what was built (not .venv, not the model)'
