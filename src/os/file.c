@@ -3,7 +3,6 @@
 #include "os/file.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* More than this at once is refused by some kernels. */
 #define TRANSFER_BYTES_MAX ((size_t)1 << 30)
@@ -18,49 +17,6 @@ enum mly_err mly_file_open(const struct mly_env *env, int dir_fd, const char *pa
     if (fd < 0) return mly_fail_errno(err, MLY_ERR_IO, -fd, "cannot open %s", path);
     *out = (struct mly_file){env, fd};
     return MLY_OK;
-}
-
-/* The next name of path, into name of MLY_NAME_BYTES; *rest is what follows it, "" at the end. */
-#define MLY_NAME_BYTES ((size_t)256)
-static enum mly_err take_name(const char *path, char *name, const char **rest,
-                              struct mly_error *err)
-{
-    size_t bytes = strcspn(path, "/");
-    if (bytes == 0 || bytes >= MLY_NAME_BYTES || (bytes == 2 && memcmp(path, "..", 2) == 0)) {
-        return mly_fail(err, MLY_ERR_INVAL, "%s is not a path below a folder", path);
-    }
-    memcpy(name, path, bytes);
-    name[bytes] = '\0';
-    *rest = path + bytes;
-    while (**rest == '/') {
-        (*rest)++;
-    }
-    return MLY_OK;
-}
-
-enum mly_err mly_file_open_below(const struct mly_env *env, int dir_fd, const char *path,
-                                 uint32_t flags, struct mly_file *out, struct mly_error *err)
-{
-    char name[MLY_NAME_BYTES];
-    struct mly_file dir = MLY_FILE_CLOSED;
-    enum mly_err rc;
-    for (;;) {
-        rc = take_name(path, name, &path, err);
-        if (rc != MLY_OK) goto done;
-        int below_fd = dir.fd >= 0 ? dir.fd : dir_fd;
-        if (*path == '\0') {
-            rc = mly_file_open(env, below_fd, name, flags & ~MLY_OPEN_FOLLOW, out, err);
-            goto done;
-        }
-        struct mly_file next = MLY_FILE_CLOSED;
-        rc = mly_file_open(env, below_fd, name, MLY_OPEN_READ | MLY_OPEN_DIR, &next, err);
-        if (rc != MLY_OK) goto done;
-        mly_file_close(&dir);
-        dir = next;
-    }
-done:
-    mly_file_close(&dir);
-    return rc;
 }
 
 void mly_file_close(struct mly_file *file)

@@ -30,12 +30,6 @@ struct mly_map {
 MLY_MUST_USE enum mly_err mly_file_open(const struct mly_env *env, int dir_fd, const char *path,
                                         uint32_t flags, struct mly_file *out,
                                         struct mly_error *err);
-/* Opens a file below an open directory, one name at a time and never through a symbolic link, so
- * that no name that changes meanwhile can lead out of it. path is relative and has no ".." (INVAL).
- */
-MLY_MUST_USE enum mly_err mly_file_open_below(const struct mly_env *env, int dir_fd,
-                                              const char *path, uint32_t flags,
-                                              struct mly_file *out, struct mly_error *err);
 /* Closing a closed file does nothing. A failing close of a file that was synced loses nothing and
  * is not reported. */
 void mly_file_close(struct mly_file *file);

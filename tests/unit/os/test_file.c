@@ -1,6 +1,5 @@
 /* Files and directories: short transfers, interruptions, every call failing in turn, and what is
  * left behind. */
-#define _GNU_SOURCE
 #include "mly_cmocka.h"
 
 #include "fault_env.h"
@@ -10,7 +9,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static char dir_path[TEMP_DIR_BYTES];
 
@@ -161,42 +159,6 @@ static void folders_are_made_with_their_parents_and_private(void **state)
     assert_non_null(strstr(err.message, "not a folder"));
 }
 
-static void a_path_below_a_folder_stays_below_it(void **state)
-{
-    (void)state;
-    const struct mly_env *env = mly_env_system();
-    struct mly_error err = {0};
-    struct mly_file root = MLY_FILE_CLOSED;
-    struct mly_file file = MLY_FILE_CLOSED;
-    char path[TEMP_DIR_BYTES + 64];
-    snprintf(path, sizeof(path), "%s/in/deep", dir_path);
-    assert_int_equal(mly_dir_make_all(env, path, &err), MLY_OK);
-    temp_dir_write(path, "f", "x", 1);
-    snprintf(path, sizeof(path), "%s/in/link", dir_path);
-    assert_int_equal(symlink("deep", path), 0);
-    snprintf(path, sizeof(path), "%s/in/flink", dir_path);
-    assert_int_equal(symlink("deep/f", path), 0);
-    assert_int_equal(
-        mly_file_open(env, MLY_AT_CWD, below("in"), MLY_OPEN_READ | MLY_OPEN_DIR, &root, &err),
-        MLY_OK);
-    assert_int_equal(mly_file_open_below(env, root.fd, "deep//f", MLY_OPEN_READ, &file, &err),
-                     MLY_OK);
-    mly_file_close(&file);
-    static const char *const bad[] = {"link/f",      "flink", "../file", "deep/../deep/f",
-                                      "/etc/passwd", "",      "deep/"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        enum mly_err rc = mly_file_open_below(env, root.fd, bad[i], MLY_OPEN_READ, &file, &err);
-        if (strcmp(bad[i], "deep/") == 0) {
-            assert_int_equal(rc, MLY_OK); /* a folder opens for reading; who reads it finds out */
-            mly_file_close(&file);
-            continue;
-        }
-        assert_int_not_equal(rc, MLY_OK);
-        assert_true(err.message[0] != '\0');
-    }
-    mly_file_close(&root);
-}
-
 static void a_lock_is_exclusive_and_dies_with_its_file(void **state)
 {
     (void)state;
@@ -241,7 +203,6 @@ int main(void)
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_file_that_ends_early_is_damage),
         cmocka_unit_test(folders_are_made_with_their_parents_and_private),
-        cmocka_unit_test(a_path_below_a_folder_stays_below_it),
         cmocka_unit_test(a_lock_is_exclusive_and_dies_with_its_file),
         cmocka_unit_test(uuids_have_their_version_and_sort_by_time),
     };
