@@ -24,7 +24,7 @@ struct word {
 };
 
 /* Never reads behind the end of the text; bytes that are not UTF-8, which callers rule out, become
- * U+FFFD, which is dropped. */
+ * U+FFFD, which is dropped, or some other character above ASCII. */
 static uint32_t decode(struct mly_str text, size_t at, size_t *bytes)
 {
     const uint8_t *p = (const uint8_t *)text.data + at;
@@ -44,7 +44,8 @@ static uint32_t decode(struct mly_str text, size_t at, size_t *bytes)
         code_point =
             (p[0] & 0x07u) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3Fu);
     }
-    return code_point <= 0x10FFFF ? code_point : 0xFFFD;
+    if (code_point > 0x10FFFF || (code_point < 0x80 && *bytes > 1)) return 0xFFFD;
+    return code_point;
 }
 
 static void add_letter(struct word *word, uint32_t code_point, uint8_t order, size_t start,
@@ -143,8 +144,9 @@ enum mly_err mly_fold_encode_word(const struct mly_tokenizer *tokenizer, struct 
                                   size_t segment_start, size_t *at, struct mly_tokens *out,
                                   struct mly_error *err)
 {
-    struct word word;
+    struct word word; /* The letters, 1.6 KB, are not cleared: count says which there are. */
     word.count = word.barrier = 0;
+    word.byte_start = word.byte_end = 0;
     word.too_long = false;
     bool ended = false;
     while (!ended && *at < text.bytes) {
