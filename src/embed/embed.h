@@ -28,6 +28,10 @@ struct mly_model_card {
 MLY_MUST_USE enum mly_err mly_embedder_open(const struct mly_env *env, const struct mly_kern *kern,
                                             struct mly_pool *pool, const char *path,
                                             struct mly_embedder **out, struct mly_error *err);
+/* Reads all weights (20 MB and more) and compares them with the header's checksum: CORRUPT where
+ * they differ. Open checks the header and the shapes only, so that it stays cheap. */
+MLY_MUST_USE enum mly_err mly_embedder_verify(const struct mly_embedder *embedder,
+                                              struct mly_error *err);
 void mly_embedder_close(struct mly_embedder *embedder);
 /* Borrowed until close. */
 const struct mly_model_card *mly_embedder_card(const struct mly_embedder *embedder);
