@@ -35,6 +35,7 @@ libxxhash-dev:libxxhash
 libutf8proc-dev:libutf8proc
 libprotobuf-c-dev:libprotobuf-c
 libroaring-dev:roaring
+libzstd-dev:libzstd
 libcmocka-dev:cmocka
 "
 

@@ -5,6 +5,7 @@
  *   Footer.recordBatches[0] = Block{i64 offset, i32 metadata bytes, i64 body bytes}
  *   message at offset: [u32 0xFFFFFFFF] u32 bytes, flatbuffer Message{.., header: RecordBatch}
  *   RecordBatch{i64 rows, nodes, buffers: {i64 offset, i64 bytes} in the body, compression}
+ *   with compression a buffer is i64 its bytes when expanded (-1: it is not compressed), data
  *
  * Source   Apache Arrow format/File.fbs, Message.fbs; FlatBuffers' binary format. */
 #include "lance/lance_int.h"
@@ -21,6 +22,9 @@
 #define BATCH_ROWS 0
 #define BATCH_BUFFERS 2
 #define BATCH_COMPRESSION 3
+#define COMPRESSION_CODEC 0
+#define CODEC_LZ4 0 /* the schema's default: absent */
+#define CODEC_ZSTD 1
 
 struct flat {
     const uint8_t *data;
@@ -123,9 +127,34 @@ static enum mly_err read_footer(const uint8_t *data, size_t bytes, struct block 
     return MLY_OK;
 }
 
-/* The last buffer of the batch, relative to its body: the values of its only column. */
-static enum mly_err read_batch(struct flat message, uint64_t *rows, uint64_t *offset,
-                               uint64_t *bytes, struct mly_error *err)
+/* The batch's only column. */
+struct column {
+    uint64_t rows;
+    uint64_t offset, bytes; /* of its values in the body */
+    bool is_compressed;
+};
+
+static enum mly_err read_compression(struct flat message, size_t batch, bool *is_compressed,
+                                     struct mly_error *err)
+{
+    size_t at, table, codec_at;
+    *is_compressed = false;
+    MLY_TRY(find_field(message, batch, BATCH_COMPRESSION, &at, err));
+    if (at == 0) return MLY_OK;
+    MLY_TRY(follow(message, at, &table, err));
+    MLY_TRY(find_field(message, table, COMPRESSION_CODEC, &codec_at, err));
+    if (codec_at >= message.bytes) return fail_flat(codec_at, err);
+    unsigned codec = codec_at == 0 ? CODEC_LZ4 : message.data[codec_at];
+    if (codec != CODEC_ZSTD) {
+        return mly_fail(err, MLY_ERR_UNSUPPORTED,
+                        "its Arrow batch is compressed with codec %u, only zstd (1) is supported",
+                        codec);
+    }
+    *is_compressed = true;
+    return MLY_OK;
+}
+
+static enum mly_err read_batch(struct flat message, struct column *out, struct mly_error *err)
 {
     size_t root, at, batch, buffers;
     uint32_t count = 0;
@@ -136,15 +165,9 @@ static enum mly_err read_batch(struct flat message, uint64_t *rows, uint64_t *of
     }
     MLY_TRY(need_field(message, root, MESSAGE_HEADER, &at, err));
     MLY_TRY(follow(message, at, &batch, err));
-    MLY_TRY(find_field(message, batch, BATCH_COMPRESSION, &at, err));
-    if (at != 0) {
-        return mly_fail(err, MLY_ERR_UNSUPPORTED,
-                        "its Arrow batch is compressed, which is not "
-                        "supported");
-    }
-    *rows = 0;
+    MLY_TRY(read_compression(message, batch, &out->is_compressed, err));
     MLY_TRY(find_field(message, batch, BATCH_ROWS, &at, err));
-    if (at != 0) MLY_TRY(read_u64(message, at, rows, err));
+    if (at != 0) MLY_TRY(read_u64(message, at, &out->rows, err));
     MLY_TRY(need_field(message, batch, BATCH_BUFFERS, &at, err));
     MLY_TRY(follow(message, at, &buffers, err));
     MLY_TRY(read_u32(message, buffers, &count, err));
@@ -152,33 +175,19 @@ static enum mly_err read_batch(struct flat message, uint64_t *rows, uint64_t *of
     if (count != 2) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED, "has %u Arrow buffers, 2 are supported", count);
     }
-    MLY_TRY(read_u64(message, buffers + 4 + 16, offset, err));
-    return read_u64(message, buffers + 4 + 24, bytes, err);
+    MLY_TRY(read_u64(message, buffers + 4 + 16, &out->offset, err));
+    return read_u64(message, buffers + 4 + 24, &out->bytes, err);
 }
 
-enum mly_err mly_lance_arrow_read(const uint8_t *data, size_t bytes,
-                                  struct mly_lance_deletions *out, struct mly_error *err)
+static enum mly_err add_rows(struct flat values, uint64_t rows, struct mly_lance_deletions *out,
+                             struct mly_error *err)
 {
-    struct block block = {0};
-    MLY_TRY(read_footer(data, bytes, &block, err));
-    struct flat message = {data + block.offset, (size_t)block.metadata_bytes};
-    uint32_t head;
-    MLY_TRY(read_u32(message, 0, &head, err));
-    /* Since Arrow 0.15 a mark stands before the length. */
-    size_t skipped = head == UINT32_MAX ? 8 : 4;
-    if (message.bytes < skipped) return fail_flat(0, err);
-    message.data += skipped;
-    message.bytes -= skipped;
-    uint64_t rows, offset, value_bytes;
-    MLY_TRY(read_batch(message, &rows, &offset, &value_bytes, err));
-    if (!lance_inside(offset, value_bytes, block.body_bytes) || rows > value_bytes / 4) {
-        return mly_fail(err, MLY_ERR_CORRUPT,
-                        "its Arrow batch has %" PRIu64 " rows in %" PRIu64 " bytes", rows,
-                        value_bytes);
+    if (rows > values.bytes / 4) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "its Arrow batch has %" PRIu64 " rows in %zu bytes",
+                        rows, values.bytes);
     }
-    const uint8_t *values = data + block.offset + block.metadata_bytes + offset;
     for (uint64_t i = 0; i < rows; i++) {
-        uint32_t row = lance_load_u32(values + 4 * i);
+        uint32_t row = lance_load_u32(values.data + 4 * i);
         if (row >= out->row_count) {
             return mly_fail(err, MLY_ERR_CORRUPT, "names row %u of a fragment of %" PRIu64, row,
                             out->row_count);
@@ -186,4 +195,55 @@ enum mly_err mly_lance_arrow_read(const uint8_t *data, size_t bytes,
         MLY_TRY(mly_lance_deletions_add(out, row, err));
     }
     return MLY_OK;
+}
+
+static enum mly_err add_compressed_rows(struct flat buffer, uint64_t rows,
+                                        struct mly_lance_deletions *out, struct mly_error *err)
+{
+    uint64_t expanded = 0;
+    MLY_TRY(read_u64(buffer, 0, &expanded, err));
+    struct flat data = {buffer.data + 8, buffer.bytes - 8};
+    if (expanded == UINT64_MAX) return add_rows(data, rows, out, err);
+    /* Each row of the fragment at most once, and a pad. */
+    uint64_t expanded_max = out->row_count * 4 + 64;
+    if (expanded > expanded_max) {
+        return mly_fail(err, MLY_ERR_CORRUPT,
+                        "its Arrow batch expands to %" PRIu64 " bytes, limit is %" PRIu64, expanded,
+                        expanded_max);
+    }
+    struct mly_bytes values;
+    mly_bytes_init(&values, out->mem, MLY_META_BYTES_MAX);
+    enum mly_err rc =
+        mly_lance_zstd_read(out->mem, data.data, data.bytes, (size_t)expanded, &values, err);
+    if (rc == MLY_OK) {
+        rc = add_rows((struct flat){values.data, values.bytes}, rows, out, err);
+    }
+    mly_bytes_deinit(&values);
+    return rc;
+}
+
+enum mly_err mly_lance_arrow_read(const uint8_t *data, size_t bytes,
+                                  struct mly_lance_deletions *out, struct mly_error *err)
+{
+    struct block block = {0};
+    struct column column = {0};
+    MLY_TRY(read_footer(data, bytes, &block, err));
+    struct flat message = {data + block.offset, (size_t)block.metadata_bytes};
+    uint32_t head = 0;
+    MLY_TRY(read_u32(message, 0, &head, err));
+    /* Since Arrow 0.15 a mark stands before the length. */
+    size_t skipped = head == UINT32_MAX ? 8 : 4;
+    if (message.bytes < skipped) return fail_flat(0, err);
+    message.data += skipped;
+    message.bytes -= skipped;
+    MLY_TRY(read_batch(message, &column, err));
+    if (!lance_inside(column.offset, column.bytes, block.body_bytes)) {
+        return mly_fail(err, MLY_ERR_CORRUPT,
+                        "its Arrow values of %" PRIu64 " bytes lie beyond their body of %" PRIu64,
+                        column.bytes, block.body_bytes);
+    }
+    struct flat values = {data + block.offset + block.metadata_bytes + column.offset,
+                          (size_t)column.bytes};
+    if (column.is_compressed) return add_compressed_rows(values, column.rows, out, err);
+    return add_rows(values, column.rows, out, err);
 }

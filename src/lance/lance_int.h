@@ -238,6 +238,10 @@ MLY_MUST_USE enum mly_err mly_lance_roaring_write(const struct mly_lance_deletio
 MLY_MUST_USE enum mly_err mly_lance_arrow_read(const uint8_t *data, size_t bytes,
                                                struct mly_lance_deletions *out,
                                                struct mly_error *err);
+/* Appends what bytes expand to, which is expected_bytes or CORRUPT. (lance_zstd.c) */
+MLY_MUST_USE enum mly_err mly_lance_zstd_read(struct mly_mem *mem, const uint8_t *data,
+                                              size_t bytes, size_t expected_bytes,
+                                              struct mly_bytes *out, struct mly_error *err);
 #define LANCE_DELETION_NAME_BYTES 80
 #define LANCE_DELETION_ARROW 0
 #define LANCE_DELETION_BITMAP 1
