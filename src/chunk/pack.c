@@ -12,7 +12,13 @@
 #include "base/hash.h"
 
 #define HASH_SIDE_BYTES ((size_t)24)
-#define NO_PLACE SIZE_MAX
+/* How far back a scan begins to know the stop and the white space before a place. */
+#define CONTEXT_BYTES ((size_t)64)
+
+struct cut {
+    size_t place; /* 0: none */
+    enum mly_border border;
+};
 
 static uint64_t hash_around(struct mly_str text, size_t at)
 {
@@ -93,14 +99,13 @@ static struct span heading_span(const struct mly_packer *packer, size_t start, s
     return span;
 }
 
-static size_t pick_by_content(const struct mly_packer *packer, size_t start, size_t fresh,
-                              size_t reach, size_t end)
+static struct cut pick_by_content(const struct mly_packer *packer, size_t start, size_t fresh,
+                                  size_t reach, size_t end)
 {
     struct span span = heading_span(packer, start, reach, end);
     size_t ink = skip_space(packer->text, start, reach);
-    size_t early = NO_PLACE;
-    size_t best = NO_PLACE;
-    enum mly_border best_border = MLY_BORDER_POINT;
+    struct cut best = {0, MLY_BORDER_POINT};
+    struct cut outside = {0, MLY_BORDER_POINT}; /* the last behind a word */
     uint64_t best_hash = 0;
     struct mly_border_scan scan;
     mly_border_start(&scan, packer->text, start);
@@ -109,25 +114,23 @@ static size_t pick_by_content(const struct mly_packer *packer, size_t start, siz
         if (scan.at <= fresh || scan.at > reach) continue;
         if (scan.at <= ink && border > MLY_BORDER_GRAPHEME) border = MLY_BORDER_GRAPHEME;
         if (scan.at < span.low || scan.at > span.high) {
-            if (border >= MLY_BORDER_WORD) early = scan.at;
-            if (best == NO_PLACE || scan.at < span.low) best = scan.at;
+            if (border >= MLY_BORDER_WORD) outside = (struct cut){scan.at, border};
             continue;
         }
-        if (best_border > border) continue;
+        if (best.border > border) continue;
         uint64_t hash = hash_around(packer->text, scan.at);
-        if (border > best_border || hash >= best_hash) {
-            best = scan.at;
-            best_border = border;
+        if (border > best.border || hash >= best_hash) {
+            best = (struct cut){scan.at, border};
             best_hash = hash;
         }
     }
-    if (best_border < MLY_BORDER_SPLIT && early != NO_PLACE) return early;
-    return best;
+    return best.border < MLY_BORDER_SPLIT && outside.place > 0 ? outside : best;
 }
 
 /* ---- the others: the last good border */
 
-static size_t pick_last(const struct mly_packer *packer, size_t start, size_t fresh, size_t reach)
+static struct cut pick_last(const struct mly_packer *packer, size_t start, size_t fresh,
+                            size_t reach)
 {
     static const struct {
         enum mly_border least;
@@ -154,86 +157,78 @@ static size_t pick_last(const struct mly_packer *packer, size_t start, size_t fr
     size_t half = start + (reach - start) / 2;
     for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]); i++) {
         if (wishes[i].sentence_only && packer->kind != MEMALLOY_CHUNKING_SENTENCE) continue;
-        size_t place = 0;
+        struct cut cut = {0, MLY_BORDER_POINT};
         for (size_t border = wishes[i].least; border < MLY_BORDER_COUNT; border++) {
-            if (last[border] > place) place = last[border];
+            if (last[border] > cut.place) cut = (struct cut){last[border], (enum mly_border)border};
         }
-        if (place > (wishes[i].second_half ? half : 0)) return place;
+        if (cut.place > (wishes[i].second_half ? half : 0)) return cut;
     }
-    return last[MLY_BORDER_POINT];
+    return (struct cut){last[MLY_BORDER_POINT], MLY_BORDER_POINT};
 }
 
 /* The reach, or a little before, where it would divide a user-perceived character. */
-static size_t pick_fixed(const struct mly_packer *packer, size_t start, size_t fresh, size_t reach)
+static struct cut pick_fixed(const struct mly_packer *packer, size_t start, size_t fresh,
+                             size_t reach)
 {
-    size_t place = reach;
+    struct cut cut = {0, MLY_BORDER_POINT};
     struct mly_border_scan scan;
     mly_border_start(&scan, packer->text, start);
     while (scan.at < reach) {
         enum mly_border border = mly_border_next(&scan);
-        if (scan.at > fresh && scan.at <= reach && border > MLY_BORDER_POINT) place = scan.at;
+        if (scan.at > fresh && scan.at <= reach && border > MLY_BORDER_POINT) {
+            cut = (struct cut){scan.at, border};
+        }
     }
-    return place;
+    return cut;
 }
 
 /* A cut in (fresh, reach]; reach is above fresh. */
-static size_t pick(const struct mly_packer *packer, size_t start, size_t fresh, size_t reach,
-                   size_t end)
+static struct cut pick(const struct mly_packer *packer, size_t start, size_t fresh, size_t reach,
+                       size_t end)
 {
-    if (reach == end) return end;
-    size_t place;
+    if (reach == end) return (struct cut){end, MLY_BORDER_PARAGRAPH};
+    struct cut cut;
     if (packer->kind == MEMALLOY_CHUNKING_HEADING) {
-        place = pick_by_content(packer, start, fresh, reach, end);
+        cut = pick_by_content(packer, start, fresh, reach, end);
     } else if (packer->kind == MEMALLOY_CHUNKING_FIXED) {
-        place = pick_fixed(packer, start, fresh, reach);
+        cut = pick_fixed(packer, start, fresh, reach);
     } else {
-        place = pick_last(packer, start, fresh, reach);
+        cut = pick_last(packer, start, fresh, reach);
     }
-    return place > fresh && place <= reach ? place : reach;
-}
-
-static enum mly_border border_at(const struct mly_packer *packer, size_t start, size_t at)
-{
-    struct mly_border_scan scan;
-    enum mly_border border = MLY_BORDER_POINT;
-    mly_border_start(&scan, packer->text, start);
-    while (scan.at < at) {
-        border = mly_border_next(&scan);
-    }
-    return border;
+    return cut.place > fresh && cut.place <= reach ? cut : (struct cut){reach, MLY_BORDER_POINT};
 }
 
 /* ---- one chunk */
 
-/* Cuts as pick does, but so that the meter agrees. *out is 0 where nothing beyond fresh fits. */
+/* Cuts as pick does, but so that the meter agrees. out->place is 0 where nothing beyond fresh fits.
+ */
 static enum mly_err find_cut(struct mly_packer *packer, size_t start, size_t fresh, size_t end,
-                             size_t *out, struct mly_error *err)
+                             struct cut *out, struct mly_error *err)
 {
     size_t reach;
     MLY_TRY(find_reach(packer, start, end, &reach, err));
+    /* One code point, even if it has more pieces than the limit: nothing shorter can be had. */
     size_t least = mly_border_after(packer->text, fresh);
-    if (reach < least) {
-        *out = start < fresh ? 0 : least;
-        return MLY_OK;
-    }
+    *out = (struct cut){start < fresh ? 0 : least, MLY_BORDER_POINT};
+    if (reach < least) return MLY_OK;
     for (;;) {
-        size_t place = pick(packer, start, fresh, reach, end);
-        *out = place;
-        if (packer->ruler == NULL || mly_ruler_is_safe(packer->ruler, start, place)) return MLY_OK;
-        size_t count;
-        size_t cut;
-        MLY_TRY(
-            mly_ruler_measure(packer->ruler, start, place, packer->pieces_max, &count, &cut, err));
-        if (count <= packer->pieces_max) return MLY_OK;
-        if (cut >= place || cut < least) {
-            cut = mly_border_floor(packer->text, fresh + (place - fresh) / 2);
+        struct cut cut = pick(packer, start, fresh, reach, end);
+        size_t place = cut.place;
+        size_t count = 0;
+        size_t shorter = place;
+        if (packer->ruler != NULL && !mly_ruler_is_safe(packer->ruler, start, place)) {
+            MLY_TRY(mly_ruler_measure(packer->ruler, start, place, packer->pieces_max, &count,
+                                      &shorter, err));
         }
-        if (cut < least) {
-            /* One code point of more pieces than the limit: nothing shorter can be had. */
-            *out = start < fresh ? 0 : least;
+        if (count <= packer->pieces_max) {
+            *out = cut;
             return MLY_OK;
         }
-        reach = cut;
+        if (shorter >= place || shorter < least) {
+            shorter = mly_border_floor(packer->text, fresh + (place - fresh) / 2);
+        }
+        if (shorter < least) return MLY_OK;
+        reach = shorter;
     }
 }
 
@@ -274,8 +269,10 @@ static enum mly_err find_start(struct mly_packer *packer, size_t last_start, siz
     for (size_t i = 0; i < MLY_BORDER_COUNT; i++) {
         place[i] = end;
     }
+    size_t from = last_start;
+    if (low > from + CONTEXT_BYTES) from = mly_border_floor(packer->text, low - CONTEXT_BYTES);
     struct mly_border_scan scan;
-    mly_border_start(&scan, packer->text, last_start);
+    mly_border_start(&scan, packer->text, from);
     while (scan.at < end) {
         enum mly_border border = mly_border_next(&scan);
         if (scan.at < low || scan.at >= end) continue;
@@ -342,22 +339,20 @@ static enum mly_err push(struct mly_packer *packer, size_t start, size_t fresh, 
 static enum mly_err find_cut_or_drop(struct mly_packer *packer, size_t *start, size_t fresh,
                                      size_t end, size_t *out, struct mly_error *err)
 {
-    MLY_TRY(find_cut(packer, *start, fresh, end, out, err));
-    if (*start == fresh) return MLY_OK;
-    enum mly_border border = MLY_BORDER_POINT;
-    if (*out == end) return MLY_OK;
-    if (*out > 0) {
-        if (packer->kind == MEMALLOY_CHUNKING_FIXED) return MLY_OK;
-        border = border_at(packer, *start, *out);
-        if (border >= MLY_BORDER_SENTENCE) return MLY_OK;
-        if (packer->kind == MEMALLOY_CHUNKING_TOKEN && border >= MLY_BORDER_SPLIT) return MLY_OK;
+    enum mly_border enough = MLY_BORDER_SENTENCE;
+    if (packer->kind == MEMALLOY_CHUNKING_TOKEN) enough = MLY_BORDER_SPLIT;
+    if (packer->kind == MEMALLOY_CHUNKING_FIXED) enough = MLY_BORDER_POINT;
+    struct cut cut;
+    MLY_TRY(find_cut(packer, *start, fresh, end, &cut, err));
+    if (*start < fresh && (cut.place == 0 || cut.border < enough)) {
+        struct cut other;
+        MLY_TRY(find_cut(packer, fresh, fresh, end, &other, err));
+        if (cut.place == 0 || other.border > cut.border) {
+            *start = fresh;
+            cut = other;
+        }
     }
-    size_t place;
-    MLY_TRY(find_cut(packer, fresh, fresh, end, &place, err));
-    if (*out == 0 || border_at(packer, fresh, place) > border) {
-        *start = fresh;
-        *out = place;
-    }
+    *out = cut.place;
     return MLY_OK;
 }
 
