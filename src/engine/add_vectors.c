@@ -90,19 +90,38 @@ static enum mly_err check_ids_differ(struct mly_ingest *ingest, struct mly_error
     return MLY_OK;
 }
 
-static enum mly_err add_vectors_in(struct mly_ingest *ingest, const struct vectors_request *request,
-                                   struct mly_error *err)
+static enum mly_err check_dim(const struct mly_ingest *ingest, size_t dim, struct mly_error *err)
 {
     struct mly_store_counts counts;
     mly_snapshot_get_counts(ingest->snapshot, &counts);
-    if (counts.dim != 0 && counts.dim != request->dim) {
-        return mly_fail(err, MLY_ERR_INVAL, "vectors have %zu numbers, the store's have %u",
-                        request->dim, counts.dim);
+    if (counts.dim != 0 && counts.dim != dim) {
+        return mly_fail(err, MLY_ERR_INVAL, "vectors have %zu numbers, the store's have %u", dim,
+                        counts.dim);
     }
+    return MLY_OK;
+}
+
+/* The store may be empty and yet open for another dimension, that of open() or of its model. The
+ * commit takes the length of a row from the store: it must never be another one than ours. */
+static enum mly_err fix_dim(const struct mly_ingest *ingest, size_t dim, struct mly_error *err)
+{
+    const struct mly_str unknown = {0};
+    struct mly_error why = {0};
+    enum mly_err rc =
+        mly_store_set_model(ingest->kernel->store, unknown, unknown, (uint32_t)dim, &why);
+    if (rc == MLY_OK) return MLY_OK;
+    return mly_fail(err, rc == MLY_ERR_MISMATCH ? MLY_ERR_INVAL : rc, "%s", why.message);
+}
+
+static enum mly_err add_vectors_in(struct mly_ingest *ingest, const struct vectors_request *request,
+                                   struct mly_error *err)
+{
+    MLY_TRY(check_dim(ingest, request->dim, err));
     for (size_t i = 0; i < request->count; i++) {
         MLY_TRY(add_one_vector(ingest, request, i, err));
     }
     MLY_TRY(check_ids_differ(ingest, err));
+    MLY_TRY(fix_dim(ingest, request->dim, err));
     return mly_ingest_commit(ingest, err);
 }
 
