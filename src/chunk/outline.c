@@ -55,6 +55,21 @@ static bool has_word(struct mly_str text)
     return false;
 }
 
+/* Bytes at the front or at the end of text[from:to] that only decorate, "----- x ****#": three
+ * marks at least, with the blanks among them. */
+static size_t ornament(struct mly_str text, size_t from, size_t to, bool front)
+{
+    size_t bytes = 0;
+    size_t marks = 0;
+    while (from + bytes < to) {
+        char c = text.data[front ? from + bytes : to - 1 - bytes];
+        if (strchr("-=*#_~+ \t", c) == NULL || c == '\0') break;
+        marks += !is_blank_byte(c);
+        bytes++;
+    }
+    return marks >= 3 ? bytes : 0;
+}
+
 static void read_atx(struct mly_str text, struct line *line)
 {
     size_t at = line->ink;
@@ -83,8 +98,9 @@ static void read_atx(struct mly_str text, struct line *line)
         }
     }
     line->class = LINE_ATX;
-    line->title = at;
+    line->title = at + ornament(text, at, end, true);
     line->title_end = end;
+    if (line->title < end) line->title_end = end - ornament(text, line->title, end, false);
 }
 
 /* A run of one character from ink on; RULE where nothing but blanks follows, FENCE as CommonMark
@@ -159,11 +175,22 @@ static bool is_closing_fence(const struct reader *reader, const struct line *lin
     return true;
 }
 
+/* "-*- coding: utf-8 -*-" and the like, alone at the head of a program. */
+static bool is_editor_note(struct mly_str title)
+{
+    return mly_str_starts_with(title, MLY_STR("-*-")) ||
+           mly_str_starts_with(title, MLY_STR("vim:")) ||
+           mly_str_starts_with(title, MLY_STR("coding:")) ||
+           mly_str_starts_with(title, MLY_STR("coding="));
+}
+
 static bool is_heading(const struct reader *reader, const struct line *line,
                        const struct line *ahead)
 {
     if (line->class != LINE_ATX) return false;
-    if (!has_word(mly_str_slice(reader->text, line->title, line->title_end))) return false;
+    struct mly_str title = mly_str_slice(reader->text, line->title, line->title_end);
+    if (!has_word(title)) return false;
+    if (line->level == 1 && is_editor_note(title)) return false;
     const struct line *last = &reader->last;
     if (last->class == LINE_ATX && last->level == line->level) return false;
     if (ahead->class == LINE_ATX && ahead->level == line->level) return false;

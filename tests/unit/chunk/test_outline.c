@@ -67,6 +67,9 @@ static void comments_of_source_code_are_no_headings(void **state)
                 "[-]#!/usr/bin/env python3;");
     check_paths("x = 1\n# one line\n\ny = 2\n", "[-]x = 1;");
     check_paths("## Doxygen says\n## this and that\n\nclass A:\n    pass\n", "[-]## Doxygen says;");
+    check_paths("# -*- coding: utf-8 -*-\n\nx = 1\n", "[-]# -*- coding: utf-8 -*-;");
+    check_paths("# ---- Tools ----#\n\nx = 1\n\n# C-- and C++\n\ny\n",
+                "[Tools]# ---- Tools ----#;[C-- and C++]# C-- and C++;");
     /* A comment between blank lines titles what follows, in code as well. */
     check_paths("import os\n\n# Constants\n\nN = 1\n", "[-]import os;[Constants]# Constants;");
 }
