@@ -28,7 +28,8 @@ if [ ! -f "$dir/build.ninja" ] || [ ! -f "$dir/meson-info/intro-tests.json" ] ||
     printf '%s\n' "$wanted" >"$dir/.memalloy-options"
 fi
 if ! "${meson[@]}" compile -C "$dir" >"$log" 2>&1; then
-    cat "$log" >&2
+    # Without the lines of what went well.
+    grep -v -E '^(\[[0-9]+/[0-9]+\] |INFO: )' "$log" >&2 || true
     printf 'build: %s failed\n' "$dir" >&2
     exit 1
 fi
