@@ -143,7 +143,7 @@ enum mly_err mly_engine_search_text(memalloy_kernel *kernel, struct mly_str quer
                                     const struct memalloy_search_options *options,
                                     memalloy_hits **out, struct mly_error *err)
 {
-    size_t top_k;
+    size_t top_k = 0;
     MLY_TRY(take_top_k(options, &top_k, err));
     MLY_TRY(check_query(query, err));
     MLY_TRY(mly_kernel_enter(kernel, err));
@@ -170,7 +170,7 @@ enum mly_err mly_engine_search_vector(memalloy_kernel *kernel, const float *vect
                                       const struct memalloy_search_options *options,
                                       memalloy_hits **out, struct mly_error *err)
 {
-    size_t top_k;
+    size_t top_k = 0;
     MLY_TRY(take_top_k(options, &top_k, err));
     if (dim == 0 || dim > MLY_DIM_MAX) {
         return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, it must have 1 to %zu", dim,

@@ -18,6 +18,7 @@ struct sync {
     memalloy_kernel *kernel;
     const struct mly_env *env;
     struct mly_str root;
+    struct mly_file root_dir; /* files are opened below it */
     uint64_t file_bytes_max;
     struct mly_snapshot *snapshot;
     struct mly_listing listing;
@@ -136,8 +137,10 @@ static enum mly_err commit(struct sync *sync, struct mly_error *err)
         }
         chunks += item->row_count;
     }
-    sync->embedded += sync->ingest.text_bytes;
+    /* Added after the commit: while it embeds, tell_embedded counts these bytes as they are done. */
+    uint64_t text_bytes = sync->ingest.text_bytes;
     MLY_TRY(mly_ingest_commit(&sync->ingest, err));
+    sync->embedded += text_bytes;
     sync->watcher.progress.path = NULL; /* it was in the ingest's arena */
     struct memalloy_sync_counts *counts = &sync->report->counts;
     counts->added += added;
@@ -194,16 +197,25 @@ static enum mly_err add_text(struct sync *sync, struct mly_ingest_item *item,
     return MLY_OK;
 }
 
-static enum mly_err open_file(struct sync *sync, struct mly_str path, struct mly_ingest_item *item,
-                              const struct mly_document *old, struct mly_error *err)
+/* The stamp of a file that could not become a text; false where the file cannot be looked at. */
+static bool get_stamp(struct sync *sync, const char *path, struct mly_file_stamp *out)
+{
+    struct mly_file_info info;
+    enum mly_err rc = mly_file_info_at(sync->env, MLY_AT_CWD, path, false, &info, NULL);
+    if (rc == MLY_OK) *out = mly_source_stamp(&info);
+    return rc == MLY_OK;
+}
+
+static enum mly_err open_file(struct sync *sync, const struct mly_found *file, struct mly_str path,
+                              struct mly_ingest_item *item, const struct mly_document *old,
+                              struct mly_error *err)
 {
     struct mly_text text = {0};
     struct mly_file_stamp stamp = {0};
     struct mly_error fault = {0};
     double start = mly_clock_seconds(sync->env);
-    struct mly_file_info info;
-    enum mly_err rc = mly_source_from_file(sync->env, MLY_AT_CWD, path.data, sync->file_bytes_max,
-                                           &text, &stamp, &fault);
+    enum mly_err rc = mly_source_from_file(sync->env, sync->root_dir.fd, file->path.data,
+                                           sync->file_bytes_max, &text, &stamp, &fault);
     sync->read_s += mly_clock_seconds(sync->env) - start;
     if (rc == MLY_OK) {
         sync->report->counts.bytes += text.text.bytes + text.bytes_before;
@@ -214,13 +226,11 @@ static enum mly_err open_file(struct sync *sync, struct mly_str path, struct mly
     if (rc == MLY_ERR_NOMEM) return mly_fail(err, rc, "%s", fault.message);
     if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* gone since the walk: the next sync removes it */
     bool is_content = rc == MLY_ERR_PARSE || rc == MLY_ERR_LIMIT;
-    if (!is_content || mly_file_info_at(sync->env, MLY_AT_CWD, path.data, false, &info, NULL)) {
+    if (!is_content || !get_stamp(sync, path.data, &stamp)) {
         /* It could not be read, or kept changing: what the store has of it stays, and it is tried
          * again next time. */
         return mly_report_skip(sync->report, item->document.path, mly_str_of(fault.message), err);
     }
-    stamp = (struct mly_file_stamp){(int64_t)info.device, (int64_t)info.inode, (int64_t)info.bytes,
-                                    info.modified_ns, info.changed_ns};
     return add_skipped(sync, item, &stamp, old, fault.message, err);
 }
 
@@ -240,7 +250,7 @@ static enum mly_err index_file(struct sync *sync, const struct mly_found *file,
         MLY_TRY(mly_choose_document_id(sync->env, MLY_STR_NULL, arena, &item.document.id, err));
     }
     sync->watcher.progress.path = item.document.path.data;
-    enum mly_err rc = open_file(sync, path, &item, item.replaces ? &old : NULL, err);
+    enum mly_err rc = open_file(sync, file, path, &item, item.replaces ? &old : NULL, err);
     sync->watcher.progress.files_done++;
     /* Skipped before: what comes now is new, not a replacement. */
     if (rc == MLY_OK && item.replaces && was_skipped(&old) && sync->ingest.count > 0) {
@@ -386,8 +396,11 @@ static enum mly_err find_root(struct sync *sync, const char *folder, struct mly_
     MLY_TRY(mly_bytes_append(root, "", 1, err));
     sync->root = (struct mly_str){(const char *)root->data, root->bytes - 1};
     MLY_TRY(mly_file_info_at(sync->env, MLY_AT_CWD, sync->root.data, true, &info, err));
-    if (info.kind == MLY_KIND_DIR) return MLY_OK;
-    return mly_fail(err, MLY_ERR_INVAL, "%s is not a folder", folder);
+    if (info.kind != MLY_KIND_DIR) {
+        return mly_fail(err, MLY_ERR_INVAL, "%s is not a folder", folder);
+    }
+    return mly_file_open(sync->env, MLY_AT_CWD, sync->root.data, MLY_OPEN_READ | MLY_OPEN_DIR,
+                         &sync->root_dir, err);
 }
 
 static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
@@ -409,6 +422,7 @@ static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
     mly_listing_deinit(&sync->listing);
     mly_mem_free(sync->env->mem, sync->todo);
 done:
+    mly_file_close(&sync->root_dir);
     mly_bytes_deinit(&root);
     return rc;
 }
@@ -426,7 +440,11 @@ enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
     if (local.file_bytes_max == 0) local.file_bytes_max = MLY_FILE_BYTES_MAX;
     MLY_TRY(mly_kernel_enter_writing(kernel, err));
     struct sync sync = {
-        .kernel = kernel, .env = kernel->env, .file_bytes_max = local.file_bytes_max};
+        .kernel = kernel,
+        .env = kernel->env,
+        .root_dir = MLY_FILE_CLOSED,
+        .file_bytes_max = local.file_bytes_max,
+    };
     mly_watcher_init(&sync.watcher, kernel->env, local.progress, local.progress_context);
     enum mly_err rc = mly_report_create(kernel->env, &sync.report, err);
     if (rc == MLY_OK) rc = sync_as_caller(&sync, folder, &local, err);
