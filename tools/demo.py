@@ -34,9 +34,9 @@ PACKAGES = [
 NOT_ASKED_FOR = ["__pycache__", "test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3", "lib-dynload"]
 
 QUESTIONS = [
-    "protect a task from being cancelled while it is awaited",
     "start a new log file when the current one has reached a certain size",
-    "what happens to the vectors of chunks that did not change when a file is edited?",
+    "convert an email header with non-ASCII characters to text",
+    "what happens when two processes write to the store at the same time?",
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cli_tools import OK, Command, read_terminal
 
-FILES = 150
+FILES = 120
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def many(tmp_path: Path) -> Path:
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(FILES):
-        lines = [f"Line {j} of note {i}: the quick brown fox number {i * j} jumps over the lazy dog." for j in range(60)]
+        lines = [f"Line {j} of note {i}: the quick brown fox number {i * j} jumps over the lazy dog." for j in range(25)]
         (folder / f"{i:03}.txt").write_text("\n".join(lines) + "\n")
     return folder
 
