@@ -31,7 +31,14 @@ struct mly_change case_change(const struct case_document *document);
 struct case_entry {
     bool there;
     uint32_t version, stamp;
+    /* The row was made to fit its chunks after an interrupted commit: no stamp, an old title. */
+    bool mended;
 };
+
+static inline struct case_entry case_entry(bool there, uint32_t version, uint32_t stamp)
+{
+    return (struct case_entry){there, version, stamp, false};
+}
 
 /* Fails the test where the newest snapshot is not what the entries say, in any way that the door
  * offers to look at it. */
@@ -39,6 +46,10 @@ void case_check(struct mly_store *store, const struct case_entry *entries, size_
 /* The same of a snapshot. */
 void case_check_snapshot(const struct mly_snapshot *snapshot, struct mly_mem *mem,
                          const struct case_entry *entries, size_t entry_count);
+/* After a commit that failed or was killed: fails the test unless every document is wholly as in
+ * entries or wholly as in wanted, and puts what it is into entries. The next begin mends before. */
+void case_learn(struct mly_store *store, struct case_entry *entries,
+                const struct case_entry *wanted, size_t entry_count);
 /* begin, commit, end. */
 enum mly_err case_commit(struct mly_store *store, const struct mly_change *changes, size_t count,
                          struct mly_error *err);

@@ -44,9 +44,9 @@ static void change_some(struct world *world, struct mly_store *store)
         struct case_entry *entry = &world->entries[number];
         uint32_t what = case_random(&world->random) % 10;
         if (what < 5) {
-            *entry = (struct case_entry){true, 1 + case_random(&world->random) % 9, 0};
+            *entry = case_entry(true, 1 + case_random(&world->random) % 9, 0);
         } else if (what == 5 && (!entry->there || entry->version == 0)) {
-            *entry = (struct case_entry){true, 0, case_random(&world->random) % 100};
+            *entry = case_entry(true, 0, case_random(&world->random) % 100);
         } else if (what < 8 && entry->there) {
             entry->stamp = case_random(&world->random) % 1000;
         } else if (what >= 8) {

@@ -81,16 +81,16 @@ static void a_document_is_added_replaced_touched_and_removed(void **state)
     struct mly_error err = {0};
     struct case_entry entries[3] = {{0}};
     case_ok(case_put(store, 0, 1, &err), &err);
-    entries[0] = (struct case_entry){true, 1, 0};
+    entries[0] = case_entry(true, 1, 0);
     case_check(store, entries, 3);
     case_ok(case_put(store, 1, 3, &err), &err);
-    entries[1] = (struct case_entry){true, 3, 0};
+    entries[1] = case_entry(true, 3, 0);
     case_check(store, entries, 3);
     case_ok(case_put(store, 1, 4, &err), &err);
     entries[1].version = 4;
     case_check(store, entries, 3);
     case_ok(case_put(store, 2, 0, &err), &err); /* a file that is skipped */
-    entries[2] = (struct case_entry){true, 0, 0};
+    entries[2] = case_entry(true, 0, 0);
     case_check(store, entries, 3);
 
     struct case_document touched;
@@ -120,14 +120,14 @@ static void changes_of_all_kinds_go_into_one_commit(void **state)
     for (uint32_t i = 0; i < 40; i++) {
         case_make(&documents[i], i, i % 5, 0);
         changes[i] = case_change(&documents[i]);
-        entries[i] = (struct case_entry){true, i % 5, 0};
+        entries[i] = case_entry(true, i % 5, 0);
     }
     case_ok(case_commit(store, changes, 40, &err), &err);
     case_check(store, entries, 40);
     for (uint32_t i = 0; i < 20; i++) { /* 0 to 9 removed, 10 to 19 replaced */
         case_make(&documents[i], i, 7, 0);
         changes[i] = case_change(&documents[i]);
-        entries[i] = (struct case_entry){i >= 10, 7, 0};
+        entries[i] = case_entry(i >= 10, 7, 0);
         if (i < 10) changes[i].kind = MLY_CHANGE_REMOVE;
     }
     case_ok(case_commit(store, changes, 20, &err), &err);
@@ -141,8 +141,8 @@ static void an_old_snapshot_stays_what_it_was(void **state)
     struct mly_store *store = open_store(place);
     struct mly_error err = {0};
     struct mly_mem mem = MLY_MEM_INIT;
-    struct case_entry before[2] = {{true, 1, 0}, {true, 2, 0}};
-    struct case_entry after[2] = {{true, 3, 0}, {false, 0, 0}};
+    struct case_entry before[2] = {case_entry(true, 1, 0), case_entry(true, 2, 0)};
+    struct case_entry after[2] = {case_entry(true, 3, 0), case_entry(false, 0, 0)};
     struct mly_snapshot *snapshot;
     case_ok(case_put(store, 0, 1, &err), &err);
     case_ok(case_put(store, 1, 2, &err), &err);
@@ -204,7 +204,7 @@ static void bad_changes_are_refused_and_change_nothing(void **state)
     case_check(store, &none, 1);
     assert_int_equal(mly_store_commit(store, &change, 1, &err), MLY_ERR_INTERNAL); /* no begin */
     case_ok(case_put(store, 0, 1, &err), &err);
-    struct case_entry one = {true, 1, 0};
+    struct case_entry one = case_entry(true, 1, 0);
     case_check(store, &one, 1);
     mly_store_close(store);
 }
@@ -246,7 +246,7 @@ static void another_model_or_dimension_is_a_mismatch(void **state)
                      MLY_ERR_MISMATCH);
     case_ok(mly_store_set_model(store, MLY_STR("test-model"), MLY_STR_NULL, CASE_DIM, &err), &err);
     case_ok(case_put(store, 1, 1, &err), &err);
-    struct case_entry entries[2] = {{true, 1, 0}, {true, 1, 0}};
+    struct case_entry entries[2] = {case_entry(true, 1, 0), case_entry(true, 1, 0)};
     case_check(store, entries, 2);
     mly_store_close(store);
 }
@@ -328,7 +328,7 @@ static void a_store_that_is_open_for_reading_writes_nothing(void **state)
     uint64_t before = listing_hash(place->path);
     struct mly_store_options options = {.read_only = true};
     case_ok(mly_store_open(mly_env_system(), place->path, &options, &store, &err), &err);
-    struct case_entry entries[2] = {{true, 1, 0}, {true, 0, 0}};
+    struct case_entry entries[2] = {case_entry(true, 1, 0), case_entry(true, 0, 0)};
     case_check(store, entries, 2);
     assert_int_equal(mly_store_begin(store, &err), MLY_ERR_READONLY);
     mly_store_close(store);
@@ -377,14 +377,14 @@ static void a_store_that_is_removed_while_open_is_made_anew(void **state)
     const struct place *place = *state;
     struct mly_error err = {0};
     struct mly_store *store = open_store(place);
-    struct case_entry entries[2] = {{true, 1, 0}, {false, 0, 0}};
+    struct case_entry entries[2] = {case_entry(true, 1, 0), case_entry(false, 0, 0)};
     case_ok(case_put(store, 0, 1, &err), &err);
     case_check(store, entries, 2);
     temp_dir_remove(place->path);
     entries[0].there = false;
     case_check(store, entries, 2);
     case_ok(case_put(store, 1, 2, &err), &err);
-    entries[1] = (struct case_entry){true, 2, 0};
+    entries[1] = case_entry(true, 2, 0);
     case_check(store, entries, 2);
     mly_store_close(store);
 }
