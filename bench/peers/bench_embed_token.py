@@ -147,8 +147,9 @@ def main():
     parser.add_argument("--source", help="the wheel or snapshot folder of the float32 model")
     parser.add_argument("--memalloy", help="a Python that has memalloy")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--chunks", type=int, default=400, help="passages to embed")
+    parser.add_argument("--chunks", type=int, default=200, help="passages to embed")
     options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
     python = find_memalloy(options.memalloy)
     source = find_source(options.source)
 

@@ -1,12 +1,29 @@
 /* Turns text into word pieces: BERT's uncased tokenizer, ids equal to HF tokenizers', with byte
  * spans.
  *
- * Steps    clean, pad CJK, lower-case and strip accents (NFD), split at white space and
- * punctuation, greedy longest match; a word of more than 100 characters or without a match is
- * [UNK]. Owns     the tokenizer owns its tables; tokens are the caller's, freed with
- * mly_tokens_deinit. Threads  a tokenizer is read-only once created and may be shared. Errors
- * CORRUPT a vocabulary without [UNK], [CLS] or [SEP]; LIMIT a text of 4 GiB or more; NOMEM. Source
- * Devlin et al. 2018; HF tokenizers 0.23, BertNormalizer, BertPreTokenizer, WordPiece.
+ * Steps    special tokens ([CLS] and the like) are matched in the raw text, as HF does; the rest is
+ *          cleaned of controls, CJK set apart, decomposed (NFD), stripped of accents, lower-cased;
+ *          split at white space and punctuation; then greedy longest match. A word of more than 100
+ *          characters or without a match is [UNK].
+ *
+ * Spans    half open, in bytes of the text as given, on borders of characters, never empty; starts
+ *          and ends never go back. A piece covers the characters its letters came from. Parts of
+ *          one character (Hangul) each have its whole span, and so have marks that canonical order
+ *          makes change places with each other. A dropped accent belongs to the character before
+ *          it; dropped controls belong to a piece only where they stand inside it.
+ *
+ * Same     ids depend on nothing but text and vocabulary: tests/golden/token.
+ *
+ * Owns     the tokenizer owns its tables; tokens are the caller's, freed with mly_tokens_deinit.
+ *
+ * Threads  a tokenizer is read-only once created and may be shared.
+ *
+ * Errors   CORRUPT a vocabulary that lacks [UNK], [CLS] or [SEP], or has a piece that is empty,
+ *          stands twice or is not UTF-8; LIMIT one of more than 8 MiB, or a text of 4 GiB; NOMEM.
+ *
+ * Cost     no allocation but where out grows; 2.5 KB of stack.
+ *
+ * Source   Devlin et al. 2018; HF tokenizers 0.23, BertNormalizer, BertPreTokenizer, WordPiece.
  */
 #ifndef MLY_TOKEN_TOKEN_H
 #define MLY_TOKEN_TOKEN_H
@@ -26,8 +43,8 @@ int32_t mly_tokenizer_sep_id(const struct mly_tokenizer *tokenizer);
 
 void mly_tokens_init(struct mly_tokens *tokens, struct mly_mem *mem);
 void mly_tokens_deinit(struct mly_tokens *tokens);
-/* Clears out and fills it with the word pieces of text (well-formed UTF-8), without special tokens.
- * Allocates only where out has to grow. */
+/* Clears out and fills it with the word pieces of text (well-formed UTF-8), without adding special
+ * tokens. out is empty on failure. */
 MLY_MUST_USE enum mly_err mly_tokenizer_encode(const struct mly_tokenizer *tokenizer,
                                                struct mly_str text, struct mly_tokens *out,
                                                struct mly_error *err);
