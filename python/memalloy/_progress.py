@@ -44,4 +44,4 @@ class Printer:
         end = "\n" if progress.stage == "done" else ""
         stream.write("\r" + text.ljust(self._width) + end)
         stream.flush()
-        self._width = len(text)
+        self._width = 0 if end else len(text)

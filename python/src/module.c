@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* embed() looks for Ctrl-C between batches of this size. */
-enum { EMBED_TEXTS_MAX = 256 };
-static const size_t embed_bytes_max = 256 * 1024;
+enum { EMBED_TEXTS_MAX = 2048 };
+static const size_t embed_bytes_max = 32 * 1024;
 
 static struct PyModuleDef module_def;
 

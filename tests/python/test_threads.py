@@ -1,0 +1,332 @@
+"""Threads, processes, interpreters: the GIL is released, close() waits, fork() is told."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import memalloy
+import pytest
+
+
+class Ticker:
+    """Notes the longest time for which no Python code of another thread could run."""
+
+    def __enter__(self):
+        self.longest, self.stop = 0.0, False
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self
+
+    def run(self):
+        last = time.perf_counter()
+        while not self.stop:
+            time.sleep(0.001)
+            now = time.perf_counter()
+            self.longest = max(self.longest, now - last)
+            last = now
+
+    def __exit__(self, *_):
+        self.stop = True
+        self.thread.join()
+
+
+def many_files(root, count, words):
+    root.mkdir()
+    for i in range(count):
+        (root / f"{i}.txt").write_text(f"file number {i} " * words)
+    return root
+
+
+def work_of_each_kind(kb, tmp_path):
+    long_text = "A sentence of some length, with words. " * 500
+    root = many_files(tmp_path / "files", 30, 100)
+    (tmp_path / "one.txt").write_text(long_text)
+    kb.add_document("something to find")
+    return {
+        "add_document": lambda: kb.add_document(long_text),
+        "add_file": lambda: kb.add_file(tmp_path / "one.txt"),
+        "sync": lambda: kb.sync(root),
+        "embed": lambda: memalloy.embed([long_text[:1000]] * 40),
+        "tokenize": lambda: memalloy.tokenize(long_text * 100),
+        "chunk": lambda: memalloy.ChunkingStrategy.heading().chunk(long_text * 100),
+        "search": lambda: [kb.search(long_text, 10) for _ in range(20)],
+    }
+
+
+@pytest.mark.parametrize("name", ["add_document", "add_file", "sync", "embed", "tokenize", "chunk", "search"])
+def test_the_gil_is_released_around_work(kb, tmp_path, name):
+    work = work_of_each_kind(kb, tmp_path)[name]
+    memalloy.embed(["warm"])
+    with Ticker() as ticker:
+        start = time.perf_counter()
+        work()
+        took = time.perf_counter() - start
+    assert took > 0.02, "too quick to tell"
+    # A held GIL would show as one gap as long as the call; the machine may be busy with others.
+    assert ticker.longest < max(0.04, 0.5 * took), f"{ticker.longest:.3f} s of {took:.3f} s"
+
+
+def test_eight_threads_share_a_handle(kb):
+    errors, ids = [], []
+
+    def work(number):
+        try:
+            for i in range(6):
+                ids.append(kb.add_document(f"thread {number} text {i}", {"n": number}))
+                assert kb.search(f"thread {number}", 3)
+                assert kb.get_document(ids[-1]).content
+                kb.count()
+                kb.status()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(set(ids)) == kb.count() == 48
+    assert len(kb.search("thread", 100)) == 48
+
+
+def test_close_waits_for_calls_and_later_ones_are_refused(tmp_path, model_path):
+    for _ in range(5):
+        store = memalloy.open(tmp_path / "kb")
+        store.add_document("x")
+        outcomes, started = [], threading.Barrier(5)
+
+        def work():
+            started.wait()
+            try:
+                for _ in range(1000):
+                    store.search("x " * 200)
+            except memalloy.ClosedError:
+                outcomes.append("closed")
+            except BaseException as error:
+                outcomes.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        time.sleep(0.02)
+        closers = [threading.Thread(target=store.close) for _ in range(2)]
+        for closer in closers:
+            closer.start()
+        store.close()
+        for thread in threads + closers:
+            thread.join(30)
+        assert outcomes == ["closed"] * 4
+
+
+def test_a_handle_may_be_dropped_while_its_documents_live(tmp_path, model_path):
+    store = memalloy.open(tmp_path / "kb")
+    store.add_document("kept alive", document_id="x")
+    document = store.list_documents()[0]
+    hits = store.search("kept")
+    del store
+    gc.collect()
+    assert document.content == "kept alive"
+    assert hits[0].content == "kept alive"
+
+
+def run(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, **options,
+    )
+
+
+def test_a_used_handle_is_dead_in_a_forked_child(tmp_path, model_path):
+    done = run(
+        """
+        import os, sys, memalloy
+        kb = memalloy.open(sys.argv[1])
+        kb.add_document("from the parent", document_id="p")
+        kb.search("warm")
+        memalloy.embed(["warm"])
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for call in (kb.count, kb.status, lambda: kb.search("x"), lambda: kb.add_document("x"), kb.list_documents):
+                    try:
+                        call()
+                    except memalloy.ForkedError as error:
+                        assert isinstance(error, RuntimeError) and error.code == 10
+                    else:
+                        raise AssertionError("no ForkedError")
+                kb.close()
+                assert memalloy.embed(["works"]).shape == (1, 384)
+                with memalloy.open(sys.argv[1]) as own:
+                    assert own.get_document("p").content == "from the parent"
+                    own.add_document("from the child", document_id="c")
+                print("child ok", flush=True)
+            except BaseException as error:
+                print("child", repr(error), flush=True)
+            finally:
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert kb.get_document("c").content == "from the child"
+        kb.add_document("still works")
+        kb.close()
+        print("parent ok")
+        """,
+        tmp_path / "kb",
+    )
+    assert done.stdout == "child ok\nparent ok\n", done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def test_multiprocessing_by_fork_with_other_threads_at_work(tmp_path, model_path):
+    done = run(
+        """
+        import os, sys, threading, time, memalloy
+        kb = memalloy.open(sys.argv[1])
+        kb.add_document("x")
+        stop = False
+        def busy():
+            while not stop:
+                kb.search("busy " * 50)
+        threads = [threading.Thread(target=busy) for _ in range(2)]
+        for thread in threads: thread.start()
+        time.sleep(0.2)
+        for _ in range(5):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    kb.count()
+                except memalloy.ForkedError:
+                    kb.close()
+                    os._exit(7)
+                os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        stop = True
+        for thread in threads: thread.join()
+        kb.close()
+        print("ok")
+        """,
+        tmp_path / "kb",
+    )
+    assert done.stdout == "ok\n", done.stdout + done.stderr
+
+
+def test_two_processes_write_to_one_store(tmp_path, model_path):
+    code = textwrap.dedent(
+        """
+        import sys, memalloy
+        with memalloy.open(sys.argv[1], lock_timeout=60) as kb:
+            for i in range(15):
+                kb.add_document(f"process {sys.argv[2]} text {i}", document_id=f"{sys.argv[2]}-{i}")
+        """
+    )
+    children = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "kb", name]) for name in "abc"]
+    assert [child.wait(120) for child in children] == [0, 0, 0]
+    with memalloy.open(tmp_path / "kb") as store:
+        assert store.count() == store.status()["chunks"] == 45
+        assert store.get_document("b-7").content == "process b text 7"
+
+
+def test_a_reader_sees_what_another_process_adds(tmp_path, kb):
+    assert kb.count() == 0
+    code = "import sys, memalloy\nwith memalloy.open(sys.argv[1]) as kb: kb.add_document('from outside', document_id='o')"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "kb"], check=True)
+    assert kb.count() == 1
+    assert kb.search("outside")[0].document.id == "o"
+    subprocess.run([sys.executable, "-c", code.replace("add_document('from outside', document_id='o')", "remove_document('o')"), tmp_path / "kb"], check=True)
+    assert kb.count() == 0 and kb.search("outside") == []
+
+
+def test_a_busy_lock_times_out_and_says_so(tmp_path, model_path):
+    fcntl = pytest.importorskip("fcntl")
+    with memalloy.open(tmp_path / "kb", lock_timeout=0.2) as store:
+        store.add_document("x")
+        holder = run(
+            """
+            import fcntl, os, struct, sys, subprocess
+            fd = os.open(sys.argv[1], os.O_RDWR)
+            flock = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0)
+            fcntl.fcntl(fd, 38, flock)  # F_OFD_SETLKW
+            code = "import sys, memalloy\\n" + \\
+                   "try: memalloy.open(sys.argv[1], lock_timeout=0.3).add_document('y')\\n" + \\
+                   "except memalloy.LockedError as e: print(isinstance(e, TimeoutError), e)"
+            subprocess.run([sys.executable, "-c", code, sys.argv[2]], check=True)
+            """,
+            tmp_path / "kb" / "_memalloy" / "lock",
+            tmp_path / "kb",
+        )
+        assert fcntl and holder.stdout.startswith("True "), holder.stdout + holder.stderr
+
+
+def test_the_module_loads_in_a_subinterpreter_with_a_state_of_its_own(tmp_path, model_path):
+    interpreters = pytest.importorskip("_xxsubinterpreters")
+    code = textwrap.dedent(
+        f"""
+        import memalloy
+        with memalloy.open({str(tmp_path / "sub")!r}) as kb:
+            kb.add_document("inside")
+            assert kb.search("inside")[0].content == "inside"
+            try:
+                kb.get_document("nobody")
+            except memalloy.NotFoundError:
+                pass
+        assert memalloy.tokenize("hello") == [7592]
+        """
+    )
+    for _ in range(3):
+        interpreter = interpreters.create()
+        interpreters.run_string(interpreter, code)
+        interpreters.destroy(interpreter)
+    with memalloy.open(tmp_path / "sub") as store:
+        assert store.count() == 3
+
+
+def test_ctrl_c_stops_embed(model_path):
+    done = run(
+        """
+        import os, signal, threading, time, memalloy
+        memalloy.embed(["warm"])
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.perf_counter()
+        try:
+            memalloy.embed(["A text of some length, again and again. " * 25] * 20000)
+            print("finished")
+        except KeyboardInterrupt:
+            print("interrupted", time.perf_counter() - start < 20)
+        """
+    )
+    assert done.stdout == "interrupted True\n", done.stdout + done.stderr
+
+
+def test_nothing_starts_at_import():
+    done = run(
+        """
+        import os
+        before = len(os.listdir("/proc/self/task"))
+        import memalloy
+        assert len(os.listdir("/proc/self/task")) == before
+        import sys
+        print([name for name in ("numpy", "uuid", "datetime", "socket", "typing_extensions") if name in sys.modules])
+        """
+    )
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_exit_with_everything_open_is_clean(tmp_path, model_path):
+    done = run(
+        """
+        import sys, threading, memalloy
+        kb = memalloy.open(sys.argv[1])
+        kb.add_document("x")
+        kept = kb.list_documents(), kb.search("x"), memalloy.embed(["x"]), memoryview(memalloy.embed(["x"]))
+        cycle = [kb]; cycle.append(cycle)
+        threading.Thread(target=lambda: [kb.search("x " * 100) for _ in range(10000)], daemon=True).start()
+        """,
+        tmp_path / "kb",
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert os.path.isdir(tmp_path / "kb")
