@@ -334,7 +334,7 @@ static void learn_one(const struct mly_snapshot *snapshot, struct mly_arena *are
         return;
     }
     *entry = *wanted;
-    entry->mended = !mly_str_equal(found.title, after.document.title);
+    entry->mended = found.updated_at_us != after.document.updated_at_us;
 }
 
 void case_learn(struct mly_store *store, struct case_entry *entries,

@@ -1,4 +1,5 @@
 /* Random operations on a store, through two handles, compared with a plain array after each. */
+#define _GNU_SOURCE
 #include "store_cases.h"
 
 #include "mly_cmocka.h"
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define DOCUMENTS 40
 #define HANDLES 2
@@ -99,6 +101,7 @@ static void a_store_equals_a_plain_array_after_every_step(void **state)
 
 int main(void)
 {
+    if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_store_equals_a_plain_array_after_every_step),
     };
