@@ -192,7 +192,8 @@ static void rows_without_a_number_are_left_out(void **state)
                      MLY_OK);
     assert_int_equal(count, 50);
     for (size_t i = 0; i < count; i++) {
-        assert_false(isnan(matches[i].score));
+        bool is_number = matches[i].score <= 0.0f || matches[i].score > 0.0f;
+        assert_true(is_number);
     }
     mly_mem_free(&mem, matches);
     free(snapshot);
