@@ -15,6 +15,11 @@ ASK ?=
 FROM ?=
 # make golden: the folder with data/tok
 SHARED ?=
+# As they were typed: a $ in a question is no variable of make's.
+override DIR := $(value DIR)
+override ASK := $(value ASK)
+override FROM := $(value FROM)
+override SHARED := $(value SHARED)
 export PYTHON DIR ASK FROM SHARED
 
 PY := .venv/bin/python
