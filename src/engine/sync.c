@@ -137,7 +137,8 @@ static enum mly_err commit(struct sync *sync, struct mly_error *err)
         }
         chunks += item->row_count;
     }
-    /* Added after the commit: while it embeds, tell_embedded counts these bytes as they are done. */
+    /* Added after the commit: while it embeds, tell_embedded counts these bytes as they are done.
+     */
     uint64_t text_bytes = sync->ingest.text_bytes;
     MLY_TRY(mly_ingest_commit(&sync->ingest, err));
     sync->embedded += text_bytes;
@@ -249,9 +250,15 @@ static enum mly_err index_file(struct sync *sync, const struct mly_found *file,
     } else {
         MLY_TRY(mly_choose_document_id(sync->env, MLY_STR_NULL, arena, &item.document.id, err));
     }
-    sync->watcher.progress.path = item.document.path.data;
+    struct memalloy_progress *progress = &sync->watcher.progress;
+    progress->path = item.document.path.data;
+    size_t text_bytes = sync->ingest.text_bytes;
     enum mly_err rc = open_file(sync, file, path, &item, item.replaces ? &old : NULL, err);
-    sync->watcher.progress.files_done++;
+    progress->files_done++;
+    /* What is passed over is no work: left in the total it would make the remaining time a lie. */
+    if (sync->ingest.text_bytes == text_bytes) {
+        progress->bytes_total -= (uint64_t)file->stamp.byte_count;
+    }
     /* Skipped before: what comes now is new, not a replacement. */
     if (rc == MLY_OK && item.replaces && was_skipped(&old) && sync->ingest.count > 0) {
         struct mly_ingest_item *last = &sync->ingest.items[sync->ingest.count - 1];
