@@ -11,6 +11,7 @@ import pathlib
 import random
 import struct
 import subprocess
+import threading
 
 import pytest
 
@@ -188,7 +189,7 @@ def test_we_read_what_pylance_wrote(table, count, words):
 
 def test_we_read_pages_of_the_official_size(table):
     rng = random.Random(3)
-    count = 9000
+    count = 6500
     data = pa.table({
         "id": pa.array([str(i) for i in range(count)]),
         "vector": pa.array([[f32(rng.random()) for _ in range(384)] for _ in range(count)], pa.list_(pa.float32(), 384)),
@@ -310,6 +311,41 @@ def test_handles_that_are_older_than_our_commit_catch_up(table, ours, theirs):
     expected = 150 + (10 if "batches" in change else 0) - (3 if "delete" in change else 0)
     expected += {"append": 5, "delete": -1, "delete same": -1, "compact": 0}[theirs]
     assert len(assert_same(table)) == expected
+
+
+def test_two_programs_that_add_at_once_lose_no_row(table):
+    create_ours(table, 10)
+    rounds = 12
+    failures = []
+
+    def add_ours():
+        for i in range(rounds):
+            change = {"batches": [batch_of(random.Random(i), 6, 2, 10_000 + 2 * i)]}
+            while True:
+                try:
+                    run_tool("commit", table, change)
+                    break
+                except RuntimeError as failure:
+                    if "CONFLICT" not in str(failure):
+                        failures.append(failure)
+                        return
+
+    def add_theirs():
+        try:
+            opened = lancedb.connect(table.parent).open_table("t")
+            for i in range(rounds):
+                opened.add(more(20_000 + 3 * i, 3))
+        except Exception as failure:  # noqa: BLE001: told by the assertion below
+            failures.append(failure)
+
+    threads = [threading.Thread(target=target) for target in (add_ours, add_ours, add_theirs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(assert_same(table)) == 10 + 2 * rounds * 2 + rounds * 3
+    assert lance.dataset(str(table)).version == 1 + 3 * rounds
 
 
 def test_columns_that_others_add_and_drop(table):
