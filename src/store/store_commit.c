@@ -7,7 +7,7 @@
  *   2  documents  new rows, replaced and removed rows die        commit id A, or B if 3 follows
  *   3  chunks     the rows of removed documents die              commit id B
  *
- * Tables whose commit ids differ were left between two steps (FORMAT I-S2). */
+ * Tables whose commit ids differ were left between two steps (docs/FORMAT.md S-2). */
 #include "store/store_int.h"
 
 #include "base/limits.h"

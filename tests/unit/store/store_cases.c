@@ -41,7 +41,8 @@ static void make_chunk(struct case_document *out, uint32_t number, uint32_t vers
         out->vectors[i][d] = (float)case_random(&state) / 4294967296.0f - 0.5f;
     }
     memset(row, 0, sizeof(*row));
-    snprintf(row->id, sizeof(row->id), "%08x-0000-8000-8000-%08x%04zx", number, version, i);
+    snprintf(row->id, sizeof(row->id), "%08x-0000-8000-8000-%08x%04x", number, version,
+             (unsigned)i & 0xFFFFu);
     row->document_id = out->document.id;
     row->content = (struct mly_str){out->texts[i], (size_t)bytes};
     row->metadata = out->document.metadata;
