@@ -32,7 +32,7 @@ libraries="
 libjansson-dev:jansson
 libb2-dev:libb2
 libxxhash-dev:libxxhash
-libutf8proc-dev:libutf8proc
+libzstd-dev:libzstd
 libprotobuf-c-dev:libprotobuf-c
 libroaring-dev:roaring
 libzstd-dev:libzstd
