@@ -110,7 +110,7 @@ def test_no_call_keeps_its_arguments(vectors):
 
 def test_resident_memory_stays_level_over_texts_and_queries(kb):
     def round_of_work():
-        for i in range(25):
+        for i in range(10):
             kb.add_document(f"text number {i % 5} " * 40, {"n": i}, f"d{i % 5}")
             kb.search("text number", 5)
             kb.list_documents()
