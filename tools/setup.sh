@@ -35,7 +35,6 @@ libxxhash-dev:libxxhash
 libzstd-dev:libzstd
 libprotobuf-c-dev:libprotobuf-c
 libroaring-dev:roaring
-libzstd-dev:libzstd
 libcmocka-dev:cmocka
 "
 
