@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import re
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from cli_tools import CORRUPT, LOCKED, NOTES, NOTHING, OK, PARTIAL, Command
+from cli_tools import CORRUPT, LOCKED, NOTES, NOTHING, OK, PARTIAL, Command, write_notes
 
 
 def ids_of(command: Command) -> dict[str, str]:
@@ -63,12 +66,26 @@ def test_sync_reports_what_it_skips(cli: Command, notes: Path) -> None:
     assert done.stdout == b""
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_sync_says_partial_where_files_cannot_be_read(cli: Command, notes: Path) -> None:
-    (notes / "backup.md").chmod(0)
-    done = cli.run("sync", notes)
-    assert done.returncode == PARTIAL
-    assert b"backup.md" in done.stderr
+def test_sync_says_partial_where_files_cannot_be_read(cli: Command) -> None:
+    """Root may read everything, so it runs the command as nobody, where nobody can reach it."""
+    with tempfile.TemporaryDirectory(prefix="memalloy-partial-") as place:
+        folder = Path(place, "notes")
+        write_notes(folder)
+        (folder / "backup.md").chmod(0)
+        user = {}
+        if os.geteuid() == 0:
+            user = {"user": 65534, "group": 65534, "extra_groups": []}
+            for path in (Path(place), *folder.rglob("*"), folder):
+                os.chown(path, 65534, 65534)
+            if subprocess.run([cli.path, "embed", "x"], env=cli.env, cwd="/", capture_output=True, check=False, **user).returncode:
+                pytest.skip("root may read everything, and another user cannot reach the command and the model here")
+        arguments = [cli.path, "sync", "--json", "--db", Path(place, "kb"), folder]
+        done = subprocess.run(arguments, env=cli.env, cwd="/", capture_output=True, check=False, **user)
+        assert done.returncode == PARTIAL, done
+        counts = json.loads(done.stdout)
+        assert (counts["added"], counts["unreadable"]) == (len(NOTES) - 1, 1)
+        assert [Path(item["path"]).name for item in counts["skipped"]] == ["backup.md"]
+        assert b"backup.md: " in done.stderr
 
 
 def test_sync_verbose_names_the_stages(cli: Command, notes: Path) -> None:
@@ -229,8 +246,6 @@ def test_every_document_of_json_is_an_object(filled: Command) -> None:
 
 
 def test_a_locked_store_says_so(cli: Command, notes: Path) -> None:
-    import fcntl
-
     cli.ok("sync", notes, "--quiet")
     (notes / "new.md").write_text("# New\n")
     with open(cli.home / ".local/share/memalloy/default/_memalloy/lock", "r+b") as lock:
