@@ -246,6 +246,10 @@ static enum mly_err sync_folder(const struct lance_commit *commit, const char *f
 static enum mly_err prepare(struct lance_commit *commit, struct mly_error *err)
 {
     const struct mly_lance_change *change = commit->change;
+    MLY_TRY(mly_lance_need_folder(commit->table, "_transactions", err));
+    if (change->deletion_count > 0) {
+        MLY_TRY(mly_lance_need_folder(commit->table, "_deletions", err));
+    }
     if (commit->base == NULL) {
         MLY_TRY(mly_lance_fields_to_pb(change->fields, change->field_count, &commit->arena,
                                        &commit->fields, err));

@@ -110,6 +110,10 @@ struct lance_path {
 MLY_MUST_USE enum mly_err mly_lance_path(const struct mly_lance_table *table, const char *folder,
                                          const char *name, struct lance_path *out,
                                          struct mly_error *err);
+/* Makes the folder where it is missing: tables of other programs have only those that they needed.
+ */
+MLY_MUST_USE enum mly_err mly_lance_need_folder(const struct mly_lance_table *table,
+                                                const char *folder, struct mly_error *err);
 /* Writes to a temporary name beside path, syncs, renames. */
 MLY_MUST_USE enum mly_err mly_lance_write_file(const struct mly_lance_table *table,
                                                const char *folder, const char *name,

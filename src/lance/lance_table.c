@@ -67,6 +67,17 @@ enum mly_err mly_lance_table_make(const struct mly_lance_table *table, struct ml
     return MLY_OK;
 }
 
+enum mly_err mly_lance_need_folder(const struct mly_lance_table *table, const char *folder,
+                                   struct mly_error *err)
+{
+    struct lance_path path;
+    bool exists = false;
+    MLY_TRY(mly_lance_path(table, folder, NULL, &path, err));
+    MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, &exists, err));
+    if (exists) return MLY_OK;
+    return mly_dir_make(table->env, MLY_AT_CWD, path.text, err);
+}
+
 enum mly_err mly_lance_temp_name(const struct mly_lance_table *table, char *out,
                                  struct mly_error *err)
 {

@@ -68,6 +68,8 @@ enum mly_err mly_lance_writer_open(const struct mly_lance_table *table,
     mly_arena_init(&writer->arena, table->env->mem, MLY_META_BYTES_MAX);
     enum mly_err rc = init_columns(writer, fields, field_count, err);
     if (rc != MLY_OK) goto done;
+    rc = mly_lance_need_folder(table, "data", err);
+    if (rc != MLY_OK) goto done;
     rc = mly_lance_temp_name(table, writer->temp_name, err);
     if (rc != MLY_OK) goto done;
     rc = mly_lance_path(table, "data", writer->temp_name, &path, err);

@@ -381,6 +381,67 @@ def test_the_index_section_is_carried_over(table):
     assert batch["id"][0] == "id-0"
 
 
+def test_foreign_metadata_is_carried_over(table):
+    create_ours(table, 20)
+    dataset = lance.dataset(str(table))
+    dataset.update_schema_metadata({"acme.schema": "1"})
+    dataset.update_metadata({"acme.table": "2"})
+    dataset.update_field_metadata({"content": {"acme.field": "3"}})
+    dataset.update_config({"acme.config": "4"})
+    change = {"batches": [batch_of(random.Random(3), 6, 4, 900)], "delete": {"0": [1]}, "config": {"memalloy.mark": "9"}}
+    run_tool("commit", table, change)
+    assert len(assert_same(table)) == 23
+    dataset = lance.dataset(str(table))
+    assert dataset.schema.metadata[b"acme.schema"] == b"1"
+    assert dataset.metadata["acme.table"] == "2"
+    assert dataset.schema.field("content").metadata[b"acme.field"] == b"3"
+    assert dataset.config() == {"acme.config": "4", "acme.own": "kept", "memalloy.mark": "9"}
+
+
+def test_relatives_of_our_types_are_read_and_strangers_passed_over(table):
+    stamps = [0, 1_700_000_000_000_000, None]
+    data = pa.table({
+        "text": pa.array(["a", None, ""], pa.large_string()),
+        "raw": pa.array([b"a", None, b""], pa.large_binary()),
+        "at": pa.array(stamps, pa.timestamp("us", "UTC")),
+        "half": pa.array([[1, 2], [3, 4], None], pa.list_(pa.float64(), 2)),
+        "list": pa.array([["x"], [], None], pa.list_(pa.string())),
+        "struct": pa.array([{"a": 1}, {"a": 2}, {"a": None}], pa.struct([("a", pa.int64())])),
+        "flag": pa.array([True, None, False]),
+        "last": pa.array([5, None, 7], pa.int64()),
+    })  # fmt: skip
+    lance.write_dataset(data, str(table), data_storage_version="2.0")
+    read = run_tool("read", table)
+    assert [f["type"] for f in read["fields"]] == ["string", "binary", "timestamp_us"] + ["other"] * 4 + ["int64"]
+    strangers = [None] * 4
+    assert read["rows"] == [
+        ["a", "61", stamps[0], *strangers, 5], [None, None, stamps[1], *strangers, None], ["", "", None, *strangers, 7]
+    ]  # fmt: skip
+    run_tool("commit", table, {"batches": [{"text": ["mine"], "last": [8]}], "delete": {"0": [1]}})
+    rows = lance.dataset(str(table)).to_table().to_pylist()
+    assert [row["text"] for row in rows] == ["a", "", "mine"] and rows[2]["list"] is None and rows[0]["struct"] == {"a": 1}
+
+
+def test_tables_that_lancedb_made_in_version_2_0(table):
+    options = {"new_table_data_storage_version": "2.0"}
+    rows = [{"id": str(i), "vector": [float(i), 1.0], "n": i} for i in range(10)]
+    made = lancedb.connect(table.parent).create_table("t", rows, storage_options=options)
+    assert our_rows(table)[3] == ["3", [3.0, 1.0], 3]
+    run_tool("commit", table, {"batches": [{"id": ["10"], "vector": [[10.0, 1.0]]}], "delete": {"0": [0]}})
+    made.checkout_latest()
+    assert made.count_rows() == 10
+    made.add([{"id": "11", "vector": [11.0, 1.0], "n": 11}])
+    assert len(assert_same(table)) == 11
+
+
+def test_compressed_pages_are_refused_by_name(table):
+    compressed = pa.field("text", pa.string(), metadata={"lance-encoding:compression": "zstd"})
+    data = pa.table([pa.array(["x" * 1000] * 50)], schema=pa.schema([compressed]))
+    lance.write_dataset(data, str(table), data_storage_version="2.0")
+    with pytest.raises(RuntimeError, match=r"UNSUPPORTED: .*\.lance, column text: pages compressed as zstd"):
+        our_rows(table)
+
+
 def test_old_names_of_versions_are_continued(table):
     lance.write_dataset(official_table(random.Random(1), 10), str(table), data_storage_version="2.0", enable_v2_manifest_paths=False)
     names = {path.name for path in (table / "_versions").iterdir()}
