@@ -57,7 +57,7 @@ static void make_chunk(struct case_document *out, uint32_t number, uint32_t vers
     row->page_end = -1;
     row->created_at_us = 1000000 + version;
     row->vector = out->vectors[i];
-    strcat(out->text, out->texts[i]);
+    memcpy(out->text + row->byte_start, out->texts[i], (size_t)bytes);
 }
 
 void case_make(struct case_document *out, uint32_t number, uint32_t version, uint32_t stamp)
