@@ -4,7 +4,7 @@
 #define _GNU_SOURCE
 #include "store_cases.h"
 
-#include "lance/lance.h"
+#include "store/store_int.h"
 #include "mly_cmocka.h"
 #include "temp_dir.h"
 
@@ -347,6 +347,46 @@ static void a_chunks_table_without_vectors_is_refused(void **state)
     assert_non_null(strstr(err.message, "\"vector\""));
 }
 
+/* Rows that are replaced again and again must not stay in the index for ever. */
+static void the_key_index_forgets_rows_that_are_gone(void **state)
+{
+    (void)state;
+    static struct mly_change changes[DOCUMENTS];
+    static char ids[DOCUMENTS][16];
+    struct mly_error err = {0};
+    struct mly_store *store = open_wide(CASE_DIM);
+    struct mly_arena arena;
+    struct mly_mem mem = MLY_MEM_INIT;
+    mly_arena_init(&arena, &mem, (size_t)1 << 24);
+    for (int round = 0; round < 15; round++) {
+        for (size_t i = 0; i < DOCUMENTS; i++) {
+            snprintf(ids[i], sizeof(ids[i]), "d%zu", i);
+            changes[i] = (struct mly_change){
+                .kind = MLY_CHANGE_TOUCH,
+                .document = {.id = mly_str_of(ids[i]), .byte_count = round, .chunk_count = 0},
+            };
+        }
+        case_ok(case_commit(store, changes, DOCUMENTS, &err), &err);
+        struct mly_snapshot *snapshot;
+        struct mly_document document;
+        bool found;
+        case_ok(mly_store_pin(store, &snapshot, &err), &err);
+        for (size_t i = 0; i < DOCUMENTS; i += 97) {
+            case_ok(mly_snapshot_find_document(snapshot, mly_str_of(ids[i]), &arena, &document,
+                                               &found, &err),
+                    &err);
+            assert_true(found);
+            assert_int_equal(document.byte_count, round);
+        }
+        mly_snapshot_release(snapshot);
+    }
+    const struct mly_keys *keys = &store->tables[MLY_STORE_DOCUMENTS].keys[MLY_STORE_KEY_ID];
+    assert_true(keys->generation > 1);
+    assert_true(keys->count < (size_t)15 * DOCUMENTS);
+    mly_arena_deinit(&arena);
+    mly_store_close(store);
+}
+
 int main(void)
 {
     if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
@@ -354,6 +394,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_store_of_25000_chunks_opens_in_milliseconds, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_thousand_fragments_are_read_and_extended, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(the_key_index_forgets_rows_that_are_gone, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_foreign_chunks_table_is_read_and_taken_over, set_up,
                                         tear_down),

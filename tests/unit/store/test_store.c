@@ -251,6 +251,23 @@ static void another_model_or_dimension_is_a_mismatch(void **state)
     mly_store_close(store);
 }
 
+static void a_store_that_another_model_made_meanwhile_is_a_mismatch(void **state)
+{
+    const struct place *place = *state;
+    struct mly_error err = {0};
+    struct mly_store *ours = open_store(place);
+    struct mly_store *theirs = NULL;
+    struct mly_store_options options = case_options();
+    options.model_id = MLY_STR("another-model");
+    case_ok(mly_store_open(mly_env_system(), place->path, &options, &theirs, &err), &err);
+    case_ok(case_put(theirs, 0, 1, &err), &err);
+    assert_int_equal(mly_store_begin(ours, &err), MLY_ERR_MISMATCH);
+    /* Nothing is held after a begin that failed. */
+    case_ok(case_put(theirs, 1, 1, &err), &err);
+    mly_store_close(ours);
+    mly_store_close(theirs);
+}
+
 /* Sets a key of the chunks table's config, as a newer memalloy would. */
 static void set_config(const struct place *place, struct mly_str key, struct mly_str value)
 {
@@ -400,6 +417,7 @@ int main(void)
         STORE_TEST(removing_what_is_not_there_changes_nothing),
         STORE_TEST(bad_changes_are_refused_and_change_nothing),
         STORE_TEST(another_model_or_dimension_is_a_mismatch),
+        STORE_TEST(a_store_that_another_model_made_meanwhile_is_a_mismatch),
         STORE_TEST(a_newer_format_is_refused_with_its_number),
         STORE_TEST(a_store_that_is_open_for_reading_writes_nothing),
         STORE_TEST(store_json_repeats_the_manifests),
