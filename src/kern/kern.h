@@ -45,7 +45,7 @@ struct mly_kern_rows {
 
 /* What attention needs beyond its inputs: floats for sequences of up to tokens_max. */
 #define MLY_KERN_ATTENTION_FLOATS(tokens_max, head_dim)                                            \
-    (((((tokens_max) + 63) / 64) * 64) * ((size_t)(head_dim) + 16))
+    (((((tokens_max) + 63) / 64) * 64) * (2 * (size_t)(head_dim) + 16))
 
 struct mly_kern {
     const char *name;
