@@ -58,7 +58,7 @@ def main() -> int:
         return 0
     STAMP.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="memalloy-wheel-") as scratch:
-        options = ["--no-index", "--no-deps", "--no-build-isolation", "-Cbuild-dir=build-wheel", "--wheel-dir", scratch]
+        options = ["--no-index", "--no-deps", "--no-build-isolation", "--config-settings=build-dir=build-wheel", "--wheel-dir", scratch]
         if not pip("wheel", *options, str(ROOT)):
             print("install: the package could not be built", file=sys.stderr)
             return 1
