@@ -187,7 +187,7 @@ def say_table(syncs: list[dict[str, Any]], searches: list[float], peak_bytes: in
     print(f"\n{'stage':<10} {'seconds':>9}  {'work':<26} rate")
     for key, name in STAGES:
         print(f"{name:<10} {seconds[key]:>9.2f}  {work[key][0]:<26} {work[key][1]}".rstrip())
-    speed = f"{megabytes / seconds['total']:.2f} MB/s" if megabytes and seconds["total"] >= 0.001 else ""
+    speed = f"{1000 * megabytes / seconds['total']:,.0f} kB/s" if megabytes and seconds["total"] >= 0.001 else ""
     print(f"{'sync':<10} {seconds['total']:>9.2f}  {'all of the above':<26} {speed}".rstrip())
     if searches:
         each = f"{1000 * sum(searches) / len(searches):.0f} ms each, start of the command included"

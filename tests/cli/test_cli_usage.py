@@ -115,6 +115,12 @@ def test_a_missing_model_is_named(bare: Command, notes: Path) -> None:
         assert b"no-such-model" in done.stderr
 
 
+def test_a_search_without_its_model_is_a_failure_and_not_no_hits(filled: Command) -> None:
+    done = filled.run("search", "x", "--model", "no-such-model")
+    assert (done.returncode, done.stdout) == (FAILED, b"")
+    assert b"no-such-model" in done.stderr
+
+
 def test_options_may_stand_before_and_behind_the_verb(filled: Command) -> None:
     expected = filled.ok("ls", "--limit", "2")
     assert filled.ok("--limit", "2", "ls") == filled.ok("-n2", "ls") == filled.ok("ls", "-n", "2") == expected
