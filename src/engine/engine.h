@@ -34,6 +34,7 @@ MLY_MUST_USE enum mly_err mly_engine_chunk(const struct mly_env *env, memalloy_m
                                            struct mly_str text, memalloy_chunks **out,
                                            struct mly_error *err);
 
+/* A store. */
 MLY_MUST_USE enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
                                           const struct memalloy_options *options,
                                           memalloy_kernel **out, struct mly_error *err);
@@ -46,6 +47,7 @@ MLY_MUST_USE enum mly_err mly_engine_status(memalloy_kernel *kernel, struct mema
 MLY_MUST_USE enum mly_err mly_engine_count(memalloy_kernel *kernel, uint64_t *out,
                                            struct mly_error *err);
 
+/* What changes it. */
 MLY_MUST_USE enum mly_err mly_engine_add_text(memalloy_kernel *kernel, struct mly_str text,
                                               const struct memalloy_add_options *options,
                                               struct memalloy_id *out_id, struct mly_error *err);
@@ -64,6 +66,7 @@ MLY_MUST_USE enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *f
                                           const struct memalloy_sync_options *options,
                                           memalloy_report **out, struct mly_error *err);
 
+/* What reads it. */
 MLY_MUST_USE enum mly_err mly_engine_search_text(memalloy_kernel *kernel, struct mly_str query,
                                                  const struct memalloy_search_options *options,
                                                  memalloy_hits **out, struct mly_error *err);
