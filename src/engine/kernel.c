@@ -272,7 +272,7 @@ static enum mly_err fill_status(memalloy_kernel *kernel, const struct mly_snapsh
                                        : (uint32_t)kernel->env->cpu_count(kernel->env->context),
         .read_only = kernel->read_only,
         .chunking = {.struct_bytes = sizeof(out->chunking),
-                     .kind = chunking.kind,
+                     .kind = (int)chunking.kind,
                      .size = chunking.size,
                      .overlap = chunking.overlap},
         .path = mly_str_out(kernel->path),
