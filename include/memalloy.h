@@ -268,6 +268,10 @@ struct memalloy_add_options {
     size_t struct_bytes;
     struct memalloy_str document_id; /* data NULL: a new one; an id that exists is replaced */
     struct memalloy_str metadata;    /* a JSON object; data NULL: {} */
+    /* add_text and add_file: told and asked as in a sync, where embedding takes long; NULL: nobody
+     */
+    memalloy_progress_fn progress;
+    void *progress_context;
 };
 
 /* Adds a text, durable when the call returns. out_id may be NULL. The same text and metadata under

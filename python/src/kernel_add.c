@@ -3,6 +3,7 @@
 #include "convert.h"
 #include "kernel_type.h"
 #include "raise.h"
+#include "watch.h"
 
 #include <string.h>
 
@@ -16,7 +17,8 @@ static PyObject *id_as_str(const struct memalloy_id *id)
 static bool add_options(struct mlypy_state *state, PyObject *metadata, PyObject *document_id,
                         PyObject **json, struct memalloy_add_options *options)
 {
-    *options = (struct memalloy_add_options){.struct_bytes = sizeof(*options)};
+    *options = (struct memalloy_add_options){.struct_bytes = sizeof(*options),
+                                             .progress = mlypy_watch_progress};
     if (!mlypy_text_or_none(document_id, "document_id", &options->document_id)) {
         return false;
     }
@@ -48,11 +50,13 @@ PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *
     if (mlypy_kernel_enter(self)) {
         struct memalloy_id id = {0};
         struct memalloy_error err = {0};
-        int rc;
-        Py_BEGIN_ALLOW_THREADS rc =
-            memalloy_add_text(self->handle, text.data, text.bytes, &options, &id, &err);
-        Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
-        result = rc == MEMALLOY_OK ? id_as_str(&id) : mlypy_raise(self->state, &err);
+        struct mlypy_watch watch;
+        options.progress_context = &watch;
+        mlypy_watch_begin(&watch, self, NULL);
+        int rc = memalloy_add_text(self->handle, text.data, text.bytes, &options, &id, &err);
+        mlypy_watch_end(&watch);
+        result = mlypy_watch_failed(&watch, rc, &err) ? NULL : id_as_str(&id);
+        mlypy_kernel_leave(self);
     }
     Py_DECREF(json);
     return result;
@@ -77,10 +81,13 @@ PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwar
         const char *path_text = PyBytes_AsString(path_bytes);
         struct memalloy_id id = {0};
         struct memalloy_error err = {0};
-        int rc;
-        Py_BEGIN_ALLOW_THREADS rc = memalloy_add_file(self->handle, path_text, &options, &id, &err);
-        Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
-        result = rc == MEMALLOY_OK ? id_as_str(&id) : mlypy_raise(self->state, &err);
+        struct mlypy_watch watch;
+        options.progress_context = &watch;
+        mlypy_watch_begin(&watch, self, NULL);
+        int rc = memalloy_add_file(self->handle, path_text, &options, &id, &err);
+        mlypy_watch_end(&watch);
+        result = mlypy_watch_failed(&watch, rc, &err) ? NULL : id_as_str(&id);
+        mlypy_kernel_leave(self);
     }
     Py_XDECREF(path_bytes);
     Py_DECREF(json);
@@ -232,9 +239,9 @@ PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *k
     struct memalloy_error err = {0};
     int rc = MEMALLOY_OK;
     if (batch.count > 0) { /* nothing to add is nothing done */
-        Py_BEGIN_ALLOW_THREADS rc =
-            memalloy_add_vectors(self->handle, batch.texts, batch.matrix.data, batch.count,
-                                 batch.matrix.columns, batch.options, batch.out_ids, &err);
+        Py_BEGIN_ALLOW_THREADS
+        rc = memalloy_add_vectors(self->handle, batch.texts, batch.matrix.data, batch.count,
+                                  batch.matrix.columns, batch.options, batch.out_ids, &err);
         Py_END_ALLOW_THREADS
     }
     mlypy_kernel_leave(self);
@@ -258,7 +265,9 @@ PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObjec
     int removed = 0;
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = memalloy_remove_document(self->handle, id, &removed, &err);
-    Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_remove_document(self->handle, id, &removed, &err);
+    Py_END_ALLOW_THREADS
+    mlypy_kernel_leave(self);
     return rc == MEMALLOY_OK ? PyBool_FromLong(removed) : mlypy_raise(self->state, &err);
 }

@@ -40,9 +40,10 @@ PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs
     memalloy_hits *hits = NULL;
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc =
-        memalloy_search_text(self->handle, text.data, text.bytes, &options, &hits, &err);
-    Py_END_ALLOW_THREADS PyObject *list =
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_search_text(self->handle, text.data, text.bytes, &options, &hits, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *list =
         rc == MEMALLOY_OK ? mlypy_hits_as_list(self->state, hits) : mlypy_raise(self->state, &err);
     memalloy_hits_destroy(hits);
     mlypy_kernel_leave(self);
@@ -67,10 +68,12 @@ PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject 
         memalloy_hits *hits = NULL;
         struct memalloy_error err = {0};
         int rc;
-        Py_BEGIN_ALLOW_THREADS rc = memalloy_search_vector(self->handle, matrix.data,
-                                                           matrix.columns, &options, &hits, &err);
-        Py_END_ALLOW_THREADS list = rc == MEMALLOY_OK ? mlypy_hits_as_list(self->state, hits)
-                                                      : mlypy_raise(self->state, &err);
+        Py_BEGIN_ALLOW_THREADS
+        rc = memalloy_search_vector(self->handle, matrix.data, matrix.columns, &options, &hits,
+                                    &err);
+        Py_END_ALLOW_THREADS
+        list = rc == MEMALLOY_OK ? mlypy_hits_as_list(self->state, hits)
+                                 : mlypy_raise(self->state, &err);
         memalloy_hits_destroy(hits);
         mlypy_kernel_leave(self);
     }
@@ -88,9 +91,10 @@ static bool read_document(struct mlypy_kernel *self, PyObject *id_object, memall
     }
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = memalloy_get_document(self->handle, id, out, &err);
-    Py_END_ALLOW_THREADS if (rc != MEMALLOY_OK)
-    {
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_get_document(self->handle, id, out, &err);
+    Py_END_ALLOW_THREADS
+    if (rc != MEMALLOY_OK) {
         mlypy_kernel_leave(self);
         mlypy_raise(self->state, &err);
         return false;
@@ -170,9 +174,11 @@ PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject
         memalloy_documents *documents = NULL;
         struct memalloy_error err = {0};
         int rc;
-        Py_BEGIN_ALLOW_THREADS rc = memalloy_list_documents(
-            self->handle, limit < 0 ? 0 : (size_t)limit, after, &documents, &err);
-        Py_END_ALLOW_THREADS list =
+        Py_BEGIN_ALLOW_THREADS
+        rc = memalloy_list_documents(self->handle, limit < 0 ? 0 : (size_t)limit, after, &documents,
+                                     &err);
+        Py_END_ALLOW_THREADS
+        list =
             rc == MEMALLOY_OK ? documents_as_list(self, documents) : mlypy_raise(self->state, &err);
         memalloy_documents_destroy(documents);
     }
@@ -189,8 +195,10 @@ PyObject *mlypy_kernel_count(PyObject *object, PyObject *Py_UNUSED(unused))
     uint64_t count = 0;
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = memalloy_count(self->handle, &count, &err);
-    Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_count(self->handle, &count, &err);
+    Py_END_ALLOW_THREADS
+    mlypy_kernel_leave(self);
     return rc == MEMALLOY_OK ? PyLong_FromUnsignedLongLong(count) : mlypy_raise(self->state, &err);
 }
 
@@ -233,8 +241,10 @@ PyObject *mlypy_kernel_status(PyObject *object, PyObject *Py_UNUSED(unused))
     struct memalloy_status status = {.struct_bytes = sizeof(status)};
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = memalloy_get_status(self->handle, &status, &err);
-    Py_END_ALLOW_THREADS PyObject *dict =
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_get_status(self->handle, &status, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *dict =
         rc == MEMALLOY_OK ? status_as_dict(self->state, &status) : mlypy_raise(self->state, &err);
     mlypy_kernel_leave(self);
     return dict;

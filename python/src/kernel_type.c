@@ -6,6 +6,7 @@
 #include "model_type.h"
 #include "raise.h"
 #include "strategy_type.h"
+#include "watch.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ static bool renew_after_fork(struct mlypy_kernel *self)
     }
     self->idle = idle; /* the old one may be held for ever: it is left, not freed */
     self->calls = 0;
-    self->syncs = NULL;
+    self->watches = NULL;
     self->pid = (long)getpid();
     return true;
 }
@@ -48,7 +49,8 @@ static void close_handle(struct mlypy_kernel *self)
     memalloy_kernel *handle = self->handle;
     self->handle = NULL;
     if (handle != NULL) {
-        Py_BEGIN_ALLOW_THREADS memalloy_close(handle);
+        Py_BEGIN_ALLOW_THREADS
+        memalloy_close(handle);
         Py_END_ALLOW_THREADS
     }
 }
@@ -71,9 +73,10 @@ static bool wait_until_idle(struct mlypy_kernel *self)
 {
     for (;;) {
         PyLockStatus got;
-        Py_BEGIN_ALLOW_THREADS got = PyThread_acquire_lock_timed(self->idle, 100000, 1);
-        Py_END_ALLOW_THREADS if (got == PY_LOCK_ACQUIRED)
-        {
+        Py_BEGIN_ALLOW_THREADS
+        got = PyThread_acquire_lock_timed(self->idle, 100000, 1);
+        Py_END_ALLOW_THREADS
+        if (got == PY_LOCK_ACQUIRED) {
             PyThread_release_lock(self->idle);
             return true;
         }
@@ -86,8 +89,8 @@ static bool wait_until_idle(struct mlypy_kernel *self)
 static bool is_in_own_callback(const struct mlypy_kernel *self)
 {
     unsigned long thread_id = PyThread_get_thread_ident();
-    for (const struct mlypy_sync *sync = self->syncs; sync != NULL; sync = sync->next) {
-        if (sync->thread_id == thread_id) {
+    for (const struct mlypy_watch *watch = self->watches; watch != NULL; watch = watch->next) {
+        if (watch->thread_id == thread_id) {
             return true;
         }
     }
@@ -187,9 +190,10 @@ static int open_store(struct mlypy_kernel *self, PyObject *path, PyObject *model
     }
     const char *path_text = PyBytes_AsString(path_bytes);
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = memalloy_open(&handle, path_text, options, &err);
-    Py_END_ALLOW_THREADS if (rc != MEMALLOY_OK)
-    {
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_open(&handle, path_text, options, &err);
+    Py_END_ALLOW_THREADS
+    if (rc != MEMALLOY_OK) {
         mlypy_raise(self->state, &err);
         goto done;
     }
@@ -344,9 +348,10 @@ static PyObject *kernel_set_chunking(PyObject *object, PyObject *args, PyObject 
     }
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc =
-        memalloy_set_chunking(self->handle, &((struct mlypy_strategy *)strategy)->chunking, &err);
-    Py_END_ALLOW_THREADS mlypy_kernel_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_set_chunking(self->handle, &((struct mlypy_strategy *)strategy)->chunking, &err);
+    Py_END_ALLOW_THREADS
+    mlypy_kernel_leave(self);
     return rc == MEMALLOY_OK ? Py_NewRef(Py_None) : mlypy_raise(self->state, &err);
 }
 
@@ -379,7 +384,7 @@ static PyMethodDef kernel_methods[] = {
      "metadata: a dict of JSON values with str keys. document_id: 1 to 512 bytes of UTF-8; None\n"
      "makes a new document; an id that is there is replaced, and only chunks that changed are\n"
      "embedded. Errors: TypeError, InvalidArgumentError (ValueError), LimitError, ModelError,\n"
-     "LockedError (TimeoutError), ReadOnlyError, StoreIOError (OSError)."},
+     "LockedError (TimeoutError), ReadOnlyError, StoreIOError (OSError). Ctrl-C gives it up."},
     {"add_file", KEYWORDS(mlypy_kernel_add_file), METH_VARARGS | METH_KEYWORDS,
      "add_file($self, /, path, metadata=None, document_id=None)\n--\n\n"
      "Adds or refreshes one UTF-8 file and returns its document's id, which it keeps for as long\n"
@@ -433,7 +438,7 @@ static PyMethodDef kernel_methods[] = {
      "Cuts what is added from now on by this ChunkingStrategy."},
     {"close", kernel_close, METH_NOARGS,
      "close($self, /)\n--\n\n"
-     "Closes the store, when the calls of other threads have ended; a running sync is cancelled.\n"
+     "Closes the store when the calls of other threads have ended; long ones are cancelled.\n"
      "Safe to repeat. Every other call then raises ClosedError (a ValueError)."},
     {"__enter__", kernel_enter_with, METH_NOARGS, "__enter__($self, /)\n--\n\nThe store itself."},
     {"__exit__", kernel_exit_with, METH_VARARGS, "__exit__($self, /, *args)\n--\n\nCloses it."},

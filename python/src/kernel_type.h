@@ -12,14 +12,7 @@
 
 #include <stdbool.h>
 
-/* A sync that is under way; on the stack of its call. */
-struct mlypy_sync {
-    struct mlypy_sync *next;
-    struct mlypy_kernel *kernel;
-    PyObject *callback;      /* borrowed from the call; NULL: none */
-    PyThreadState *thread;   /* saved while the GIL is released */
-    unsigned long thread_id; /* close() from inside the callback must not wait for itself */
-};
+struct mlypy_watch;
 
 struct mlypy_kernel {
     PyObject_HEAD struct mlypy_state *state; /* held through the type */
@@ -29,7 +22,7 @@ struct mlypy_kernel {
     Py_ssize_t calls;                        /* counted in */
     PyThread_type_lock idle;                 /* held while calls > 0; close() waits for it */
     long pid;                                /* of the process that calls and idle belong to */
-    struct mlypy_sync *syncs;                /* under way */
+    struct mlypy_watch *watches;             /* long calls under way */
 };
 
 /* Counts a call in: false with ClosedError where the door is shut. */

@@ -25,7 +25,8 @@ static void model_dealloc(PyObject *object)
     memalloy_model *model = self->model;
     self->model = NULL;
     if (model != NULL) {
-        Py_BEGIN_ALLOW_THREADS memalloy_model_close(model);
+        Py_BEGIN_ALLOW_THREADS
+        memalloy_model_close(model);
         Py_END_ALLOW_THREADS
     }
     mlypy_object_free(object);
@@ -66,12 +67,13 @@ static struct mlypy_model *open_model(struct mlypy_state *state, PyObject *path)
         return NULL;
     }
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = memalloy_model_open(&self->model, &options, &err);
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_model_open(&self->model, &options, &err);
     if (rc == MEMALLOY_OK) {
         rc = memalloy_model_get_info(self->model, &info, &err);
     }
-    Py_END_ALLOW_THREADS if (rc != MEMALLOY_OK)
-    {
+    Py_END_ALLOW_THREADS
+    if (rc != MEMALLOY_OK) {
         mlypy_raise(state, &err);
         Py_DECREF((PyObject *)self);
         return NULL;

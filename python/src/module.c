@@ -58,10 +58,11 @@ static int embed_all(struct mlypy_state *state, struct mlypy_model *model,
         size_t truncated = 0;
         struct memalloy_error err = {0};
         int rc;
-        Py_BEGIN_ALLOW_THREADS rc = memalloy_embed(model->model, texts + done, batch,
-                                                   out->data + done * model->dim, &truncated, &err);
-        Py_END_ALLOW_THREADS if (rc != MEMALLOY_OK)
-        {
+        Py_BEGIN_ALLOW_THREADS
+        rc = memalloy_embed(model->model, texts + done, batch, out->data + done * model->dim,
+                            &truncated, &err);
+        Py_END_ALLOW_THREADS
+        if (rc != MEMALLOY_OK) {
             mlypy_raise(state, &err);
             return -1;
         }
@@ -151,10 +152,10 @@ static PyObject *module_tokenize(PyObject *module, PyObject *args, PyObject *kwa
     memalloy_tokens *tokens = NULL;
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc =
-        memalloy_tokenize(model->model, text.data, text.bytes, special_tokens, &tokens, &err);
-    Py_END_ALLOW_THREADS PyObject *list =
-        rc == MEMALLOY_OK ? ids_as_list(tokens) : mlypy_raise(state, &err);
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_tokenize(model->model, text.data, text.bytes, special_tokens, &tokens, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *list = rc == MEMALLOY_OK ? ids_as_list(tokens) : mlypy_raise(state, &err);
     memalloy_tokens_destroy(tokens);
     Py_DECREF((PyObject *)model);
     return list;

@@ -125,9 +125,11 @@ static PyObject *strategy_chunk(PyObject *object, PyObject *args, PyObject *kwar
     memalloy_chunks *chunks = NULL;
     struct memalloy_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = memalloy_chunk_text(
-        model == NULL ? NULL : model->model, &self->chunking, text.data, text.bytes, &chunks, &err);
-    Py_END_ALLOW_THREADS PyObject *list =
+    Py_BEGIN_ALLOW_THREADS
+    rc = memalloy_chunk_text(model == NULL ? NULL : model->model, &self->chunking, text.data,
+                             text.bytes, &chunks, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *list =
         rc == MEMALLOY_OK ? chunks_as_list(self->state, chunks) : mlypy_raise(self->state, &err);
     memalloy_chunks_destroy(chunks);
     Py_XDECREF((PyObject *)model);

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "engine/report.h"
 
 #include <string.h>
 
@@ -14,6 +15,8 @@ enum mly_err mly_take_add_request(const struct memalloy_add_options *options,
     MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_add_options", err));
     out->wanted_id = mly_str_in(local.document_id);
     out->metadata = mly_str_in(local.metadata);
+    out->progress = local.progress;
+    out->progress_context = local.progress_context;
     if (out->wanted_id.data != NULL) MLY_TRY(mly_check_document_id(out->wanted_id, err));
     if (out->metadata.data != NULL) {
         MLY_TRY(mly_json_check_object(out->metadata, "metadata", err));
@@ -54,7 +57,38 @@ struct add_call {
     struct mly_text text; /* of a text that was handed in */
     const char *path;     /* of a file */
     struct memalloy_id id;
+    struct mly_watcher watcher;
+    const struct mly_ingest *ingest; /* for the watcher */
 };
+
+/* Called between batches of the embedder, so that a long text can be given up. */
+static enum mly_err tell_added(void *context, struct mly_error *err)
+{
+    struct add_call *call = context;
+    const struct mly_ingest *ingest = call->ingest;
+    struct memalloy_progress *progress = &call->watcher.progress;
+    size_t targets = ingest->targets.bytes / sizeof(struct mly_chunk_row *);
+    progress->chunks_done = ingest->chunks_embedded;
+    progress->bytes_total = ingest->text_bytes;
+    if (targets > 0) {
+        progress->bytes_done = (uint64_t)((double)ingest->text_bytes *
+                                          (double)ingest->chunks_embedded / (double)targets);
+    }
+    return mly_watcher_tell(&call->watcher, false, err);
+}
+
+static void watch(struct add_call *call, struct mly_ingest *ingest)
+{
+    if (call->request.progress == NULL) return;
+    mly_watcher_init(&call->watcher, ingest->kernel->env, call->request.progress,
+                     call->request.progress_context);
+    call->watcher.progress.stage = MEMALLOY_STAGE_INDEX;
+    call->watcher.progress.path = call->path;
+    call->watcher.progress.files_total = 1;
+    call->ingest = ingest;
+    ingest->pulse = tell_added;
+    ingest->pulse_context = call;
+}
 
 static enum mly_err add_text_in(struct mly_ingest *ingest, struct add_call *call,
                                 struct mly_error *err)
@@ -93,6 +127,7 @@ static enum mly_err with_ingest(memalloy_kernel *kernel, struct add_call *call,
     if (rc == MLY_OK) {
         struct mly_ingest ingest;
         mly_ingest_init(&ingest, kernel, snapshot);
+        watch(call, &ingest);
         rc = work(&ingest, call, err);
         mly_ingest_deinit(&ingest);
         mly_snapshot_release(snapshot);

@@ -137,8 +137,10 @@ bool mly_ingest_is_full(const struct mly_ingest *ingest);
 
 /* Options of an add that were checked. */
 struct mly_add_request {
-    struct mly_str wanted_id; /* null: none */
-    struct mly_str metadata;  /* null: none was given */
+    struct mly_str wanted_id;      /* null: none */
+    struct mly_str metadata;       /* null: none was given */
+    memalloy_progress_fn progress; /* NULL: nobody watches */
+    void *progress_context;
 };
 MLY_MUST_USE enum mly_err mly_take_add_request(const struct memalloy_add_options *options,
                                                struct mly_add_request *out, struct mly_error *err);

@@ -278,3 +278,25 @@ def test_a_kill_loses_no_acknowledged_add(tmp_path, model_path):
         with memalloy.open(tmp_path / "kb") as store:
             for document_id in filter(None, seen):
                 assert store.get_document(document_id).content.startswith("text ")
+
+
+def test_ctrl_c_gives_up_a_long_add_and_stores_nothing(tmp_path, model_path):
+    code = textwrap.dedent(
+        """
+        import os, signal, sys, threading, time, memalloy
+        kb = memalloy.open(sys.argv[1])
+        kb.add_document("before")
+        text = "".join(f"Sentence number {i} of a text that is very long. " for i in range(40_000))
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.perf_counter()
+        try:
+            kb.add_document(text)
+        except KeyboardInterrupt:
+            took = time.perf_counter() - start
+        assert kb.count() == 1 and kb.status()["chunks"] == 1
+        assert kb.add_document("after")
+        print("interrupted", took < 15)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "kb"], capture_output=True, text=True)
+    assert done.stdout == "interrupted True\n", done.stdout + done.stderr

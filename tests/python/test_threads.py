@@ -136,6 +136,28 @@ def test_close_waits_for_calls_and_later_ones_are_refused(tmp_path, model_path):
         assert outcomes == ["closed"] * 4
 
 
+def test_close_gives_up_a_long_add(tmp_path, model_path):
+    store = memalloy.open(tmp_path / "kb")
+    store.add_document("before")
+    text = "".join(f"Sentence number {i} of a text that is very long. " for i in range(40_000))
+    outcome = []
+
+    def work():
+        try:
+            outcome.append(store.add_document(text))
+        except memalloy.ClosedError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.5)
+    store.close()
+    thread.join(60)
+    assert isinstance(outcome[0], memalloy.ClosedError)
+    with memalloy.open(tmp_path / "kb") as again:
+        assert again.count() == 1
+
+
 def test_a_handle_may_be_dropped_while_its_documents_live(tmp_path, model_path):
     store = memalloy.open(tmp_path / "kb")
     store.add_document("kept alive", document_id="x")
