@@ -1,0 +1,30 @@
+/* Long calls that look up now and then: for Ctrl-C, for the user's callback, for close().
+ *
+ * Life     mlypy_watch_begin, the call into the library with mlypy_watch_progress, mlypy_watch_end,
+ *          mlypy_watch_failed; the watch lives on the stack of the call.
+ * Threads  begin and failed with the GIL held; begin releases it and end takes it back.
+ */
+#ifndef MLYPY_WATCH_H
+#define MLYPY_WATCH_H
+
+#include "kernel_type.h"
+
+/* A call that is under way. */
+struct mlypy_watch {
+    struct mlypy_watch *next;
+    struct mlypy_kernel *kernel;
+    PyObject *callback;      /* borrowed from the call; NULL: none */
+    PyThreadState *thread;   /* saved while the GIL is released */
+    unsigned long thread_id; /* close() from inside the callback must not wait for itself */
+};
+
+/* Notes the call with its kernel, which is counted in, and releases the GIL. */
+void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_kernel *kernel, PyObject *callback);
+/* The memalloy_progress_fn of the call; context is the watch. */
+int mlypy_watch_progress(void *context, const struct memalloy_progress *at);
+/* Takes the GIL back and forgets the call. */
+void mlypy_watch_end(struct mlypy_watch *watch);
+/* Whether the call failed with rc, in the library or in the callback; then an exception is set. */
+bool mlypy_watch_failed(const struct mlypy_watch *watch, int rc, const struct memalloy_error *err);
+
+#endif
