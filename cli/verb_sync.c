@@ -3,6 +3,7 @@
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 
+#include <stdbool.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -78,26 +79,37 @@ static void say_stage(const char *name, double seconds)
     fprintf(stderr, "  %-10s %8.2f s\n", name, seconds);
 }
 
+/* Pictures and compiled files lie in most folders: they are counted, the others named. */
+static bool is_binary(struct memalloy_str reason)
+{
+    return reason.bytes >= 6 && memcmp(reason.data, "binary", 6) == 0;
+}
+
 static void say_skipped(const struct cli_args *args, const memalloy_report *report,
                         uint64_t skipped)
 {
-    uint64_t shown = skipped;
-    if (!args->verbose && shown > SKIPPED_SHOWN_MAX) {
-        shown = SKIPPED_SHOWN_MAX;
-    }
-    for (size_t i = 0; i < shown; i++) {
+    uint64_t binary = 0;
+    uint64_t shown = 0;
+    uint64_t more = 0;
+    for (size_t i = 0; i < skipped; i++) {
         struct memalloy_str path, reason;
         memalloy_report_get_skipped(report, i, &path, &reason);
-        fputs("  skipped ", stderr);
-        cli_put_path(stderr, path);
-        fputs(": ", stderr);
-        cli_put_field(stderr, reason);
-        putc('\n', stderr);
+        if (!args->verbose && is_binary(reason)) {
+            binary++;
+        } else if (!args->verbose && shown == SKIPPED_SHOWN_MAX) {
+            more++;
+        } else {
+            shown++;
+            fputs("  skipped ", stderr);
+            cli_put_path(stderr, path);
+            fputs(": ", stderr);
+            cli_put_field(stderr, reason);
+            putc('\n', stderr);
+        }
     }
-    if (shown < skipped) {
-        fprintf(stderr, "  and %llu more; --verbose names them all\n",
-                (unsigned long long)(skipped - shown));
-    }
+    if (binary > 0) fprintf(stderr, "  skipped %llu binary files\n", (unsigned long long)binary);
+    if (more > 0) fprintf(stderr, "  and %llu more\n", (unsigned long long)more);
+    if (binary + more > 0) fputs("  --verbose names them all\n", stderr);
 }
 
 static void say_summary(const struct cli_args *args, const memalloy_report *report,
