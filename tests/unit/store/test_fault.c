@@ -116,6 +116,14 @@ done:
     return rc;
 }
 
+/* A reader that finds the tables apart looks again for a while: here nobody is between them. */
+static int sleep_not_at_all(void *context, int64_t ns)
+{
+    (void)context;
+    (void)ns;
+    return 0;
+}
+
 /* What a healthy handle finds afterwards. */
 static void check_after(struct ledger *ledger, bool committed)
 {
@@ -125,7 +133,9 @@ static void check_after(struct ledger *ledger, bool committed)
     struct mly_store_counts before;
     struct mly_store_counts after;
     struct mly_store_options options = case_options();
-    case_ok(mly_store_open(mly_env_system(), ledger->folder, &options, &store, &err), &err);
+    struct mly_env env = *mly_env_system();
+    env.sleep_ns = sleep_not_at_all;
+    case_ok(mly_store_open(&env, ledger->folder, &options, &store, &err), &err);
     case_ok(mly_store_pin(store, &snapshot, &err), &err); /* readers read before it is mended */
     mly_snapshot_get_counts(snapshot, &before);
     mly_snapshot_release(snapshot);
