@@ -217,7 +217,7 @@ static void all_kernel_sets_give_the_same_vectors(void **state)
     check_sets(&tiny_small, BATCH);
     check_sets(&wide_heads, 6);
     check_sets(&odd_heads, BATCH);
-    check_sets(&tiny_minilm, 5);
+    check_sets(&tiny_minilm, 3); /* 41 pieces: slow without vectors, and under sanitizers */
 }
 
 /* Written down once: the same bits with gcc and clang, with and without sanitizers. */
