@@ -4,18 +4,22 @@
  * No server, no network. This is the whole C interface; the Python package and the command use
  * nothing else.
  *
- * Text     UTF-8, given by pointer and byte count; it may hold NUL. Results are NUL-terminated as
- * well. Spans    byte spans are half open and count from 0; lines and pages count from 1 and are
- * inclusive; -1 is unknown. Structs  those that begin with struct_bytes are filled in with sizeof
- * by the caller, options and results alike, so that a newer library knows which fields the caller
- * knows. Zero in every other field means the default. Owns     open/close and create/destroy come
- * in pairs; every close and destroy accepts NULL. What a getter gives is borrowed from the object
- * it was asked of, and valid until that object is destroyed. Errors   functions that can fail
- * return 0 (MEMALLOY_OK) or a code of MEMALLOY_ERR_MAP, and then fill in err, which is last and may
- * be NULL. On failure the out parameters are untouched and the store is as before the call. Threads
- * every handle may be used from any thread; results are read-only and may be shared. Fork     a
- * handle that was used before fork() fails with MEMALLOY_ERR_FORKED in the child; closing it there
- * only frees memory.
+ * Text     UTF-8, given by pointer and byte count; it may hold NUL. Strings of hits and documents
+ *          are NUL-terminated as well; contents of chunks are not.
+ * Spans    byte spans are half open and count from 0; lines and pages count from 1 and are
+ *          inclusive; -1 is unknown.
+ * Structs  those that begin with struct_bytes are filled in with sizeof by the caller, options and
+ *          results alike, so that a newer library knows which fields the caller knows. Zero in
+ *          every other field means the default.
+ * Owns     open/close and create/destroy come in pairs; every close and destroy accepts NULL. What
+ *          a getter gives is borrowed from the object it was asked of, and valid until that object
+ *          is destroyed.
+ * Errors   functions that can fail return 0 (MEMALLOY_OK) or a code of MEMALLOY_ERR_MAP, and then
+ *          fill in err, which is last and may be NULL. On failure the out parameters are untouched
+ *          and the store is as before the call.
+ * Threads  every handle may be used from any thread; results are read-only and may be shared.
+ * Fork     a handle that was used before fork() fails with MEMALLOY_ERR_FORKED in the child;
+ *          closing it there only frees memory.
  */
 #ifndef MEMALLOY_H
 #define MEMALLOY_H
@@ -39,9 +43,7 @@ extern "C" {
 #define MEMALLOY_VERSION_MINOR 2
 #define MEMALLOY_VERSION_PATCH 0
 
-/* ---- errors
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- errors ---- */
 
 /* X(name, value, Python exception, text). Values are pinned: append only. */
 #define MEMALLOY_ERR_MAP(X)                                                                        \
@@ -64,6 +66,7 @@ extern "C" {
     X(PARSE, 16, ParseError, "not readable as text")                                               \
     X(INTERNAL, 17, InternalError, "a mistake of memalloy's own")
 
+/* The codes of the map under their names: MEMALLOY_ERR_NOMEM ... */
 enum memalloy_err {
 #define MEMALLOY_ERR_ENUM(name, value, exception, text) MEMALLOY_ERR_##name = (value),
     MEMALLOY_ERR_MAP(MEMALLOY_ERR_ENUM)
@@ -87,8 +90,7 @@ MEMALLOY_API const char *memalloy_err_name(int code);
 /* "0.2.0" */
 MEMALLOY_API const char *memalloy_version(void);
 
-/* ---- text and progress
- * ----------------------------------------------------------------------------------------- */
+/* ---- text and progress ---- */
 
 /* Borrowed bytes. data is NULL where the value is unknown (a null of the table), "" where it is
  * empty. */
@@ -120,9 +122,7 @@ struct memalloy_progress {
  * cancels: what was committed stays, the call fails with CANCELLED. */
 typedef int (*memalloy_progress_fn)(void *context, const struct memalloy_progress *progress);
 
-/* ---- models
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- models ---- */
 
 /* A sentence encoder: a read-only mapping of one model file and a pool of worker threads. */
 typedef struct memalloy_model memalloy_model;
@@ -148,6 +148,7 @@ struct memalloy_model_info {
     uint32_t threads;
 };
 
+/* MODEL where there is no such file, or it is not a model of ours; CORRUPT where it is damaged. */
 MEMALLOY_API MEMALLOY_CHECK int memalloy_model_open(memalloy_model **out,
                                                     const struct memalloy_model_options *options,
                                                     struct memalloy_error *err);
@@ -177,9 +178,7 @@ MEMALLOY_API const int32_t *memalloy_tokens_ids(const memalloy_tokens *tokens);
 MEMALLOY_API const uint64_t *memalloy_tokens_spans(const memalloy_tokens *tokens);
 MEMALLOY_API void memalloy_tokens_destroy(memalloy_tokens *tokens);
 
-/* ---- chunking
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- chunking ---- */
 
 enum memalloy_chunking_kind {
     MEMALLOY_CHUNKING_HEADING =
@@ -227,10 +226,9 @@ MEMALLOY_API void memalloy_chunks_destroy(memalloy_chunks *chunks);
 MEMALLOY_API MEMALLOY_CHECK int memalloy_chunking_check(const struct memalloy_chunking *chunking,
                                                         struct memalloy_error *err);
 
-/* ---- stores
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- stores ---- */
 
+/* An open store. */
 typedef struct memalloy_kernel memalloy_kernel;
 
 #define MEMALLOY_OPEN_READONLY 1u /* never writes; the store must exist */
@@ -322,9 +320,7 @@ MEMALLOY_API MEMALLOY_CHECK int memalloy_get_status(memalloy_kernel *kernel,
                                                     struct memalloy_status *out,
                                                     struct memalloy_error *err);
 
-/* ---- folders
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- folders ---- */
 
 /* Patterns are globs on the path below the folder: * and ? stop at "/", ** does not, [a-z] is a
  * class; one without "/" matches names at any depth; one that matches a folder takes everything
@@ -369,8 +365,7 @@ MEMALLOY_API void memalloy_report_get_skipped(const memalloy_report *report, siz
                                               struct memalloy_str *out_reason);
 MEMALLOY_API void memalloy_report_destroy(memalloy_report *report);
 
-/* ---- search and reading
- * ---------------------------------------------------------------------------------------- */
+/* ---- search and reading ---- */
 
 struct memalloy_hit {
     size_t struct_bytes;

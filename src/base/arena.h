@@ -2,7 +2,8 @@
  *
  * Owns     everything taken from it, until reset or deinit.
  * Errors   NULL where memory or the ceiling is exhausted; callers turn it into NOMEM with
- * mly_fail_nomem. Threads  one at a time.
+ *          mly_fail_nomem.
+ * Threads  one at a time.
  */
 #ifndef MLY_BASE_ARENA_H
 #define MLY_BASE_ARENA_H

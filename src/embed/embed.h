@@ -1,13 +1,15 @@
 /* Turns word pieces into unit vectors: a BERT-like encoder at int8 from one mapped model file.
  *
  * Shapes   ids: i32, the sequences one behind the other; starts: size_t[count + 1],
- * starts[i]..starts[i + 1] is sequence i; out: f32[count][dim], row-major, L2 norm 1. Units    a
- * sequence counts [CLS] and [SEP]: 2 to pieces_max. Same     a vector depends on its own ids only:
- * bit-equal for any batch, order and thread count; between kernel sets as docs/NUMERICS.md says.
+ *          starts[i]..starts[i + 1] is sequence i; out: f32[count][dim], row-major, L2 norm 1.
+ * Units    a sequence counts [CLS] and [SEP]: 2 to pieces_max.
+ * Same     a vector depends on its own ids only: bit-equal for any batch, order and thread count;
+ *          between kernel sets as docs/NUMERICS.md says.
  * Owns     borrows ids and starts, writes out; weights are mapped, never copied.
  * Threads  one embedder may be used from many threads; its pool runs one batch at a time.
  * Errors   MODEL a file that is not a model of ours, CORRUPT one that is damaged, NOTFOUND; INVAL
- * an id outside the vocabulary or an empty sequence; LIMIT a sequence that is too long; NOMEM.
+ *          an id outside the vocabulary or an empty sequence; LIMIT a sequence that is too long;
+ *          NOMEM.
  */
 #ifndef MLY_EMBED_EMBED_H
 #define MLY_EMBED_EMBED_H

@@ -1,11 +1,11 @@
 /* The goods that go from room to room. Read this file first. Plain structs, no functions.
  *
- *  file, str - source -> mly_text -> chunk -> mly_chunk[] -> token -> mly_token[] -> embed ->
- * f32[n][dim]
- *            -> store -> rows -> search -> mly_hit[]
+ *  file, str - source -> mly_text -> chunk -> mly_chunk[] -> token -> mly_token[]
+ *            -> embed -> f32[n][dim] -> store -> rows -> search -> mly_match[] -> hits
  *
  * Units    bytes count from 0 and spans are half open; lines and pages count from 1, inclusive;
- * ordinals from 0. Owns     a struct with a mem or arena owns its arrays, all others borrow.
+ *          ordinals from 0.
+ * Owns     a struct with a mem or arena owns its arrays, all others borrow.
  */
 #ifndef MLY_FLOW_FLOW_H
 #define MLY_FLOW_FLOW_H

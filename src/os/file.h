@@ -1,9 +1,9 @@
-/* Files: the table's calls with retries after EINTR, short transfers continued and errors
- * explained.
+/* Files: the table's calls with retries after EINTR, short transfers continued, errors explained.
  *
- * Paths    dir_fd MLY_AT_CWD or a directory's descriptor; what is used in messages is path as
- * given. Owns     a struct mly_file holds a descriptor, a struct mly_map a mapping: both closed by
- * their close. Errors   IO with the system's text, NOTFOUND where a name is missing, NOMEM.
+ * Paths    dir_fd MLY_AT_CWD or a directory's descriptor; messages use the path as it was given.
+ * Owns     a struct mly_file holds a descriptor, a struct mly_map a mapping: both closed by their
+ *          close.
+ * Errors   IO with the system's text, NOTFOUND where a name is missing, NOMEM.
  */
 #ifndef MLY_OS_FILE_H
 #define MLY_OS_FILE_H

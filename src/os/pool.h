@@ -1,8 +1,8 @@
 /* A pool of worker threads that run the parts of one job, the caller included.
  *
  * Threads  made at the first job that has more than one part; they block all signals. Jobs of
- * several callers run one after the other. Errors   a pool that cannot start threads runs
- * everything on the caller's.
+ *          several callers run one after the other.
+ * Errors   a pool that cannot start threads runs everything on the caller's.
  */
 #ifndef MLY_OS_POOL_H
 #define MLY_OS_POOL_H

@@ -2,10 +2,11 @@
  *
  * Shapes   query: f32[dim]; out: at most k matches, best first.
  * Order    score from high to low; equal scores by document id, then ordinal, then row address.
- * Rows whose vector gives no number (NaN) are left out. Owns     *out is the caller's, freed with
- * mly_mem_free. Threads  no state; snapshot and kern are read-only. Errors   INVAL dim is not the
- * store's; NOMEM; what reading a row for a tie returns. Cost     one pass over all vectors: rows *
- * dim multiply-adds, 4 * rows * dim bytes.
+ *          Rows whose vector gives no number (NaN) are left out.
+ * Owns     *out is the caller's, freed with mly_mem_free.
+ * Threads  no state; snapshot and kern are read-only.
+ * Errors   INVAL dim is not the store's; NOMEM; what reading a row for a tie returns.
+ * Cost     one pass over all vectors: rows * dim multiply-adds, 4 * rows * dim bytes.
  */
 #ifndef MLY_SEARCH_SEARCH_H
 #define MLY_SEARCH_SEARCH_H

@@ -5,8 +5,8 @@
 #include <stddef.h>
 
 #define TEMP_DIR_BYTES 256
-/* Makes a new folder under $TMPDIR, /dev/shm or /tmp and writes its path. Aborts the test program where it
- * cannot. */
+/* Makes a new folder under $TMPDIR, /dev/shm or /tmp and writes its path. Aborts the test program
+ * where it cannot. */
 void temp_dir_make(char path[TEMP_DIR_BYTES]);
 /* Removes it and everything below; a missing one is fine. Symbolic links are not followed. */
 void temp_dir_remove(const char *path);
