@@ -1,9 +1,10 @@
 /* The system table: every call to the system and every allocation goes through it, so that tests
- * can fail, cut and record each of them. Production's table (mly_env_system) calls the system directly.
+ * can fail, cut and record each of them. Production's table (mly_env_system) calls the system
+ * directly.
  *
- * Errors   the table's functions return 0 or more on success and -errno on failure; they
- *          neither retry nor explain. Code outside os/ uses file.h, dir.h, lock.h, pool.h, clock.h, which do
- *          both.
+ * Errors   the table's functions return 0 or more on success and -errno on failure; they neither
+ *          retry nor explain. Code outside os/ uses file.h, dir.h, lock.h, pool.h and clock.h,
+ *          which do both.
  * Threads  the functions may be called from any thread.
  */
 #ifndef MLY_OS_ENV_H
