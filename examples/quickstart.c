@@ -14,7 +14,8 @@ static int ask(memalloy_kernel *kernel, const char *query, struct memalloy_error
     for (size_t i = 0; rc == MEMALLOY_OK && i < memalloy_hits_count(hits); i++) {
         struct memalloy_hit hit = {.struct_bytes = sizeof(hit)};
         memalloy_hits_get(hits, i, &hit);
-        printf("%s:%lld-%lld  %.4f\n%s\n\n", hit.path.data, (long long)hit.line_start,
+        const char *name = hit.path.data != NULL ? hit.path.data : hit.document_id.data;
+        printf("%s:%lld-%lld  %.4f\n%s\n\n", name, (long long)hit.line_start,
                (long long)hit.line_end, hit.score, hit.content.data);
     }
     memalloy_hits_destroy(hits);
