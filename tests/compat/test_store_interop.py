@@ -54,7 +54,7 @@ def rows(path, table):
 
 
 def test_lancedb_lists_both_tables(kb, path):
-    names = lancedb.connect(str(path)).table_names()
+    names = lancedb.connect(str(path)).list_tables().tables
     assert sorted(names) == ["chunks", "documents"]
 
 
