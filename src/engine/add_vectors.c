@@ -16,6 +16,15 @@ struct vectors_request {
     struct memalloy_id *out_ids;
 };
 
+/* The options of content i: their distance is what the caller's header says, not ours. */
+static const struct memalloy_add_options *options_of(const struct vectors_request *request,
+                                                     size_t i)
+{
+    if (request->options == NULL) return NULL;
+    const unsigned char *first = (const unsigned char *)request->options;
+    return (const void *)(first + i * request->options->struct_bytes);
+}
+
 /* One content and its vector become an item with one row. */
 static enum mly_err add_one_vector(struct mly_ingest *ingest, const struct vectors_request *request,
                                    size_t i, struct mly_error *err)
@@ -27,12 +36,15 @@ static enum mly_err add_one_vector(struct mly_ingest *ingest, const struct vecto
     char what[48];
     struct mly_str content = mly_str_in(request->contents[i]);
     if (content.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "content %zu is NULL", i);
-    MLY_TRY(
-        mly_take_add_request(request->options != NULL ? &request->options[i] : NULL, &add, err));
+    MLY_TRY(mly_take_add_request(options_of(request, i), &add, err));
     MLY_TRY(mly_source_from_string(content, &item.text, err));
     MLY_TRY(mly_choose_document_id(env, add.wanted_id, &ingest->arena, &item.document.id, err));
     MLY_TRY(mly_snapshot_find_document(ingest->snapshot, item.document.id, &ingest->arena, &old,
                                        &item.replaces, err));
+    if (item.replaces && old.path.data != NULL) {
+        return mly_fail(err, MLY_ERR_INVAL, "document %.64s is the file %.300s, not a text",
+                        old.id.data, old.path.data);
+    }
     mly_fill_document(&item.document, env, &add, item.replaces ? &old : NULL, &item.text);
     item.document.chunk_count = 1;
     item.rows = mly_arena_array(&ingest->arena, 1, sizeof(item.rows[0]));

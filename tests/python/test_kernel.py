@@ -184,12 +184,12 @@ def test_metadata_that_is_no_json_object_is_refused_by_name(kb):
 
 
 def test_metadata_beyond_what_every_reader_takes_is_refused(kb):
-    for wrong in ({"a": 2**63}, {"a": -(2**63) - 1}, {"nul\0key": 1}):
-        with pytest.raises(memalloy.InvalidArgumentError, match="metadata"):
-            kb.add_document("x", wrong)
+    with pytest.raises(memalloy.InvalidArgumentError, match="metadata"):
+        kb.add_document("x", {"nul\0key": 1})
     with pytest.raises(memalloy.LimitError, match="1048576"):
         kb.add_document("x", {"a": "x" * 2**20})
-    assert kb.get_document(kb.add_document("x", {"a": 2**63 - 1})).metadata == {"a": 2**63 - 1}
+    for number in (2**63 - 1, 2**64, -(10**40)):
+        assert kb.get_document(kb.add_document("x", {"a": number})).metadata == {"a": number}
 
 
 def test_metadata_of_a_document_is_parsed_once(kb):

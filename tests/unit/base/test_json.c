@@ -20,6 +20,7 @@ static void objects_of_every_kind_pass(void **state)
     assert_int_equal(check("{\"a\":[1,2.5,null,true,{\"b\":\"\\u0000\xF0\x9F\x98\x80\"}]}", &err),
                      MLY_OK);
     assert_int_equal(check("{\"id\":9223372036854775807}", &err), MLY_OK);
+    assert_int_equal(check("{\"id\":-123456789012345678901234567890}", &err), MLY_OK);
 }
 
 static void everything_else_is_refused_with_the_place(void **state)
