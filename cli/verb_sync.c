@@ -107,7 +107,9 @@ static void say_skipped(const struct cli_args *args, const memalloy_report *repo
             putc('\n', stderr);
         }
     }
-    if (binary > 0) fprintf(stderr, "  skipped %llu binary files\n", (unsigned long long)binary);
+    if (binary > 0)
+        fprintf(stderr, "  skipped %llu binary file%s\n", (unsigned long long)binary,
+                binary == 1 ? "" : "s");
     if (more > 0) fprintf(stderr, "  and %llu more\n", (unsigned long long)more);
     if (binary + more > 0) fputs("  --verbose names them all\n", stderr);
 }
@@ -121,8 +123,9 @@ static void say_summary(const struct cli_args *args, const memalloy_report *repo
             cli_count_text(a, counts->added), cli_count_text(b, counts->replaced),
             cli_count_text(c, counts->removed), cli_count_text(d, counts->unchanged),
             cli_count_text(e, counts->skipped));
-    fprintf(stderr, "; %s read, %s chunks embedded, %.1f s\n", cli_bytes_text(a, counts->bytes),
-            cli_count_text(b, counts->chunks_embedded), counts->total_s);
+    fprintf(stderr, "; %s read, %s chunk%s embedded, %.1f s\n", cli_bytes_text(a, counts->bytes),
+            cli_count_text(b, counts->chunks_embedded), counts->chunks_embedded == 1 ? "" : "s",
+            counts->total_s);
     if (args->verbose) {
         say_stage("walk", counts->walk_s);
         say_stage("read", counts->read_s);
