@@ -131,8 +131,8 @@ struct memalloy_model_options {
     size_t struct_bytes;
     const char *path; /* a model file; NULL: $MEMALLOY_MODEL, else the installed default */
     uint32_t threads; /* 0: every core the process may use */
-    const char
-        *kernels; /* kernel set to force ("scalar", "avx512vnni"); NULL: the best of this machine */
+    /* kernel set to force ("scalar", "avx2", "avx512vnni"); NULL: the best of this machine */
+    const char *kernels;
 };
 
 struct memalloy_model_info {

@@ -17,18 +17,38 @@ static uint32_t saved_registers(void)
     return low;
 }
 
+/* Leaf 7: which extensions there are, all zero where the system does not save the register files
+ * named by the bits of saved. */
+struct extensions {
+    uint32_t b, c;
+};
+
+static struct extensions extensions_with(uint32_t saved)
+{
+    const struct extensions none = {0, 0};
+    const uint32_t osxsave = 1u << 27, avx = 1u << 28; /* leaf 1, ECX */
+    struct extensions found;
+    uint32_t a, b, c, d;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0) return none;
+    if ((c & osxsave) == 0 || (c & avx) == 0) return none;
+    if ((saved_registers() & saved) != saved) return none;
+    if (__get_cpuid_count(7, 0, &a, &found.b, &found.c, &d) == 0) return none;
+    return found;
+}
+
+bool mly_kern_cpu_has_avx2(void)
+{
+    const uint32_t avx2 = 1u << 5;                /* EBX */
+    return (extensions_with(0x06).b & avx2) != 0; /* SSE, AVX */
+}
+
 bool mly_kern_cpu_has_avx512vnni(void)
 {
-    const uint32_t osxsave = 1u << 27;
-    const uint32_t saved = 0xe6; /* SSE, AVX, mask, upper halves of 0-15, 16-31 */
-    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31; /* leaf 7, EBX */
-    const uint32_t vnni = 1u << 11;                                           /* leaf 7, ECX */
-    uint32_t a, b, c, d;
-    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & osxsave) == 0) return false;
-    if ((saved_registers() & saved) != saved) return false;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-    const uint32_t all = f | dq | bw | vl;
-    return (b & all) == all && (c & vnni) != 0;
+    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31; /* EBX */
+    const uint32_t all = f | dq | bw | vl, vnni = 1u << 11;                   /* ECX */
+    /* SSE, AVX, mask, upper halves of 0-15, 16-31 */
+    const struct extensions found = extensions_with(0xe6);
+    return (found.b & all) == all && (found.c & vnni) != 0;
 }
 #else
 typedef int mly_kern_cpu_x86_is_empty; /* C11 wants a declaration in every file. */

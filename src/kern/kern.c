@@ -10,15 +10,19 @@
 
 static const struct mly_kern set_scalar = KERN_SET(scalar);
 #if defined(__x86_64__)
+static const struct mly_kern set_avx2 = KERN_SET(avx2);
 static const struct mly_kern set_avx512vnni = KERN_SET(avx512vnni);
 #endif
 
+#define SETS_MAX 3
+
 size_t mly_kern_list(const struct mly_kern **out, size_t out_max)
 {
-    const struct mly_kern *sets[2];
+    const struct mly_kern *sets[SETS_MAX];
     size_t count = 0;
 #if defined(__x86_64__)
     if (mly_kern_cpu_has_avx512vnni()) sets[count++] = &set_avx512vnni;
+    if (mly_kern_cpu_has_avx2()) sets[count++] = &set_avx2;
 #endif
     sets[count++] = &set_scalar;
     for (size_t i = 0; i < count && i < out_max; i++) {
@@ -29,8 +33,8 @@ size_t mly_kern_list(const struct mly_kern **out, size_t out_max)
 
 const struct mly_kern *mly_kern_pick(const char *wanted)
 {
-    const struct mly_kern *sets[2];
-    size_t count = mly_kern_list(sets, 2);
+    const struct mly_kern *sets[SETS_MAX];
+    size_t count = mly_kern_list(sets, SETS_MAX);
     for (size_t i = 0; i < count; i++) {
         if (wanted == NULL || strcmp(wanted, sets[i]->name) == 0) return sets[i];
     }

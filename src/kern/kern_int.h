@@ -76,7 +76,10 @@
 
 KERN_DECLARE_SET(scalar)
 #if defined(__x86_64__)
+KERN_DECLARE_SET(avx2)
 KERN_DECLARE_SET(avx512vnni)
+/* Does this machine run AVX2, and does its system save the registers? */
+bool mly_kern_cpu_has_avx2(void);
 /* Does this machine run AVX-512 F, BW, VL, DQ and VNNI, and does its system save the registers? */
 bool mly_kern_cpu_has_avx512vnni(void);
 #endif

@@ -158,9 +158,9 @@ static void all_sets_have_equal_bits_at_every_row_count(void **state)
 {
     (void)state;
     struct numbers numbers = {203};
-    for (size_t count = 0; count <= 20; count++) {
+    for (size_t count = 0; count <= 110; count += count < 20 ? 1 : 9) { /* sets work in blocks */
         struct layer layer;
-        make_layer(&layer, &numbers, 64, 128, count, 0);
+        make_layer(&layer, &numbers, count % 2 == 0 ? 64 : 192, 128, count, 0);
         compare_sets(&layer, 203);
         free_layer(&layer);
     }

@@ -28,6 +28,45 @@ static void without_a_wish_the_first_of_the_list_is_picked(void **state)
     }
 }
 
+static size_t place_of(const char *name)
+{
+    const struct mly_kern *sets[SETS_MAX];
+    const size_t count = mly_kern_list(sets, SETS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(sets[i]->name, name) == 0) return i;
+    }
+    return SETS_MAX;
+}
+
+/* The compiler's own detection, where it knows the name, is a second opinion. */
+static void the_list_has_what_the_compiler_finds_too(void **state)
+{
+    (void)state;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") != 0;
+    const int avx512vnni =
+        __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+        __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+        __builtin_cpu_supports("avx512vnni") != 0;
+    assert_int_equal(mly_kern_pick("avx2") != NULL, avx2);
+    assert_int_equal(mly_kern_pick("avx512vnni") != NULL, avx512vnni);
+#else
+    assert_null(mly_kern_pick("avx2"));
+    assert_null(mly_kern_pick("avx512vnni"));
+#endif
+}
+
+static void faster_sets_come_first(void **state)
+{
+    (void)state;
+    const struct mly_kern *sets[SETS_MAX];
+    const size_t last = mly_kern_list(sets, SETS_MAX) - 1;
+    assert_int_equal(place_of("scalar"), last);
+    if (mly_kern_pick("avx2") != NULL) assert_int_equal(place_of("avx2"), last - 1);
+    if (mly_kern_pick("avx512vnni") != NULL) assert_int_equal(place_of("avx512vnni"), 0);
+}
+
 static void an_unknown_name_gives_nothing(void **state)
 {
     (void)state;
@@ -66,6 +105,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalar_is_always_there),
         cmocka_unit_test(without_a_wish_the_first_of_the_list_is_picked),
+        cmocka_unit_test(the_list_has_what_the_compiler_finds_too),
+        cmocka_unit_test(faster_sets_come_first),
         cmocka_unit_test(an_unknown_name_gives_nothing),
         cmocka_unit_test(a_short_list_is_filled_only_as_far_as_it_goes),
         cmocka_unit_test(no_set_lacks_an_operation),
