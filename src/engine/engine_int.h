@@ -37,7 +37,8 @@ struct memalloy_kernel {
     uint64_t calls; /* under way */
     bool closing;
     struct mly_chunking chunking;
-    memalloy_model *model; /* NULL until it is needed; never replaced after */
+    struct mly_str model_id, model_hash; /* as status gave them last, in arena */
+    memalloy_model *model;               /* NULL until it is needed; never replaced after */
 };
 
 /* ---- options.c ---- */
@@ -68,6 +69,9 @@ static inline struct memalloy_str mly_str_out(struct mly_str text)
 
 /* ---- models.c ---- */
 
+/* The kernel set of that name, or of $MEMALLOY_KERNELS where wanted is NULL, or the best there is. */
+MLY_MUST_USE enum mly_err mly_choose_kern(const struct mly_env *env, const char *wanted,
+                                          const struct mly_kern **out, struct mly_error *err);
 /* The word pieces of a text for a chunker: context is the model. */
 struct mly_meter mly_model_meter(memalloy_model *model);
 

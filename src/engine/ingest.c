@@ -11,6 +11,7 @@
 /* A commit at the latest then: what is waiting is held in memory. */
 #define INGEST_ROWS_MAX ((size_t)2048)
 #define INGEST_TEXT_BYTES_MAX ((size_t)8 << 20)
+#define INGEST_ITEMS_MAX ((size_t)4096) /* empty files and removals have neither */
 /* Word pieces per call of the embedder: see models.c. */
 #define PIECES_AT_ONCE ((size_t)8192)
 
@@ -60,7 +61,8 @@ void mly_ingest_deinit(struct mly_ingest *ingest)
 
 bool mly_ingest_is_full(const struct mly_ingest *ingest)
 {
-    return ingest->row_count >= INGEST_ROWS_MAX || ingest->text_bytes >= INGEST_TEXT_BYTES_MAX;
+    return ingest->row_count >= INGEST_ROWS_MAX || ingest->text_bytes >= INGEST_TEXT_BYTES_MAX ||
+           ingest->count >= INGEST_ITEMS_MAX;
 }
 
 /* Cuts the item's text and fills its rows, without ids and vectors. */

@@ -78,11 +78,7 @@ static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
     kernel->read_only = (options->flags & MEMALLOY_OPEN_READONLY) != 0;
     kernel->no_model = (options->flags & MEMALLOY_OPEN_NO_MODEL) != 0;
     kernel->threads = model->threads;
-    kernel->kern = mly_kern_pick(model->kernels);
-    if (kernel->kern == NULL) {
-        return mly_fail(err, MLY_ERR_INVAL, "kernel set %s is none of this machine's",
-                        model->kernels == NULL ? "(none)" : model->kernels);
-    }
+    MLY_TRY(mly_choose_kern(kernel->env, model->kernels, &kernel->kern, err));
     MLY_TRY(resolve_path(kernel, path, err));
     struct mly_store_options store = {
         .read_only = kernel->read_only,
@@ -240,12 +236,15 @@ enum mly_err mly_engine_set_chunking(memalloy_kernel *kernel,
 }
 
 /* What a snapshot says of its model must outlive the snapshot: it goes into the kernel's arena,
- * once. */
-static enum mly_err keep_text(memalloy_kernel *kernel, struct mly_str text,
+ * and only where it is new, since status may be asked for ever. */
+static enum mly_err keep_text(memalloy_kernel *kernel, struct mly_str text, struct mly_str *kept,
                               struct memalloy_str *out, struct mly_error *err)
 {
     mly_mutex_lock(&kernel->mutex);
-    struct mly_str copy = mly_arena_copy(&kernel->arena, text);
+    bool known = kept->data != NULL && kept->bytes == text.bytes &&
+                 (text.bytes == 0 || memcmp(kept->data, text.data, text.bytes) == 0);
+    struct mly_str copy = known ? *kept : mly_arena_copy(&kernel->arena, text);
+    if (copy.data != NULL) *kept = copy;
     mly_mutex_unlock(&kernel->mutex);
     if (copy.data == NULL) return mly_fail_nomem(err, text.bytes + 1);
     *out = mly_str_out(copy);
@@ -277,8 +276,10 @@ static enum mly_err fill_status(memalloy_kernel *kernel, const struct mly_snapsh
                      .overlap = chunking.overlap},
         .path = mly_str_out(kernel->path),
     };
-    MLY_TRY(keep_text(kernel, mly_snapshot_model_id(snapshot), &out->model_id, err));
-    return keep_text(kernel, mly_snapshot_model_hash(snapshot), &out->model_hash, err);
+    MLY_TRY(
+        keep_text(kernel, mly_snapshot_model_id(snapshot), &kernel->model_id, &out->model_id, err));
+    return keep_text(kernel, mly_snapshot_model_hash(snapshot), &kernel->model_hash,
+                     &out->model_hash, err);
 }
 
 enum mly_err mly_engine_status(memalloy_kernel *kernel, struct memalloy_status *out,

@@ -49,8 +49,8 @@ static enum mly_err find_model(const struct mly_env *env, const char *wanted,
                     out);
 }
 
-static enum mly_err pick_kern(const char *wanted, const struct mly_env *env,
-                              const struct mly_kern **out, struct mly_error *err)
+enum mly_err mly_choose_kern(const struct mly_env *env, const char *wanted,
+                             const struct mly_kern **out, struct mly_error *err)
 {
     const char *variable = env->variable(env->context, "MEMALLOY_KERNELS");
     if (wanted == NULL && variable != NULL && variable[0] != '\0') wanted = variable;
@@ -72,7 +72,7 @@ static enum mly_err fill_model(memalloy_model *model, const struct memalloy_mode
 {
     const struct mly_env *env = model->env;
     char path[MLY_PATH_BYTES_MAX];
-    MLY_TRY(pick_kern(options->kernels, env, &model->kern, err));
+    MLY_TRY(mly_choose_kern(env, options->kernels, &model->kern, err));
     MLY_TRY(find_model(env, options->path, path, err));
     model->path = mly_mem_alloc(env->mem, strlen(path) + 1);
     if (model->path == NULL) return mly_fail_nomem(err, strlen(path) + 1);

@@ -329,7 +329,8 @@ static enum mly_err note_gone(void *context, const struct mly_document *document
     }
     if (!is_gone(sync, raw.data)) return MLY_OK;
     sync->report->counts.removed += !was_skipped(document);
-    return mly_ingest_add(&sync->ingest, &item, err);
+    MLY_TRY(mly_ingest_add(&sync->ingest, &item, err));
+    return mly_ingest_is_full(&sync->ingest) ? mly_ingest_commit(&sync->ingest, err) : MLY_OK;
 }
 
 /* ---- the whole ---- */

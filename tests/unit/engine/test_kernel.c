@@ -409,6 +409,37 @@ static void an_empty_store_answers_without_a_model(void **state)
     memalloy_close(kernel);
 }
 
+static void asking_for_the_status_for_ever_costs_nothing(void **state)
+{
+    (void)state;
+    memalloy_kernel *kernel = open_with(0, 0);
+    add(kernel, "a", "text");
+    const char *model_id = status_of(kernel).model_id.data;
+    for (int i = 0; i < 100; i++) {
+        assert_ptr_equal(status_of(kernel).model_id.data, model_id);
+    }
+    assert_true(strlen(model_id) > 0);
+    memalloy_close(kernel);
+}
+
+static void a_kernel_set_can_be_forced(void **state)
+{
+    (void)state;
+    memalloy_model *model = NULL;
+    struct memalloy_error err = {0};
+    struct memalloy_model_options options = {
+        .struct_bytes = sizeof(options), .path = model_path, .kernels = "scalar"};
+    struct memalloy_model_info info = {.struct_bytes = sizeof(info)};
+    assert_int_equal(memalloy_model_open(&model, &options, &err), MEMALLOY_OK);
+    assert_int_equal(memalloy_model_get_info(model, &info, &err), MEMALLOY_OK);
+    assert_string_equal(info.kernels.data, "scalar");
+    memalloy_model_close(model);
+    options.kernels = "abacus";
+    assert_int_equal(memalloy_model_open(&model, &options, &err), MEMALLOY_ERR_INVAL);
+    assert_non_null(strstr(err.message, "abacus"));
+    assert_non_null(strstr(err.message, "scalar"));
+}
+
 static void codes_have_names_and_texts(void **state)
 {
     (void)state;
@@ -433,6 +464,8 @@ int main(void)
         cmocka_unit_test_setup(a_child_of_fork_is_told, new_store),
         cmocka_unit_test_setup(an_altered_document_says_so, new_store),
         cmocka_unit_test_setup(an_empty_store_answers_without_a_model, new_store),
+        cmocka_unit_test_setup(asking_for_the_status_for_ever_costs_nothing, new_store),
+        cmocka_unit_test(a_kernel_set_can_be_forced),
         cmocka_unit_test(codes_have_names_and_texts),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
