@@ -69,7 +69,7 @@ static inline struct memalloy_str mly_str_out(struct mly_str text)
 
 /* ---- models.c ---- */
 
-/* The kernel set of that name, of $MEMALLOY_KERNELS where wanted is NULL, else the best there is. */
+/* The kernel set of that name, $MEMALLOY_KERNELS where wanted is NULL, else the best there is. */
 MLY_MUST_USE enum mly_err mly_choose_kern(const struct mly_env *env, const char *wanted,
                                           const struct mly_kern **out, struct mly_error *err);
 /* The word pieces of a text for a chunker: context is the model. */
