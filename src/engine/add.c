@@ -24,15 +24,18 @@ enum mly_err mly_take_add_request(const struct memalloy_add_options *options,
     return MLY_OK;
 }
 
-void mly_fill_document(struct mly_document *document, const struct mly_env *env,
+void mly_fill_document(struct mly_ingest_item *item, const struct mly_env *env,
                        const struct mly_add_request *request, const struct mly_document *old,
                        const struct mly_text *text)
 {
     int64_t now_us = mly_clock_wall_us(env);
-    document->metadata = request != NULL ? request->metadata : MLY_STR_NULL;
-    if (document->metadata.data == NULL) {
-        document->metadata =
-            old != NULL && old->metadata.data != NULL ? old->metadata : MLY_STR("{}");
+    struct mly_document *document = &item->document;
+    item->keeps_metadata = request == NULL || request->metadata.data == NULL;
+    document->metadata = MLY_STR("{}");
+    if (!item->keeps_metadata) {
+        document->metadata = request->metadata;
+    } else if (old != NULL && old->metadata.data != NULL) {
+        document->metadata = old->metadata;
     }
     document->status = MLY_STR("ok");
     document->reason = MLY_STR_NULL;
@@ -109,7 +112,7 @@ static enum mly_err add_text_in(struct mly_ingest *ingest, struct add_call *call
         }
         if (item.replaces && is_same(&old, &call->text, request)) return MLY_OK;
     }
-    mly_fill_document(&item.document, env, request, item.replaces ? &old : NULL, &call->text);
+    mly_fill_document(&item, env, request, item.replaces ? &old : NULL, &call->text);
     MLY_TRY(mly_ingest_add(ingest, &item, err));
     call->text = (struct mly_text){0}; /* the ingest's now */
     return mly_ingest_commit(ingest, err);
@@ -185,7 +188,7 @@ static enum mly_err add_file_text(struct mly_ingest *ingest, struct add_call *ca
     struct mly_document old;
     MLY_TRY(choose_file_id(ingest, &call->request, path, &item, &old, err));
     MLY_TRY(mly_show_path(path, &ingest->arena, &item.document, err));
-    mly_fill_document(&item.document, env, &call->request, item.replaces ? &old : NULL, text);
+    mly_fill_document(&item, env, &call->request, item.replaces ? &old : NULL, text);
     item.document.stamp = *stamp;
     item.document.has_stamp = true;
     if (item.replaces && is_same(&old, text, &call->request)) {

@@ -45,7 +45,7 @@ static enum mly_err add_one_vector(struct mly_ingest *ingest, const struct vecto
         return mly_fail(err, MLY_ERR_INVAL, "document %.64s is the file %.300s, not a text",
                         old.id.data, old.path.data);
     }
-    mly_fill_document(&item.document, env, &add, item.replaces ? &old : NULL, &item.text);
+    mly_fill_document(&item, env, &add, item.replaces ? &old : NULL, &item.text);
     item.document.chunk_count = 1;
     item.rows = mly_arena_array(&ingest->arena, 1, sizeof(item.rows[0]));
     float *vector = mly_arena_array(&ingest->arena, request->dim, sizeof(float));

@@ -172,7 +172,7 @@ enum mly_err mly_engine_get_document_at(memalloy_kernel *kernel, const char *pat
     /* A file that is gone may still be known by the path as given. */
     if (rc == MLY_OK) {
         rc = find_and_read(kernel, MLY_STR_NULL, mly_bytes_view(&full), out, err);
-    } else if (rc == MLY_ERR_NOTFOUND) {
+    } else if (mly_file_is_missing(-unresolved.system_errno)) {
         rc = find_and_read(kernel, MLY_STR_NULL, mly_str_of(path), out, err);
     } else {
         rc = mly_fail(err, rc, "%s", unresolved.message);

@@ -12,6 +12,15 @@
 #include "store/store.h"
 #include "token/token.h"
 
+/* One batch at a time goes through a model, and a query before everything that waits: pthread
+ * mutexes alone would let an ingest take its own lock again and again. */
+struct mly_gate {
+    struct mly_mutex mutex; /* guards what follows */
+    struct mly_cond free;
+    bool busy;
+    uint64_t urgent; /* callers that wait and go first */
+};
+
 struct memalloy_model {
     const struct mly_env *env;
     int64_t pid;
@@ -19,6 +28,7 @@ struct memalloy_model {
     struct mly_pool *pool;
     struct mly_embedder *embedder;
     struct mly_tokenizer *tokenizer;
+    struct mly_gate gate;
     char *path;
 };
 
@@ -74,6 +84,13 @@ MLY_MUST_USE enum mly_err mly_choose_kern(const struct mly_env *env, const char 
                                           const struct mly_kern **out, struct mly_error *err);
 /* The word pieces of a text for a chunker: context is the model. */
 struct mly_meter mly_model_meter(memalloy_model *model);
+/* Word pieces that go to the embedder at once: enough to keep every thread busy, few enough that
+ * who comes next waits for a fifth of a second at most. */
+size_t mly_model_batch_pieces(const memalloy_model *model);
+/* mly_embedder_encode when it is the caller's turn; an urgent caller's is the next. */
+MLY_MUST_USE enum mly_err mly_model_encode(memalloy_model *model, const int32_t *ids,
+                                           const size_t *starts, size_t count, bool urgent,
+                                           float *out, struct mly_error *err);
 
 /* ---- kernel.c ---- */
 
@@ -98,6 +115,7 @@ struct mly_ingest_item {
     enum mly_change_kind kind;
     struct mly_document document;
     bool replaces;        /* a document of this id is there already */
+    bool keeps_metadata;  /* none was given: what the document has stays */
     struct mly_text text; /* owned by the item once it is added */
     struct mly_chunks chunks;
     struct mly_chunk_row *rows;
@@ -116,7 +134,6 @@ struct mly_ingest {
     size_t text_bytes;            /* of all items */
     struct mly_bytes ids, starts; /* of the chunks to embed: i32, size_t */
     struct mly_bytes targets;     /* where their vectors go: struct mly_chunk_row * */
-    float *vectors;
     struct mly_tokens tokens;
     uint64_t chunks_embedded, tokens_embedded;
     struct mly_ingest_times times;
@@ -148,9 +165,9 @@ struct mly_add_request {
 };
 MLY_MUST_USE enum mly_err mly_take_add_request(const struct memalloy_add_options *options,
                                                struct mly_add_request *out, struct mly_error *err);
-/* Fills the row of a document of status ok; request may be NULL; old is the row that it replaces,
- * or NULL: its metadata and birth are kept where nothing else is said. */
-void mly_fill_document(struct mly_document *document, const struct mly_env *env,
+/* Fills item's row for a document of status ok; request may be NULL; old is the row that it
+ * replaces, or NULL: its metadata and birth are kept where nothing else is said. */
+void mly_fill_document(struct mly_ingest_item *item, const struct mly_env *env,
                        const struct mly_add_request *request, const struct mly_document *old,
                        const struct mly_text *text);
 

@@ -11,9 +11,11 @@
 /* A commit at the latest then: what is waiting is held in memory. */
 #define INGEST_ROWS_MAX ((size_t)2048)
 #define INGEST_TEXT_BYTES_MAX ((size_t)8 << 20)
-#define INGEST_ITEMS_MAX ((size_t)4096) /* empty files and removals have neither */
-/* Word pieces per call of the embedder: see models.c. */
-#define PIECES_AT_ONCE ((size_t)8192)
+#define INGEST_ITEMS_MAX ((size_t)4096)           /* empty files and removals have neither */
+#define INGEST_ARENA_BYTES_MAX ((size_t)64 << 20) /* metadata, paths, rows */
+/* Others may change what a commit rests on while it is prepared; after that many surprises the rest
+ * is embedded with the writer's lock held. */
+#define COMMIT_TRIES 3
 
 void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
                      struct mly_snapshot *snapshot)
@@ -31,7 +33,6 @@ void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
 /* Empties it, keeping buffers for the next round. */
 static void reset(struct mly_ingest *ingest)
 {
-    struct mly_mem *mem = ingest->kernel->env->mem;
     for (size_t i = 0; i < ingest->count; i++) {
         mly_chunks_deinit(&ingest->items[i].chunks);
         mly_text_deinit(&ingest->items[i].text);
@@ -42,8 +43,6 @@ static void reset(struct mly_ingest *ingest)
     ingest->ids.bytes = 0;
     ingest->starts.bytes = 0;
     ingest->targets.bytes = 0;
-    mly_mem_free(mem, ingest->vectors);
-    ingest->vectors = NULL;
     mly_arena_reset(&ingest->arena);
 }
 
@@ -62,7 +61,7 @@ void mly_ingest_deinit(struct mly_ingest *ingest)
 bool mly_ingest_is_full(const struct mly_ingest *ingest)
 {
     return ingest->row_count >= INGEST_ROWS_MAX || ingest->text_bytes >= INGEST_TEXT_BYTES_MAX ||
-           ingest->count >= INGEST_ITEMS_MAX;
+           ingest->count >= INGEST_ITEMS_MAX || ingest->arena.bytes >= INGEST_ARENA_BYTES_MAX;
 }
 
 /* Cuts the item's text and fills its rows, without ids and vectors. */
@@ -125,12 +124,6 @@ static enum mly_err reuse_vectors(struct mly_ingest *ingest, struct mly_ingest_i
     return MLY_OK;
 }
 
-static enum mly_err append_value(struct mly_bytes *list, const void *value, size_t bytes,
-                                 struct mly_error *err)
-{
-    return mly_bytes_append(list, value, bytes, err);
-}
-
 /* Queues a row's word pieces for the embedder. */
 static enum mly_err queue_row(struct mly_ingest *ingest, struct mly_chunk_row *row,
                               struct mly_error *err)
@@ -145,15 +138,15 @@ static enum mly_err queue_row(struct mly_ingest *ingest, struct mly_chunk_row *r
     }
     int32_t cls = mly_tokenizer_cls_id(model->tokenizer);
     int32_t sep = mly_tokenizer_sep_id(model->tokenizer);
-    MLY_TRY(append_value(&ingest->ids, &cls, sizeof(cls), err));
+    MLY_TRY(mly_bytes_append(&ingest->ids, &cls, sizeof(cls), err));
     MLY_TRY(mly_bytes_reserve(&ingest->ids, (count + 1) * sizeof(int32_t), err));
     for (size_t i = 0; i < count; i++) {
-        MLY_TRY(append_value(&ingest->ids, &ingest->tokens.items[i].id, sizeof(int32_t), err));
+        MLY_TRY(mly_bytes_append(&ingest->ids, &ingest->tokens.items[i].id, sizeof(int32_t), err));
     }
-    MLY_TRY(append_value(&ingest->ids, &sep, sizeof(sep), err));
+    MLY_TRY(mly_bytes_append(&ingest->ids, &sep, sizeof(sep), err));
     size_t end = ingest->ids.bytes / sizeof(int32_t);
-    MLY_TRY(append_value(&ingest->starts, &end, sizeof(end), err));
-    return append_value(&ingest->targets, &row, sizeof(row), err);
+    MLY_TRY(mly_bytes_append(&ingest->starts, &end, sizeof(end), err));
+    return mly_bytes_append(&ingest->targets, &row, sizeof(row), err);
 }
 
 static enum mly_err queue_rows(struct mly_ingest *ingest, struct mly_ingest_item *item,
@@ -162,7 +155,7 @@ static enum mly_err queue_rows(struct mly_ingest *ingest, struct mly_ingest_item
     double start = mly_clock_seconds(ingest->kernel->env);
     if (ingest->starts.bytes == 0) {
         size_t zero = 0;
-        MLY_TRY(append_value(&ingest->starts, &zero, sizeof(zero), err));
+        MLY_TRY(mly_bytes_append(&ingest->starts, &zero, sizeof(zero), err));
     }
     for (size_t i = 0; i < item->row_count; i++) {
         if (item->rows[i].vector != NULL) continue;
@@ -240,8 +233,7 @@ enum mly_err mly_ingest_add(struct mly_ingest *ingest, struct mly_ingest_item *i
     return MLY_OK;
 }
 
-/* Embeds everything that is queued, PIECES_AT_ONCE at a time, and hands the vectors to their rows.
- */
+/* Embeds everything that is queued, a batch at a time, and hands the vectors to their rows. */
 static enum mly_err embed_queue(struct mly_ingest *ingest, struct mly_error *err)
 {
     size_t count = ingest->targets.bytes / sizeof(struct mly_chunk_row *);
@@ -249,26 +241,30 @@ static enum mly_err embed_queue(struct mly_ingest *ingest, struct mly_error *err
     const struct mly_env *env = ingest->kernel->env;
     double start = mly_clock_seconds(env);
     size_t dim = mly_embedder_card(ingest->model->embedder)->dim;
+    size_t batch_pieces = mly_model_batch_pieces(ingest->model);
     const size_t *starts = (const size_t *)(const void *)ingest->starts.data;
     const int32_t *ids = (const int32_t *)(const void *)ingest->ids.data;
     struct mly_chunk_row **targets = (struct mly_chunk_row **)(void *)ingest->targets.data;
-    ingest->vectors = mly_mem_array(env->mem, count, dim * sizeof(float));
-    if (ingest->vectors == NULL) return mly_fail_nomem(err, count * dim * sizeof(float));
+    float *vectors = mly_arena_array(&ingest->arena, count, dim * sizeof(float));
+    if (vectors == NULL) return mly_fail_nomem(err, count * dim * sizeof(float));
     for (size_t first_i = 0; first_i < count;) {
         size_t end_i = first_i + 1;
-        while (end_i < count && starts[end_i + 1] - starts[first_i] <= PIECES_AT_ONCE) {
+        while (end_i < count && starts[end_i + 1] - starts[first_i] <= batch_pieces) {
             end_i++;
         }
-        MLY_TRY(mly_embedder_encode(ingest->model->embedder, ids, starts + first_i, end_i - first_i,
-                                    ingest->vectors + first_i * dim, err));
+        MLY_TRY(mly_model_encode(ingest->model, ids, starts + first_i, end_i - first_i, false,
+                                 vectors + first_i * dim, err));
         for (size_t i = first_i; i < end_i; i++) {
-            targets[i]->vector = ingest->vectors + i * dim;
+            targets[i]->vector = vectors + i * dim;
         }
         ingest->chunks_embedded += end_i - first_i;
         ingest->tokens_embedded += starts[end_i] - starts[first_i];
         first_i = end_i;
         if (ingest->pulse != NULL) MLY_TRY(ingest->pulse(ingest->pulse_context, err));
     }
+    ingest->ids.bytes = 0;
+    ingest->starts.bytes = 0;
+    ingest->targets.bytes = 0;
     ingest->times.embed_s += mly_clock_seconds(env) - start;
     return MLY_OK;
 }
@@ -293,19 +289,90 @@ static enum mly_err follow_path(struct mly_ingest *ingest, const struct mly_snap
     return mly_make_chunk_ids(ingest->kernel->env->mem, other.id, item->rows, item->row_count, err);
 }
 
-static enum mly_err commit_as_writer(struct mly_ingest *ingest, struct mly_error *err)
+static bool is_ok(const struct mly_document *document)
 {
-    memalloy_kernel *kernel = ingest->kernel;
+    return mly_str_equal(document->status, MLY_STR("ok"));
+}
+
+static struct mly_str file_of(const struct mly_document *document)
+{
+    return document->path_raw.data != NULL ? document->path_raw : document->path;
+}
+
+/* What is not said anew is kept: as it stands now, not as it stood before the text was embedded. */
+static void inherit(struct mly_ingest_item *item, const struct mly_document *current)
+{
+    struct mly_document *document = &item->document;
+    if (current != NULL && current->created_at_us > 0) {
+        document->created_at_us = current->created_at_us;
+    }
+    if (!item->keeps_metadata) return;
+    bool has_metadata = current != NULL && current->metadata.data != NULL;
+    document->metadata = has_metadata ? current->metadata : MLY_STR("{}");
+    for (size_t i = 0; i < item->row_count; i++) {
+        item->rows[i].metadata = document->metadata;
+    }
+}
+
+/* A row that was only to be renewed needs its text after all where the document is not what it was
+ * taken for. *again: its chunks were queued and must be embedded. */
+static enum mly_err revise_touch(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                                 const struct mly_document *current, bool *again,
+                                 struct mly_error *err)
+{
+    if (!is_ok(&item->document)) {
+        if (current != NULL && is_ok(current)) item->kind = MLY_CHANGE_PUT; /* its chunks go */
+        return MLY_OK;
+    }
+    if (current != NULL && is_ok(current) && current->has_content_hash &&
+        memcmp(&current->content_hash, &item->document.content_hash, MLY_HASH_BYTES) == 0) {
+        return MLY_OK;
+    }
+    item->kind = MLY_CHANGE_PUT;
+    if (item->text.text.bytes == 0) return MLY_OK;
+    MLY_TRY(prepare_text(ingest, item, err));
+    *again = ingest->targets.bytes > 0;
+    return MLY_OK;
+}
+
+/* Compares an item with what the store holds now, under the writer's lock. */
+static enum mly_err revise(struct mly_ingest *ingest, const struct mly_snapshot *newest,
+                           struct mly_ingest_item *item, bool *again, struct mly_error *err)
+{
+    if (item->kind == MLY_CHANGE_REMOVE) return MLY_OK;
+    struct mly_document current;
+    bool found = false;
+    MLY_TRY(follow_path(ingest, newest, item, err));
+    MLY_TRY(mly_snapshot_find_document(newest, item->document.id, &ingest->arena, &current, &found,
+                                       err));
+    if (found && !mly_str_equal(file_of(&current), file_of(&item->document))) {
+        return mly_fail(err, MLY_ERR_INVAL, "document id %.64s is taken by %.300s",
+                        item->document.id.data,
+                        current.path.data != NULL ? current.path.data : "a text");
+    }
+    item->replaces = found && is_ok(&current);
+    inherit(item, found ? &current : NULL);
+    if (item->kind != MLY_CHANGE_TOUCH) return MLY_OK;
+    return revise_touch(ingest, item, found ? &current : NULL, again, err);
+}
+
+static enum mly_err revise_all(struct mly_ingest *ingest, bool *again, struct mly_error *err)
+{
     struct mly_snapshot *newest = NULL;
-    struct mly_change *changes = mly_arena_array(&ingest->arena, ingest->count, sizeof(changes[0]));
-    if (changes == NULL) return mly_fail_nomem(err, ingest->count * sizeof(changes[0]));
-    MLY_TRY(mly_store_pin(kernel->store, &newest, err));
+    *again = false;
+    MLY_TRY(mly_store_pin(ingest->kernel->store, &newest, err));
     enum mly_err rc = MLY_OK;
     for (size_t i = 0; i < ingest->count && rc == MLY_OK; i++) {
-        rc = follow_path(ingest, newest, &ingest->items[i], err);
+        rc = revise(ingest, newest, &ingest->items[i], again, err);
     }
     mly_snapshot_release(newest);
-    if (rc != MLY_OK) return rc;
+    return rc;
+}
+
+static enum mly_err commit_items(struct mly_ingest *ingest, struct mly_error *err)
+{
+    struct mly_change *changes = mly_arena_array(&ingest->arena, ingest->count, sizeof(changes[0]));
+    if (changes == NULL) return mly_fail_nomem(err, ingest->count * sizeof(changes[0]));
     for (size_t i = 0; i < ingest->count; i++) {
         const struct mly_ingest_item *item = &ingest->items[i];
         changes[i] = (struct mly_change){.kind = item->kind,
@@ -313,19 +380,36 @@ static enum mly_err commit_as_writer(struct mly_ingest *ingest, struct mly_error
                                          .rows = item->rows,
                                          .row_count = item->row_count};
     }
-    return mly_store_commit(kernel->store, changes, ingest->count, err);
+    return mly_store_commit(ingest->kernel->store, changes, ingest->count, err);
+}
+
+/* *again: something must be embedded first, and nothing was committed. */
+static enum mly_err commit_as_writer(struct mly_ingest *ingest, bool last_try, bool *again,
+                                     struct mly_error *err)
+{
+    const struct mly_env *env = ingest->kernel->env;
+    double start = mly_clock_seconds(env);
+    double embed_s = ingest->times.embed_s;
+    MLY_TRY(mly_store_begin(ingest->kernel->store, err));
+    enum mly_err rc = revise_all(ingest, again, err);
+    if (rc == MLY_OK && *again && last_try) {
+        rc = embed_queue(ingest, err);
+        *again = false;
+    }
+    if (rc == MLY_OK && !*again) rc = commit_items(ingest, err);
+    mly_store_end(ingest->kernel->store);
+    embed_s = ingest->times.embed_s - embed_s;
+    ingest->times.store_s += mly_clock_seconds(env) - start - embed_s;
+    return rc;
 }
 
 enum mly_err mly_ingest_commit(struct mly_ingest *ingest, struct mly_error *err)
 {
-    if (ingest->count == 0) return MLY_OK;
-    MLY_TRY(embed_queue(ingest, err));
-    const struct mly_env *env = ingest->kernel->env;
-    double start = mly_clock_seconds(env);
-    MLY_TRY(mly_store_begin(ingest->kernel->store, err));
-    enum mly_err rc = commit_as_writer(ingest, err);
-    mly_store_end(ingest->kernel->store);
-    ingest->times.store_s += mly_clock_seconds(env) - start;
-    if (rc == MLY_OK) reset(ingest);
-    return rc;
+    bool again = ingest->count > 0;
+    for (int attempt = 1; again; attempt++) {
+        MLY_TRY(embed_queue(ingest, err));
+        MLY_TRY(commit_as_writer(ingest, attempt == COMMIT_TRIES, &again, err));
+    }
+    reset(ingest);
+    return MLY_OK;
 }

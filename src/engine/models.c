@@ -9,9 +9,8 @@
 #include <string.h>
 
 #define DEFAULT_MODEL_NAME "all-minilm-l6-v2.safetensors"
-/* Texts are embedded this many word pieces at a time: enough to keep every thread busy, small
- * enough that a call of somebody else does not wait long. */
-#define PIECES_AT_ONCE ((size_t)8192)
+/* Per thread: some milliseconds of work for each of its blocks. */
+#define PIECES_PER_THREAD ((size_t)2048)
 
 struct memalloy_tokens {
     struct mly_mem *mem;
@@ -93,6 +92,8 @@ enum mly_err mly_engine_model_open(const struct mly_env *env,
     if (model == NULL) return mly_fail_nomem(err, sizeof(*model));
     model->env = env;
     model->pid = env->pid(env->context);
+    mly_mutex_init(&model->gate.mutex);
+    mly_cond_init(&model->gate.free);
     enum mly_err rc = fill_model(model, &local, err);
     if (rc != MLY_OK) {
         mly_engine_model_close(model);
@@ -108,6 +109,10 @@ void mly_engine_model_close(memalloy_model *model)
     mly_tokenizer_destroy(model->tokenizer);
     mly_embedder_close(model->embedder);
     mly_pool_destroy(model->pool);
+    if (model->pid == model->env->pid(model->env->context)) {
+        mly_cond_deinit(&model->gate.free);
+        mly_mutex_deinit(&model->gate.mutex);
+    }
     mly_mem_free(model->env->mem, model->path);
     mly_mem_free(model->env->mem, model);
 }
@@ -136,6 +141,40 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
     };
     mly_options_give(out, &info, sizeof(info));
     return MLY_OK;
+}
+
+size_t mly_model_batch_pieces(const memalloy_model *model)
+{
+    return PIECES_PER_THREAD * mly_pool_thread_count(model->pool);
+}
+
+static void enter_gate(struct mly_gate *gate, bool urgent)
+{
+    mly_mutex_lock(&gate->mutex);
+    if (urgent) gate->urgent++;
+    while (gate->busy || (!urgent && gate->urgent > 0)) {
+        mly_cond_wait(&gate->free, &gate->mutex);
+    }
+    if (urgent) gate->urgent--;
+    gate->busy = true;
+    mly_mutex_unlock(&gate->mutex);
+}
+
+static void leave_gate(struct mly_gate *gate)
+{
+    mly_mutex_lock(&gate->mutex);
+    gate->busy = false;
+    mly_cond_wake_all(&gate->free);
+    mly_mutex_unlock(&gate->mutex);
+}
+
+enum mly_err mly_model_encode(memalloy_model *model, const int32_t *ids, const size_t *starts,
+                              size_t count, bool urgent, float *out, struct mly_error *err)
+{
+    enter_gate(&model->gate, urgent);
+    enum mly_err rc = mly_embedder_encode(model->embedder, ids, starts, count, out, err);
+    leave_gate(&model->gate);
+    return rc;
 }
 
 static int measure(void *context, struct mly_str text, struct mly_tokens *out,
@@ -202,6 +241,7 @@ static enum mly_err embed_texts(struct embed_work *work, const struct memalloy_s
                                 size_t count, float *out, struct mly_error *err)
 {
     size_t dim = mly_embedder_card(work->model->embedder)->dim;
+    size_t batch_pieces = mly_model_batch_pieces(work->model);
     size_t first_i = 0;
     for (size_t i = 0; i < count; i++) {
         if (work->starts.bytes == 0) {
@@ -210,10 +250,10 @@ static enum mly_err embed_texts(struct embed_work *work, const struct memalloy_s
         }
         MLY_TRY(check_text(mly_str_in(texts[i]), "text", i, err));
         MLY_TRY(append_text(work, mly_str_in(texts[i]), err));
-        if (work->ids.bytes / sizeof(int32_t) < PIECES_AT_ONCE && i + 1 < count) continue;
-        MLY_TRY(mly_embedder_encode(work->model->embedder, (const int32_t *)work->ids.data,
-                                    (const size_t *)work->starts.data, i + 1 - first_i,
-                                    out + first_i * dim, err));
+        if (work->ids.bytes / sizeof(int32_t) < batch_pieces && i + 1 < count) continue;
+        MLY_TRY(mly_model_encode(work->model, (const int32_t *)(const void *)work->ids.data,
+                                 (const size_t *)(const void *)work->starts.data, i + 1 - first_i,
+                                 count == 1, out + first_i * dim, err));
         work->ids.bytes = 0;
         work->starts.bytes = 0;
         first_i = i + 1;

@@ -167,6 +167,7 @@ static enum mly_err add_skipped(struct sync *sync, struct mly_ingest_item *item,
     document->has_stamp = true;
     document->byte_count = stamp->byte_count;
     document->chunk_count = 0;
+    item->keeps_metadata = true;
     document->metadata = old != NULL && old->metadata.data != NULL ? old->metadata : MLY_STR("{}");
     document->status = MLY_STR("skipped");
     document->reason = copy;
@@ -182,7 +183,7 @@ static enum mly_err add_text(struct sync *sync, struct mly_ingest_item *item,
                              struct mly_text *text, struct mly_error *err)
 {
     item->text = *text;
-    mly_fill_document(&item->document, sync->env, NULL, old, text);
+    mly_fill_document(item, sync->env, NULL, old, text);
     item->document.stamp = *stamp;
     item->document.has_stamp = true;
     bool same = old != NULL && !was_skipped(old) && old->has_content_hash &&
@@ -314,6 +315,7 @@ static enum mly_err note_gone(void *context, const struct mly_document *document
     struct sync *sync = context;
     struct mly_str path = document->path_raw.data != NULL ? document->path_raw : document->path;
     struct mly_str root = sync->root;
+    if (document->id.data == NULL || document->id.bytes == 0) return MLY_OK; /* no row of ours */
     if (path.data == NULL || !mly_str_starts_with(path, root)) return MLY_OK;
     bool slash = root.data[root.bytes - 1] == '/';
     if (!slash && (path.bytes == root.bytes || path.data[root.bytes] != '/')) return MLY_OK;

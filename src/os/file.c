@@ -71,6 +71,17 @@ enum mly_err mly_file_read(const struct mly_file *file, void *out, size_t bytes,
     return MLY_OK;
 }
 
+/* At the ceiling of a buffer: a file that grew meanwhile must not be taken for one that fits. */
+static enum mly_err check_end(const struct mly_file *file, uint64_t offset, struct mly_error *err)
+{
+    uint8_t next;
+    size_t done;
+    MLY_TRY(read_up_to(file, &next, 1, offset, &done, err));
+    if (done == 0) return MLY_OK;
+    return mly_fail(err, MLY_ERR_LIMIT, "file has more than %llu bytes, the limit",
+                    (unsigned long long)offset);
+}
+
 enum mly_err mly_file_read_all(const struct mly_file *file, struct mly_bytes *out,
                                struct mly_error *err)
 {
@@ -87,7 +98,7 @@ enum mly_err mly_file_read_all(const struct mly_file *file, struct mly_bytes *ou
         size_t room = out->bytes_max - out->bytes;
         size_t part = (size_t)(expected > offset ? expected - offset : 65536);
         if (part > room) part = room;
-        if (part == 0) return MLY_OK;
+        if (part == 0) return check_end(file, offset, err);
         MLY_TRY(mly_bytes_reserve(out, part, err));
         size_t done;
         MLY_TRY(read_up_to(file, out->data + out->bytes, part, offset, &done, err));
