@@ -73,6 +73,11 @@ struct mly_lance_manifest;
 MLY_MUST_USE enum mly_err mly_lance_manifest_load(const struct mly_lance_table *table,
                                                   struct mly_lance_manifest **out,
                                                   struct mly_error *err);
+/* The version before that of manifest; NOTFOUND where there is none, or none any more. */
+MLY_MUST_USE enum mly_err mly_lance_manifest_load_before(const struct mly_lance_table *table,
+                                                         const struct mly_lance_manifest *manifest,
+                                                         struct mly_lance_manifest **out,
+                                                         struct mly_error *err);
 /* Accepts NULL. */
 void mly_lance_manifest_destroy(struct mly_lance_manifest *manifest);
 /* Two calls to the system: is this still the newest version? *stale also where the table was

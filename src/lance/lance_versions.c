@@ -122,6 +122,18 @@ enum mly_err mly_lance_manifest_load(const struct mly_lance_table *table,
     return rc;
 }
 
+enum mly_err mly_lance_manifest_load_before(const struct mly_lance_table *table,
+                                            const struct mly_lance_manifest *manifest,
+                                            struct mly_lance_manifest **out, struct mly_error *err)
+{
+    uint64_t version = mly_lance_manifest_version(manifest);
+    if (version <= 1) {
+        return mly_fail(err, MLY_ERR_NOTFOUND, "%s: there is nothing before version %" PRIu64,
+                        mly_lance_table_path(table), version);
+    }
+    return load_version(table, version - 1, manifest->naming, out, err);
+}
+
 enum mly_err mly_lance_manifest_is_stale(const struct mly_lance_table *table,
                                          const struct mly_lance_manifest *manifest, bool *stale,
                                          struct mly_error *err)

@@ -57,6 +57,8 @@ struct mly_env {
     /* OFD lock of one byte, exclusive, without waiting: 0, or -EAGAIN where another holds it */
     int (*lock)(void *context, int fd, uint64_t byte);
     int (*unlock)(void *context, int fd, uint64_t byte);
+    /* 1 where another descriptor holds that lock, else 0; takes nothing */
+    int (*lock_is_held)(void *context, int fd, uint64_t byte);
     /* names */
     int (*info_at)(void *context, int dir_fd, const char *path, bool follow,
                    struct mly_file_info *out);

@@ -149,6 +149,15 @@ static int sys_unlock(void *context, int fd, uint64_t byte)
     return lock_byte(fd, byte, F_UNLCK);
 }
 
+static int sys_lock_is_held(void *context, int fd, uint64_t byte)
+{
+    (void)context;
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+    if (fcntl(fd, F_OFD_GETLK, &lock) != 0) return -errno;
+    return lock.l_type != F_UNLCK;
+}
+
 static int sys_info_at(void *context, int dir_fd, const char *path, bool follow,
                        struct mly_file_info *out)
 {
@@ -355,6 +364,7 @@ static const struct mly_env system_env = {
     .unmap = sys_unmap,
     .lock = sys_lock,
     .unlock = sys_unlock,
+    .lock_is_held = sys_lock_is_held,
     .info_at = sys_info_at,
     .make_dir = sys_make_dir,
     .rename = sys_rename,

@@ -67,6 +67,18 @@ enum mly_err mly_lock_take(const struct mly_file *file, uint64_t byte, uint32_t 
     }
 }
 
+enum mly_err mly_lock_is_held(const struct mly_file *file, uint64_t byte, bool *held,
+                              struct mly_error *err)
+{
+    int result;
+    do {
+        result = file->env->lock_is_held(file->env->context, file->fd, byte);
+    } while (result == -EINTR);
+    if (result < 0) return mly_fail_errno(err, MLY_ERR_IO, -result, "cannot look at a lock");
+    *held = result > 0;
+    return MLY_OK;
+}
+
 void mly_lock_release(const struct mly_file *file, uint64_t byte)
 {
     (void)file->env->unlock(file->env->context, file->fd, byte);

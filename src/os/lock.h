@@ -27,6 +27,9 @@ void mly_cond_wake_all(struct mly_cond *cond);
  */
 MLY_MUST_USE enum mly_err mly_lock_take(const struct mly_file *file, uint64_t byte,
                                         uint32_t wait_ms, struct mly_error *err);
+/* Does another descriptor, of whatever process, hold that lock? Takes nothing and never waits. */
+MLY_MUST_USE enum mly_err mly_lock_is_held(const struct mly_file *file, uint64_t byte, bool *held,
+                                           struct mly_error *err);
 void mly_lock_release(const struct mly_file *file, uint64_t byte);
 
 #endif

@@ -184,6 +184,11 @@ struct mly_store_table {
 /* Makes table->newest the newest version. mutex is held. */
 MLY_MUST_USE enum mly_err mly_store_table_refresh(struct mly_store_table *table,
                                                   struct mly_error *err);
+/* The view of another version of the table of like, with which it shares what did not change. Where
+ * it returns OK, manifest (NULL: there is no table) is the view's. mutex is held. */
+MLY_MUST_USE enum mly_err mly_store_view_make(const struct mly_store_view *like,
+                                              struct mly_lance_manifest *manifest,
+                                              struct mly_store_view **out, struct mly_error *err);
 struct mly_store_view *mly_store_view_retain(struct mly_store_view *view);
 /* Accepts NULL. */
 void mly_store_view_release(struct mly_store_view *view);
@@ -278,11 +283,41 @@ struct mly_store {
     bool writing;                 /* between begin and end */
     bool locked;                  /* and the lock is ours: nobody else is between the tables */
     bool committing;              /* a commit is under way: pins get current */
-    uint64_t split_versions[MLY_STORE_TABLES]; /* two versions that were seen not to belong together
-                                                  and are not waited for again */
+    uint64_t split_versions[MLY_STORE_TABLES]; /* two versions that do not belong together; current
+                                                  is what is given for them */
     /* the writer's */
     struct mly_file lock_file;
 };
+
+/* ---- versions that belong together: store_pair.c ---- */
+
+/* The newest versions of both tables that come from one commit, where the newest of all do not.
+ * Versions of a manifest are kept here from the newest back. */
+struct mly_store_pair {
+    struct mly_store *store;
+    struct mly_store_history {
+        const struct mly_store_view *newest;
+        struct mly_lance_manifest **back; /* back[i]: i versions before newest; back[0] is unused,
+                                             NULL: there was no table yet */
+        size_t count, capacity;           /* of back, from 0 */
+        bool ended;                       /* there is nothing before */
+    } tables[MLY_STORE_TABLES];
+    size_t depth[MLY_STORE_TABLES]; /* of the pair: how many versions back */
+    bool found;
+};
+/* How far readers look back, and whoever mends: others may have committed since. */
+#define MLY_STORE_BACK_READER 4
+#define MLY_STORE_BACK_MEND 64
+/* depth_max: versions back of each table. The views must stay. mutex need not be held. */
+MLY_MUST_USE enum mly_err mly_store_pair_find(struct mly_store_pair *pair, struct mly_store *store,
+                                              const struct mly_store_view *documents,
+                                              const struct mly_store_view *chunks, size_t depth_max,
+                                              struct mly_error *err);
+void mly_store_pair_deinit(struct mly_store_pair *pair);
+/* The pair's version of a table; release it. *out NULL where its files are gone. mutex is held. */
+MLY_MUST_USE enum mly_err mly_store_pair_view(struct mly_store_pair *pair,
+                                              enum mly_store_table_kind kind,
+                                              struct mly_store_view **out, struct mly_error *err);
 
 /* store_snapshot.c; mutex is held in all of these */
 /* Makes current the newest version of both tables. */
@@ -333,6 +368,9 @@ MLY_MUST_USE enum mly_err mly_store_mend(struct mly_store *store, struct mly_err
 /* store_lock.c: the lock between processes, into lock_file */
 MLY_MUST_USE enum mly_err mly_store_lock(struct mly_store *store, struct mly_error *err);
 void mly_store_unlock(struct mly_store *store);
+/* Is somebody writing, as far as can be told? Takes nothing. */
+MLY_MUST_USE enum mly_err mly_store_lock_is_held(struct mly_store *store, bool *held,
+                                                 struct mly_error *err);
 /* Repeats what the manifests say in _memalloy/store.json, for people; failing does no harm. */
 void mly_store_write_json(struct mly_store *store);
 

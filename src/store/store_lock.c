@@ -126,6 +126,23 @@ enum mly_err mly_store_lock(struct mly_store *store, struct mly_error *err)
     return rc;
 }
 
+enum mly_err mly_store_lock_is_held(struct mly_store *store, bool *held, struct mly_error *err)
+{
+    struct mly_file file = MLY_FILE_CLOSED;
+    struct mly_error why = {0};
+    enum mly_err rc = MLY_OK;
+    char *path = mly_store_join(store->mem, store->path, "_memalloy/lock");
+    *held = false;
+    if (path == NULL) return mly_fail_nomem(err, strlen(store->path) + 16);
+    /* Where it cannot be opened nobody has written yet, or nothing can be told. */
+    if (mly_file_open(store->env, MLY_AT_CWD, path, MLY_OPEN_READ, &file, &why) == MLY_OK) {
+        rc = mly_lock_is_held(&file, 0, held, err);
+    }
+    mly_file_close(&file);
+    mly_mem_free(store->mem, path);
+    return rc;
+}
+
 void mly_store_unlock(struct mly_store *store)
 {
     mly_lock_release(&store->lock_file, 0);

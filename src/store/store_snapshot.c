@@ -1,12 +1,9 @@
-/* Snapshots: the newest version of both tables, pinned, and what is read from them.
+/* Snapshots: the newest versions of both tables that belong together, pinned, and what is read from
+ * them.
  *
  * In: the store. Out: one view of each table. Where nothing changed since the last pin the same
  * snapshot is given again. */
 #include "store/store_int.h"
-
-/* How long two tables that do not belong together are looked at again: a commit between them takes
- * some milliseconds; after a crash they stay so until the next writer mends them. */
-#define WHOLE_TRIES 20
 
 static struct mly_store_view *newest(const struct mly_store *store, enum mly_store_table_kind kind)
 {
@@ -24,30 +21,19 @@ bool mly_store_is_whole(const struct mly_store *store)
                          mly_store_view_config(newest(store, MLY_STORE_CHUNKS), MLY_KEY_COMMIT));
 }
 
-/* Have these two versions been waited for already? */
+/* Is current what was found for these two versions? */
 static bool is_known_split(struct mly_store *store)
 {
-    uint64_t documents = view_version(newest(store, MLY_STORE_DOCUMENTS));
-    uint64_t chunks = view_version(newest(store, MLY_STORE_CHUNKS));
-    return store->split_versions[MLY_STORE_DOCUMENTS] == documents &&
-           store->split_versions[MLY_STORE_CHUNKS] == chunks;
+    return store->current != NULL &&
+           store->split_versions[MLY_STORE_DOCUMENTS] ==
+               view_version(newest(store, MLY_STORE_DOCUMENTS)) &&
+           store->split_versions[MLY_STORE_CHUNKS] == view_version(newest(store, MLY_STORE_CHUNKS));
 }
 
-static enum mly_err refresh(struct mly_store *store, struct mly_error *err)
+static void remember_split(struct mly_store *store)
 {
-    for (int attempt = 0;; attempt++) {
-        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_DOCUMENTS], err));
-        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_CHUNKS], err));
-        if (mly_store_is_whole(store) || is_known_split(store)) return MLY_OK;
-        /* The lock tells the writer that nobody else is between the tables. */
-        if (attempt == WHOLE_TRIES || store->locked) {
-            for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-                store->split_versions[kind] =
-                    view_version(newest(store, (enum mly_store_table_kind)kind));
-            }
-            return MLY_OK;
-        }
-        mly_clock_sleep_ms(store->env, 1);
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        store->split_versions[kind] = view_version(newest(store, (enum mly_store_table_kind)kind));
     }
 }
 
@@ -90,26 +76,118 @@ void mly_snapshot_release(struct mly_snapshot *snapshot)
     mly_mem_free(mem, snapshot);
 }
 
-enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
+/* Makes current the two views, which it takes. */
+static enum mly_err set_current(struct mly_store *store, struct mly_store_view *documents,
+                                struct mly_store_view *chunks, struct mly_error *err)
 {
-    MLY_TRY(refresh(store, err));
-    struct mly_snapshot *current = store->current;
-    if (current != NULL &&
-        current->views[MLY_STORE_DOCUMENTS] == newest(store, MLY_STORE_DOCUMENTS) &&
-        current->views[MLY_STORE_CHUNKS] == newest(store, MLY_STORE_CHUNKS)) {
+    struct mly_snapshot *before = store->current;
+    if (before != NULL && before->views[MLY_STORE_DOCUMENTS] == documents &&
+        before->views[MLY_STORE_CHUNKS] == chunks) {
+        mly_store_view_release(documents);
+        mly_store_view_release(chunks);
         return MLY_OK;
     }
     struct mly_snapshot *snapshot = mly_mem_array(store->mem, 1, sizeof(*snapshot));
-    if (snapshot == NULL) return mly_fail_nomem(err, sizeof(*snapshot));
+    if (snapshot == NULL) {
+        mly_store_view_release(documents);
+        mly_store_view_release(chunks);
+        return mly_fail_nomem(err, sizeof(*snapshot));
+    }
     atomic_init(&snapshot->refs, 1);
     snapshot->store = store;
-    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        snapshot->views[kind] =
-            mly_store_view_retain(newest(store, (enum mly_store_table_kind)kind));
-    }
+    snapshot->views[MLY_STORE_DOCUMENTS] = documents;
+    snapshot->views[MLY_STORE_CHUNKS] = chunks;
     store->current = snapshot;
-    mly_snapshot_release(current);
+    mly_snapshot_release(before);
     return MLY_OK;
+}
+
+static enum mly_err take_newest(struct mly_store *store, struct mly_error *err)
+{
+    return set_current(store, mly_store_view_retain(newest(store, MLY_STORE_DOCUMENTS)),
+                       mly_store_view_retain(newest(store, MLY_STORE_CHUNKS)), err);
+}
+
+/* Makes current the newest versions before the split that belong together, where there are some. */
+static enum mly_err take_pair(struct mly_store *store, bool *taken, struct mly_error *err)
+{
+    struct mly_store_pair pair;
+    struct mly_store_view *views[MLY_STORE_TABLES] = {NULL, NULL};
+    enum mly_err rc =
+        mly_store_pair_find(&pair, store, newest(store, MLY_STORE_DOCUMENTS),
+                            newest(store, MLY_STORE_CHUNKS), MLY_STORE_BACK_READER, err);
+    *taken = false;
+    if (rc != MLY_OK || !pair.found) goto done;
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        rc = mly_store_pair_view(&pair, (enum mly_store_table_kind)kind, &views[kind], err);
+        if (rc != MLY_OK || views[kind] == NULL) goto done;
+    }
+    *taken = true;
+    rc = set_current(store, views[MLY_STORE_DOCUMENTS], views[MLY_STORE_CHUNKS], err);
+    views[MLY_STORE_DOCUMENTS] = NULL;
+    views[MLY_STORE_CHUNKS] = NULL;
+done:
+    mly_store_view_release(views[MLY_STORE_DOCUMENTS]);
+    mly_store_view_release(views[MLY_STORE_CHUNKS]);
+    mly_store_pair_deinit(&pair);
+    return rc;
+}
+
+/* The newest versions do not belong together. Where a writer is between them, what was there before
+ * is given; where a crash left them so, too, until the next writer mends them. Two that nobody is
+ * writing and that have no common past (another program's doing) are taken as they are. *again:
+ * look once more. */
+static enum mly_err take_split(struct mly_store *store, bool seen_before, bool *again,
+                               struct mly_error *err)
+{
+    bool held = false;
+    bool taken = false;
+    *again = false;
+    MLY_TRY(take_pair(store, &taken, err));
+    if (taken) {
+        remember_split(store);
+        return MLY_OK;
+    }
+    MLY_TRY(mly_store_lock_is_held(store, &held, err));
+    if (held) {
+        *again = store->current == NULL;
+        return MLY_OK;
+    }
+    /* Whoever was writing may have ended just now: only versions that still are the newest after
+     * nobody held the lock were left so. */
+    *again = !seen_before;
+    if (*again) return MLY_OK;
+    remember_split(store);
+    return take_newest(store, err);
+}
+
+enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
+{
+    uint64_t seen[MLY_STORE_TABLES] = {UINT64_MAX, UINT64_MAX};
+    double end = mly_clock_seconds(store->env) + store->lock_wait_ms * 1e-3;
+    for (;;) {
+        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_DOCUMENTS], err));
+        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_CHUNKS], err));
+        if (mly_store_is_whole(store)) return take_newest(store, err);
+        /* A writer mends what it finds; until then there is nothing new to be seen. */
+        if (is_known_split(store) || (store->locked && store->current != NULL)) return MLY_OK;
+        uint64_t documents = view_version(newest(store, MLY_STORE_DOCUMENTS));
+        uint64_t chunks = view_version(newest(store, MLY_STORE_CHUNKS));
+        bool again;
+        MLY_TRY(take_split(
+            store, seen[MLY_STORE_DOCUMENTS] == documents && seen[MLY_STORE_CHUNKS] == chunks,
+            &again, err));
+        if (!again) return MLY_OK;
+        if (mly_clock_seconds(store->env) > end && seen[MLY_STORE_DOCUMENTS] != UINT64_MAX) {
+            if (store->current != NULL) return MLY_OK;
+            return mly_fail(err, MLY_ERR_BUSY,
+                            "store %s: another process has been between its tables for %u ms",
+                            store->path, store->lock_wait_ms);
+        }
+        seen[MLY_STORE_DOCUMENTS] = documents;
+        seen[MLY_STORE_CHUNKS] = chunks;
+        mly_clock_sleep_ms(store->env, 1);
+    }
 }
 
 enum mly_err mly_store_pin(struct mly_store *store, struct mly_snapshot **out,

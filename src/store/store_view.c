@@ -338,6 +338,13 @@ static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_ma
     return MLY_OK;
 }
 
+enum mly_err mly_store_view_make(const struct mly_store_view *like,
+                                 struct mly_lance_manifest *manifest, struct mly_store_view **out,
+                                 struct mly_error *err)
+{
+    return make_view(like->table, manifest, like, out, err);
+}
+
 /* A foreign cleanup may take files away between reading a manifest and opening what it names: then
  * there is a newer manifest. */
 enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_error *err)

@@ -114,6 +114,12 @@ static int fault_unlock(void *context, int fd, uint64_t byte)
     return real()->unlock(NULL, fd, byte);
 }
 
+static int fault_lock_is_held(void *context, int fd, uint64_t byte)
+{
+    FAULT("lock_is_held", true);
+    return real()->lock_is_held(NULL, fd, byte);
+}
+
 static int fault_info_at(void *context, int dir_fd, const char *path, bool follow,
                          struct mly_file_info *out)
 {
@@ -206,6 +212,7 @@ void fault_env_init(struct fault_env *fault)
     fault->env.unmap = fault_unmap;
     fault->env.lock = fault_lock;
     fault->env.unlock = fault_unlock;
+    fault->env.lock_is_held = fault_lock_is_held;
     fault->env.info_at = fault_info_at;
     fault->env.make_dir = fault_make_dir;
     fault->env.rename = fault_rename;
