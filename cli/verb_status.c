@@ -85,7 +85,7 @@ static void write_lines(const struct cli_args *args, const struct memalloy_statu
     printf(" (from %s)\n", args->db_from);
     printf("documents  %s, and %s files skipped\n", cli_count_text(a, status->documents),
            cli_count_text(b, status->skipped));
-    printf("chunks     %s of dimension %u, made by %s chunking\n",
+    printf("chunks     %s of dimension %u; new texts are cut by %s chunking\n",
            cli_count_text(a, status->chunks), status->dim, chunking_name(status->chunking.kind));
     printf("on disk    %s; documents.lance version %s, chunks.lance version %s\n",
            cli_bytes_text(a, status->file_bytes), cli_count_text(b, status->documents_version),

@@ -246,6 +246,13 @@ static enum mly_err find_or_remove(memalloy_kernel *kernel, struct mly_str id, b
     struct mly_change change = {.kind = MLY_CHANGE_REMOVE};
     enum mly_err rc =
         mly_snapshot_find_document(snapshot, id, &arena, &change.document, found, err);
+    /* Passages without their document's row answer searches, so they can be removed by its id. */
+    size_t chunk_count = 0;
+    if (rc == MLY_OK && !*found) {
+        rc = mly_snapshot_count_chunks(snapshot, id, &chunk_count, err);
+        change.document.id = id;
+        *found = chunk_count > 0;
+    }
     mly_snapshot_release(snapshot);
     if (rc == MLY_OK && *found && as_writer) rc = mly_store_commit(kernel->store, &change, 1, err);
     mly_arena_deinit(&arena);

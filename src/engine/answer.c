@@ -88,17 +88,50 @@ static enum mly_err make_hits(memalloy_kernel *kernel, const struct mly_snapshot
     return MLY_OK;
 }
 
-static enum mly_err search_unit(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
-                                const float *unit, size_t dim, size_t top_k, memalloy_hits **out,
-                                struct mly_error *err)
+/* A blank passage has a direction for the model, but nothing to say. */
+static bool is_blank(struct memalloy_str text)
 {
-    struct mly_match *matches = NULL;
-    size_t count = 0;
-    MLY_TRY(mly_search_exact(snapshot, kernel->kern, kernel->env->mem, unit, dim, top_k, &matches,
-                             &count, err));
-    enum mly_err rc = make_hits(kernel, snapshot, matches, count, out, err);
-    mly_mem_free(kernel->env->mem, matches);
-    return rc;
+    for (size_t i = 0; i < text.bytes; i++) {
+        if (text.data[i] == '\0' || strchr(" \t\r\n\f\v", text.data[i]) == NULL) return false;
+    }
+    return true;
+}
+
+static size_t drop_blanks(memalloy_hits *hits)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < hits->count; i++) {
+        if (!is_blank(hits->items[i].content)) hits->items[kept++] = hits->items[i];
+    }
+    size_t dropped = hits->count - kept;
+    hits->count = kept;
+    return dropped;
+}
+
+/* with_blanks: blank passages answer too, as they do where the caller gave the vectors. */
+static enum mly_err search_unit(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
+                                const float *unit, size_t dim, size_t top_k, bool with_blanks,
+                                memalloy_hits **out, struct mly_error *err)
+{
+    for (size_t wanted = top_k;;) {
+        struct mly_match *matches = NULL;
+        memalloy_hits *hits = NULL;
+        size_t count = 0;
+        MLY_TRY(mly_search_exact(snapshot, kernel->kern, kernel->env->mem, unit, dim, wanted,
+                                 &matches, &count, err));
+        enum mly_err rc = make_hits(kernel, snapshot, matches, count, &hits, err);
+        mly_mem_free(kernel->env->mem, matches);
+        if (rc != MLY_OK) return rc;
+        size_t dropped = with_blanks ? 0 : drop_blanks(hits);
+        if (hits->count >= top_k || dropped == 0 || count < wanted) {
+            if (hits->count > top_k) hits->count = top_k;
+            *out = hits;
+            return MLY_OK;
+        }
+        memalloy_hits_destroy(hits); /* blanks took places: look further */
+        wanted = wanted <= MLY_TOP_K_MAX / 2 ? wanted * 2 : MLY_TOP_K_MAX;
+        if (wanted < top_k + dropped) wanted = top_k + dropped;
+    }
 }
 
 /* An empty store needs no vector, and so no model, to answer. */
@@ -133,9 +166,7 @@ static enum mly_err check_query(struct mly_str query, struct mly_error *err)
         return mly_fail(err, MLY_ERR_INVAL, "query is not UTF-8: byte 0x%02x at offset %zu",
                         (unsigned char)query.data[bad], bad);
     }
-    for (size_t i = 0; i < query.bytes; i++) {
-        if (strchr(" \t\r\n\f\v", query.data[i]) == NULL || query.data[i] == '\0') return MLY_OK;
-    }
+    if (!is_blank(mly_str_out(query))) return MLY_OK;
     return mly_fail(err, MLY_ERR_INVAL, "query is blank");
 }
 
@@ -158,7 +189,7 @@ enum mly_err mly_engine_search_text(memalloy_kernel *kernel, struct mly_str quer
     }
     rc = embed_query(kernel, query, &unit, &dim, err);
     if (rc != MLY_OK) goto done;
-    rc = search_unit(kernel, snapshot, unit, dim, top_k, out, err);
+    rc = search_unit(kernel, snapshot, unit, dim, top_k, false, out, err);
 done:
     mly_mem_free(kernel->env->mem, unit);
     if (snapshot != NULL) mly_snapshot_release(snapshot);
@@ -195,7 +226,7 @@ enum mly_err mly_engine_search_vector(memalloy_kernel *kernel, const float *vect
                       counts.dim);
         goto done;
     }
-    rc = search_unit(kernel, snapshot, unit, dim, top_k, out, err);
+    rc = search_unit(kernel, snapshot, unit, dim, top_k, true, out, err);
 done:
     mly_mem_free(kernel->env->mem, unit);
     if (snapshot != NULL) mly_snapshot_release(snapshot);
@@ -205,7 +236,7 @@ done:
 
 size_t memalloy_hits_count(const memalloy_hits *hits)
 {
-    return hits->count;
+    return hits != NULL ? hits->count : 0;
 }
 
 void memalloy_hits_get(const memalloy_hits *hits, size_t index, struct memalloy_hit *out)

@@ -120,7 +120,15 @@ static enum mly_err find_document(const struct mly_snapshot *snapshot, struct ml
     } else {
         MLY_TRY(mly_snapshot_find_path(snapshot, path, arena, &document, &found, err));
     }
-    if (!found) {
+    size_t orphan_count = 0;
+    if (!found && id.data != NULL) {
+        /* Passages whose document's row another program removed: what there is of it is given. */
+        MLY_TRY(mly_snapshot_count_chunks(snapshot, id, &orphan_count, err));
+        struct mly_str copy = mly_arena_copy(arena, id);
+        if (copy.data == NULL) return mly_fail_nomem(err, id.bytes + 1);
+        document = (struct mly_document){.id = copy, .byte_count = -1, .chunk_count = -1};
+    }
+    if (!found && orphan_count == 0) {
         struct mly_str name = id.data != NULL ? id : path;
         return mly_fail(err, MLY_ERR_NOTFOUND, "there is no document %.*s",
                         (int)(name.bytes < 300 ? name.bytes : 300), name.data);
@@ -276,7 +284,7 @@ enum mly_err mly_engine_list(memalloy_kernel *kernel, size_t limit, struct mly_s
 
 size_t memalloy_documents_count(const memalloy_documents *documents)
 {
-    return documents->count;
+    return documents != NULL ? documents->count : 0;
 }
 
 void memalloy_documents_get(const memalloy_documents *documents, size_t index,

@@ -132,6 +132,7 @@ struct mly_ingest {
     struct mly_chunking chunking;
     size_t row_count;             /* of all items */
     size_t text_bytes;            /* of all items */
+    size_t pieces_max;            /* that wait for the embedder before it is time for a commit */
     struct mly_bytes ids, starts; /* of the chunks to embed: i32, size_t */
     struct mly_bytes targets;     /* where their vectors go: struct mly_chunk_row * */
     struct mly_tokens tokens;

@@ -11,6 +11,10 @@
 /* A commit at the latest then: what is waiting is held in memory. */
 #define INGEST_ROWS_MAX ((size_t)2048)
 #define INGEST_TEXT_BYTES_MAX ((size_t)8 << 20)
+/* A commit about every three seconds, however fast the machine embeds: an interruption loses no
+ * more, and each commit costs some milliseconds. */
+#define INGEST_BATCH_S 3.0
+#define INGEST_PIECES_MIN ((size_t)4096)
 #define INGEST_ITEMS_MAX ((size_t)4096)           /* empty files and removals have neither */
 #define INGEST_ARENA_BYTES_MAX ((size_t)64 << 20) /* metadata, paths, rows */
 /* Others may change what a commit rests on while it is prepared; after that many surprises the rest
@@ -23,6 +27,7 @@ void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
     struct mly_mem *mem = kernel->env->mem;
     *ingest = (struct mly_ingest){.kernel = kernel, .snapshot = snapshot};
     ingest->chunking = mly_kernel_get_chunking(kernel);
+    ingest->pieces_max = INGEST_PIECES_MIN; /* until the first batch has been timed */
     mly_arena_init(&ingest->arena, mem, SIZE_MAX);
     mly_bytes_init(&ingest->ids, mem, SIZE_MAX / 2);
     mly_bytes_init(&ingest->starts, mem, SIZE_MAX / 2);
@@ -61,7 +66,9 @@ void mly_ingest_deinit(struct mly_ingest *ingest)
 bool mly_ingest_is_full(const struct mly_ingest *ingest)
 {
     return ingest->row_count >= INGEST_ROWS_MAX || ingest->text_bytes >= INGEST_TEXT_BYTES_MAX ||
-           ingest->count >= INGEST_ITEMS_MAX || ingest->arena.bytes >= INGEST_ARENA_BYTES_MAX;
+           ingest->count >= INGEST_ITEMS_MAX ||
+           ingest->ids.bytes / sizeof(int32_t) >= ingest->pieces_max ||
+           ingest->arena.bytes >= INGEST_ARENA_BYTES_MAX;
 }
 
 /* Cuts the item's text and fills its rows, without ids and vectors. */
@@ -262,10 +269,16 @@ static enum mly_err embed_queue(struct mly_ingest *ingest, struct mly_error *err
         first_i = end_i;
         if (ingest->pulse != NULL) MLY_TRY(ingest->pulse(ingest->pulse_context, err));
     }
+    double seconds = mly_clock_seconds(env) - start;
+    ingest->times.embed_s += seconds;
+    if (seconds > 0.0) {
+        double pieces = (double)starts[count] / seconds * INGEST_BATCH_S;
+        ingest->pieces_max =
+            pieces > (double)INGEST_PIECES_MIN ? (size_t)pieces : INGEST_PIECES_MIN;
+    }
     ingest->ids.bytes = 0;
     ingest->starts.bytes = 0;
     ingest->targets.bytes = 0;
-    ingest->times.embed_s += mly_clock_seconds(env) - start;
     return MLY_OK;
 }
 

@@ -329,7 +329,7 @@ done:
 
 size_t memalloy_tokens_count(const memalloy_tokens *tokens)
 {
-    return tokens->count;
+    return tokens != NULL ? tokens->count : 0;
 }
 
 const int32_t *memalloy_tokens_ids(const memalloy_tokens *tokens)
@@ -385,7 +385,7 @@ done:
 
 size_t memalloy_chunks_count(const memalloy_chunks *chunks)
 {
-    return chunks->chunks.count;
+    return chunks != NULL ? chunks->chunks.count : 0;
 }
 
 void memalloy_chunks_get(const memalloy_chunks *chunks, size_t index, struct memalloy_chunk *out)

@@ -19,6 +19,7 @@ struct sync {
     const struct mly_env *env;
     struct mly_str root;
     struct mly_file root_dir; /* files are opened below it */
+    uint64_t root_device, root_inode;
     uint64_t file_bytes_max;
     struct mly_snapshot *snapshot;
     struct mly_listing listing;
@@ -27,6 +28,7 @@ struct sync {
     struct mly_watcher watcher;
     uint64_t *todo;    /* bitmap of listed files that must be opened */
     uint64_t embedded; /* bytes_done before the batch in hand */
+    uint64_t files_read;
     double read_s;
 };
 
@@ -57,19 +59,35 @@ static enum mly_err full_path(struct sync *sync, struct mly_str path, struct mly
     return MLY_OK;
 }
 
-static bool is_unchanged(const struct mly_document *document, const struct mly_file_stamp *stamp)
+static bool is_same_stamp(const struct mly_document *document, const struct mly_file_stamp *stamp)
 {
     const struct mly_file_stamp *old = &document->stamp;
-    if (!document->has_stamp || old->device != stamp->device || old->inode != stamp->inode ||
-        old->modified_ns != stamp->modified_ns || old->changed_ns != stamp->changed_ns) {
-        return false;
-    }
-    return stamp->changed_ns / 1000 < document->updated_at_us - RACY_US;
+    return document->has_stamp && old->device == stamp->device && old->inode == stamp->inode &&
+           old->modified_ns == stamp->modified_ns && old->changed_ns == stamp->changed_ns;
+}
+
+static bool is_unchanged(const struct mly_document *document, const struct mly_file_stamp *stamp)
+{
+    return is_same_stamp(document, stamp) &&
+           stamp->changed_ns / 1000 < document->updated_at_us - RACY_US;
 }
 
 static bool was_skipped(const struct mly_document *document)
 {
     return mly_str_equal(document->status, MLY_STR("skipped"));
+}
+
+/* *lost: chunks of the document are gone; another program removed them, so a stamp or hash that
+ * agrees does not mean that its text can be found. */
+static enum mly_err find_loss(struct sync *sync, const struct mly_document *document, bool *lost,
+                              struct mly_error *err)
+{
+    size_t count = 0;
+    *lost = false;
+    if (was_skipped(document) || document->chunk_count <= 0) return MLY_OK;
+    MLY_TRY(mly_snapshot_count_chunks(sync->snapshot, document->id, &count, err));
+    *lost = count < (uint64_t)document->chunk_count;
+    return MLY_OK;
 }
 
 /* Looks at every listed file's row; what needs no opening is settled here. */
@@ -88,8 +106,10 @@ static enum mly_err plan(struct sync *sync, struct mly_error *err)
         if (rc == MLY_OK) {
             rc = mly_snapshot_find_path(sync->snapshot, path, &arena, &document, &found, err);
         }
+        bool lost = false;
+        if (rc == MLY_OK && found) rc = find_loss(sync, &document, &lost, err);
         if (rc != MLY_OK) break;
-        if (found && is_unchanged(&document, &file->stamp)) {
+        if (found && !lost && is_unchanged(&document, &file->stamp)) {
             if (was_skipped(&document)) {
                 rc = mly_report_skip(sync->report, document.path, document.reason, err);
             } else {
@@ -126,11 +146,14 @@ static enum mly_err commit(struct sync *sync, struct mly_error *err)
 {
     uint64_t added = 0;
     uint64_t replaced = 0;
+    uint64_t removed = 0;
     uint64_t chunks = 0;
     for (size_t i = 0; i < sync->ingest.count; i++) {
         const struct mly_ingest_item *item = &sync->ingest.items[i];
-        if (item->kind != MLY_CHANGE_PUT || was_skipped(&item->document)) continue;
-        if (item->replaces) {
+        if (item->kind != MLY_CHANGE_PUT) continue;
+        if (was_skipped(&item->document)) {
+            removed++; /* it was a text, and is none any more */
+        } else if (item->replaces) {
             replaced++;
         } else {
             added++;
@@ -146,10 +169,12 @@ static enum mly_err commit(struct sync *sync, struct mly_error *err)
     struct memalloy_sync_counts *counts = &sync->report->counts;
     counts->added += added;
     counts->replaced += replaced;
+    counts->removed += removed;
     counts->chunks += chunks;
     counts->chunks_embedded = sync->ingest.chunks_embedded;
     counts->tokens = sync->ingest.tokens_embedded;
     sync->watcher.progress.bytes_done = sync->embedded;
+    sync->watcher.progress.files_done = sync->files_read;
     return mly_watcher_tell(&sync->watcher, false, err);
 }
 
@@ -186,7 +211,9 @@ static enum mly_err add_text(struct sync *sync, struct mly_ingest_item *item,
     mly_fill_document(item, sync->env, NULL, old, text);
     item->document.stamp = *stamp;
     item->document.has_stamp = true;
-    bool same = old != NULL && !was_skipped(old) && old->has_content_hash &&
+    bool lost = false;
+    if (old != NULL) MLY_TRY(find_loss(sync, old, &lost, err));
+    bool same = old != NULL && !was_skipped(old) && !lost && old->has_content_hash &&
                 memcmp(old->content_hash.bytes, text->hash.bytes, MLY_HASH_BYTES) == 0;
     if (same) {
         item->kind = MLY_CHANGE_TOUCH;
@@ -233,6 +260,11 @@ static enum mly_err open_file(struct sync *sync, const struct mly_found *file, s
          * again next time. */
         return mly_report_skip(sync->report, item->document.path, mly_str_of(fault.message), err);
     }
+    if (rc == MLY_ERR_LIMIT && old != NULL && !was_skipped(old) && is_same_stamp(old, &stamp)) {
+        sync->report->counts
+            .unchanged++; /* indexed under a larger limit, and the same file still */
+        return MLY_OK;
+    }
     return add_skipped(sync, item, &stamp, old, fault.message, err);
 }
 
@@ -255,7 +287,8 @@ static enum mly_err index_file(struct sync *sync, const struct mly_found *file,
     progress->path = item.document.path.data;
     size_t text_bytes = sync->ingest.text_bytes;
     enum mly_err rc = open_file(sync, file, path, &item, item.replaces ? &old : NULL, err);
-    progress->files_done++;
+    sync->files_read++;
+    if (sync->ingest.count == 0) progress->files_done = sync->files_read;
     /* What is passed over is no work: left in the total it would make the remaining time a lie. */
     if (sync->ingest.text_bytes == text_bytes) {
         progress->bytes_total -= (uint64_t)file->stamp.byte_count;
@@ -352,6 +385,10 @@ static enum mly_err walk(struct sync *sync, const struct memalloy_sync_options *
     MLY_TRY(mly_file_exists(sync->env, MLY_AT_CWD, sync->kernel->path.data, &exists, err));
     if (exists) {
         MLY_TRY(mly_file_info_at(sync->env, MLY_AT_CWD, sync->kernel->path.data, true, &info, err));
+        if (info.device == sync->root_device && info.inode == sync->root_inode) {
+            return mly_fail(err, MLY_ERR_INVAL, "%s is the store itself, not a folder of texts",
+                            sync->root.data);
+        }
         walk.skip_device = info.device;
         walk.skip_inode = info.inode;
         walk.has_skip = true;
@@ -361,8 +398,11 @@ static enum mly_err walk(struct sync *sync, const struct memalloy_sync_options *
     MLY_TRY(mly_source_walk(sync->env, sync->root.data, &walk, &sync->listing, err));
     sync->report->counts.walk_s = mly_clock_seconds(sync->env) - start;
     for (size_t i = 0; i < sync->listing.unread_count; i++) {
-        MLY_TRY(mly_report_skip(sync->report, sync->listing.unread[i],
-                                sync->listing.unread_reasons[i], err));
+        struct mly_document shown = {0};
+        struct mly_str path;
+        MLY_TRY(full_path(sync, sync->listing.unread[i], &sync->listing.arena, &path, err));
+        MLY_TRY(mly_show_path(path, &sync->listing.arena, &shown, err));
+        MLY_TRY(mly_report_skip(sync->report, shown.path, sync->listing.unread_reasons[i], err));
     }
     size_t words = sync->listing.count / 64 + 1;
     sync->todo = mly_mem_array(sync->env->mem, words, sizeof(sync->todo[0]));
@@ -409,6 +449,8 @@ static enum mly_err find_root(struct sync *sync, const char *folder, struct mly_
     if (info.kind != MLY_KIND_DIR) {
         return mly_fail(err, MLY_ERR_INVAL, "%s is not a folder", folder);
     }
+    sync->root_device = info.device;
+    sync->root_inode = info.inode;
     return mly_file_open(sync->env, MLY_AT_CWD, sync->root.data, MLY_OPEN_READ | MLY_OPEN_DIR,
                          &sync->root_dir, err);
 }

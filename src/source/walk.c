@@ -40,6 +40,15 @@ static bool patterns_want(const struct mly_walk_options *options, struct mly_str
     return !any_matches(options->exclude, options->exclude_count, path, false);
 }
 
+/* Parts of a store, ours or LanceDB's, hold no texts to be read as files. */
+static bool is_of_a_store(const char *name)
+{
+    static const char suffix[] = ".lance";
+    size_t bytes = strlen(name);
+    if (strcmp(name, "_memalloy") == 0) return true;
+    return bytes > sizeof(suffix) - 1 && strcmp(name + bytes - (sizeof(suffix) - 1), suffix) == 0;
+}
+
 bool mly_source_wants(const struct mly_walk_options *options, struct mly_str path)
 {
     for (size_t i = 0; i < path.bytes; i++) {
@@ -184,8 +193,10 @@ static enum mly_err walk_folder(struct walker *walker, struct mly_dir *dir, size
         MLY_TRY(mly_bytes_append(&walker->path, name, strlen(name), err));
         struct mly_file_info info;
         enum mly_err look = mly_file_info_at(walker->env, fd, name, false, &info, &why);
-        if (look == MLY_OK) {
+        if (look == MLY_OK && !(info.kind == MLY_KIND_DIR && is_of_a_store(name))) {
             MLY_TRY(take_entry(walker, fd, name, depth, &info, err));
+        } else if (look == MLY_OK) {
+            /* left out */
         } else if (look == MLY_ERR_NOMEM) {
             rc = look;
         } else if (look != MLY_ERR_NOTFOUND && !noted) {

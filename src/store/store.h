@@ -84,6 +84,10 @@ MLY_MUST_USE enum mly_err mly_snapshot_document_chunks(const struct mly_snapshot
                                                        struct mly_arena *arena,
                                                        struct mly_chunk_row **out, size_t *count,
                                                        struct mly_error *err);
+/* How many there are. */
+MLY_MUST_USE enum mly_err mly_snapshot_count_chunks(const struct mly_snapshot *snapshot,
+                                                    struct mly_str document_id, size_t *count,
+                                                    struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_snapshot_read_chunk(const struct mly_snapshot *snapshot,
                                                   uint64_t row_address, struct mly_arena *arena,
                                                   struct mly_chunk_row *out, struct mly_error *err);

@@ -256,3 +256,18 @@ done:
     mly_store_rows_deinit(&found);
     return rc;
 }
+
+enum mly_err mly_snapshot_count_chunks(const struct mly_snapshot *snapshot,
+                                       struct mly_str document_id, size_t *count,
+                                       struct mly_error *err)
+{
+    const struct mly_store_view *chunks = snapshot->views[MLY_STORE_CHUNKS];
+    struct mly_store_rows found;
+    mly_store_rows_init(&found, chunks->table->store->mem);
+    enum mly_err rc =
+        mly_store_find_rows(chunks, MLY_STORE_KEY_DOCUMENT_ID, document_id, &found, err);
+    mly_store_rows_sort(&found);
+    if (rc == MLY_OK) *count = found.count;
+    mly_store_rows_deinit(&found);
+    return rc;
+}
