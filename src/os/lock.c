@@ -46,6 +46,68 @@ void mly_cond_wake_all(struct mly_cond *cond)
     pthread_cond_broadcast(&cond->native);
 }
 
+/* ---- files that are open to be locked ---- */
+
+/* The only thing of the library's that changes and belongs to no handle: fork() tells nobody which
+ * handles there are. The mutex is held over fork(), so that the child finds the list whole. */
+static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct mly_lock_file *open_files;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&open_mutex);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&open_mutex);
+}
+
+/* Closing does not unlock: the parent's descriptor is still there. */
+static void after_fork_in_child(void)
+{
+    for (struct mly_lock_file *lock = open_files; lock != NULL; lock = lock->next)
+        mly_file_close(&lock->file);
+    open_files = NULL;
+    pthread_mutex_unlock(&open_mutex);
+}
+
+static void watch_fork(void)
+{
+    (void)pthread_atfork(before_fork, after_fork, after_fork_in_child);
+}
+
+enum mly_err mly_lock_file_open(const struct mly_env *env, const char *path,
+                                struct mly_lock_file *out, struct mly_error *err)
+{
+    *out = MLY_LOCK_FILE_CLOSED;
+    pthread_once(&once, watch_fork);
+    pthread_mutex_lock(&open_mutex);
+    enum mly_err rc = mly_file_open(
+        env, MLY_AT_CWD, path, MLY_OPEN_READ | MLY_OPEN_WRITE | MLY_OPEN_CREATE, &out->file, err);
+    if (rc == MLY_OK) {
+        out->next = open_files;
+        open_files = out;
+    }
+    pthread_mutex_unlock(&open_mutex);
+    return rc;
+}
+
+void mly_lock_file_close(struct mly_lock_file *lock)
+{
+    pthread_mutex_lock(&open_mutex);
+    for (struct mly_lock_file **at = &open_files; *at != NULL; at = &(*at)->next) {
+        if (*at != lock) continue;
+        *at = lock->next;
+        break;
+    }
+    mly_file_close(&lock->file);
+    pthread_mutex_unlock(&open_mutex);
+}
+
+/* ---- one byte of a file ---- */
+
 enum mly_err mly_lock_take(const struct mly_file *file, uint64_t byte, uint32_t wait_ms,
                            struct mly_error *err)
 {

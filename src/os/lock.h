@@ -23,6 +23,21 @@ void mly_cond_deinit(struct mly_cond *cond);
 void mly_cond_wait(struct mly_cond *cond, struct mly_mutex *mutex);
 void mly_cond_wake_all(struct mly_cond *cond);
 
+/* A file that is opened to be locked. The lock belongs to what was opened and so to every process
+ * that inherits it: a child of fork() closes it at once, or the lock would outlive the parent. */
+struct mly_lock_file {
+    struct mly_file file;
+    struct mly_lock_file *next; /* of all that are open in this process */
+};
+#define MLY_LOCK_FILE_CLOSED ((struct mly_lock_file){{NULL, -1}, NULL})
+
+/* For reading and writing; made where it does not exist. *out must stay where it is until its
+ * close. */
+MLY_MUST_USE enum mly_err mly_lock_file_open(const struct mly_env *env, const char *path,
+                                             struct mly_lock_file *out, struct mly_error *err);
+/* Gives its locks back. Closing a closed one does nothing; in a child of fork() it is closed. */
+void mly_lock_file_close(struct mly_lock_file *lock);
+
 /* Takes the exclusive lock on one byte of an open file, waiting at most wait_ms; BUSY after that.
  */
 MLY_MUST_USE enum mly_err mly_lock_take(const struct mly_file *file, uint64_t byte,

@@ -96,7 +96,8 @@ enum mly_err mly_store_open(const struct mly_env *env, const char *path,
     if (store == NULL) return mly_fail_nomem(err, sizeof(*store));
     store->env = env;
     store->mem = env->mem;
-    store->lock_file = MLY_FILE_CLOSED;
+    store->pid = env->pid(env->context);
+    store->lock_file = MLY_LOCK_FILE_CLOSED;
     store->serial_next = 1;
     mly_mutex_init(&store->mutex);
     mly_mutex_init(&store->key_mutex);
@@ -120,7 +121,10 @@ enum mly_err mly_store_open(const struct mly_env *env, const char *path,
 void mly_store_close(struct mly_store *store)
 {
     if (store == NULL) return;
-    mly_file_close(&store->lock_file);
+    /* In a child of fork() other threads were cut off in the midst of whatever they did: what they
+     * wait for cannot be destroyed, what they changed not be freed. The lock's file is closed. */
+    if (store->pid != store->env->pid(store->env->context)) return;
+    mly_lock_file_close(&store->lock_file);
     mly_snapshot_release(store->current);
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         struct mly_store_table *table = &store->tables[kind];

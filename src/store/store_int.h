@@ -268,7 +268,8 @@ struct mly_snapshot {
 struct mly_store {
     const struct mly_env *env;
     struct mly_mem *mem;
-    char *path; /* absolute */
+    int64_t pid; /* of the process that opened it */
+    char *path;  /* absolute */
     bool read_only;
     uint32_t lock_wait_ms;
     struct mly_store_table tables[MLY_STORE_TABLES];
@@ -286,7 +287,7 @@ struct mly_store {
     uint64_t split_versions[MLY_STORE_TABLES]; /* two versions that do not belong together; current
                                                   is what is given for them */
     /* the writer's */
-    struct mly_file lock_file;
+    struct mly_lock_file lock_file;
 };
 
 /* ---- versions that belong together: store_pair.c ---- */

@@ -34,7 +34,7 @@ static void write_holder(struct mly_store *store)
     if (bytes < 0 || bytes >= HOLDER_BYTES) return;
     text[bytes] = ' ';
     text[HOLDER_BYTES - 1] = '\n';
-    (void)!mly_file_write(&store->lock_file, text, sizeof(text), 0, NULL);
+    (void)!mly_file_write(&store->lock_file.file, text, sizeof(text), 0, NULL);
 }
 
 static bool read_number(const char **text, const char *end, int64_t *out)
@@ -86,22 +86,16 @@ static enum mly_err check_name(const struct mly_store *store, const char *path,
 static enum mly_err try_lock(struct mly_store *store, const char *folder, const char *path,
                              bool *taken, struct mly_error *err)
 {
-    struct mly_file file = MLY_FILE_CLOSED;
+    struct mly_lock_file *lock = &store->lock_file;
     MLY_TRY(mly_dir_make_all(store->env, store->path, err));
     MLY_TRY(mly_dir_make(store->env, MLY_AT_CWD, folder, err));
-    enum mly_err rc = mly_file_open(store->env, MLY_AT_CWD, path,
-                                    MLY_OPEN_READ | MLY_OPEN_WRITE | MLY_OPEN_CREATE, &file, err);
+    enum mly_err rc = mly_lock_file_open(store->env, path, lock, err);
     if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* the folder went away again */
-    if (rc != MLY_OK) goto done;
-    rc = mly_lock_take(&file, 0, store->lock_wait_ms, err);
-    if (rc == MLY_ERR_BUSY) rc = fail_busy(store, &file, err);
-    if (rc != MLY_OK) goto done;
-    rc = check_name(store, path, &file, taken, err);
-    if (rc != MLY_OK || !*taken) goto done;
-    store->lock_file = file;
-    file = MLY_FILE_CLOSED;
-done:
-    mly_file_close(&file); /* which gives the lock back */
+    if (rc != MLY_OK) return rc;
+    rc = mly_lock_take(&lock->file, 0, store->lock_wait_ms, err);
+    if (rc == MLY_ERR_BUSY) rc = fail_busy(store, &lock->file, err);
+    if (rc == MLY_OK) rc = check_name(store, path, &lock->file, taken, err);
+    if (rc != MLY_OK || !*taken) mly_lock_file_close(lock); /* which gives the lock back */
     return rc;
 }
 
@@ -145,8 +139,8 @@ enum mly_err mly_store_lock_is_held(struct mly_store *store, bool *held, struct 
 
 void mly_store_unlock(struct mly_store *store)
 {
-    mly_lock_release(&store->lock_file, 0);
-    mly_file_close(&store->lock_file);
+    mly_lock_release(&store->lock_file.file, 0);
+    mly_lock_file_close(&store->lock_file);
 }
 
 enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err)
@@ -188,9 +182,12 @@ enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err)
 
 void mly_store_end(struct mly_store *store)
 {
-    mly_store_unlock(store);
+    /* Before the lock is given back: from then on others may be between the tables. */
     mly_mutex_lock(&store->mutex);
     store->locked = false;
+    mly_mutex_unlock(&store->mutex);
+    mly_store_unlock(store);
+    mly_mutex_lock(&store->mutex);
     store->writing = false;
     mly_cond_wake_all(&store->cond);
     mly_mutex_unlock(&store->mutex);

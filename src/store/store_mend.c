@@ -79,11 +79,11 @@ static enum mly_err join_chunks(struct mend *mend, const struct mly_chunk_row *r
     int64_t end = count > 0 ? rows[0].byte_start : 0;
     for (size_t i = 0; i < count; i++) {
         const struct mly_chunk_row *row = &rows[i];
-        int64_t overlap = end - row->byte_start;
-        if (row->ordinal != (int64_t)i || row->byte_start < 0 || row->byte_end < end ||
-            overlap < 0 || row->byte_end - row->byte_start != (int64_t)row->content.bytes) {
+        if (row->ordinal != (int64_t)i || row->byte_start < 0 || row->byte_start > end ||
+            row->byte_end < end || row->byte_end - row->byte_start != (int64_t)row->content.bytes) {
             return MLY_OK;
         }
+        int64_t overlap = end - row->byte_start;
         MLY_TRY(mly_bytes_append(&mend->text, row->content.data + overlap,
                                  row->content.bytes - (size_t)overlap, err));
         end = row->byte_end;

@@ -206,6 +206,82 @@ static void a_writer_that_waits_in_vain_is_told_who_writes(void **state)
     close(leave[1]);
 }
 
+/* ---- fork ---- */
+
+static void a_child_of_a_writer_does_not_keep_its_lock(void **state)
+{
+    (void)state;
+    int ready[2];
+    int leave[2];
+    char byte;
+    pid_t grandchild;
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(leave), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct mly_error err = {0};
+        struct mly_store *store = child_open();
+        child_ok(mly_store_begin(store, &err), &err);
+        grandchild = fork();
+        if (grandchild == 0) {
+            /* Lives on, as a child that was forked for something else does. */
+            close(leave[1]);
+            _exit(read(leave[0], &byte, 1) == 1 ? 0 : 1);
+        }
+        if (write(ready[1], &grandchild, sizeof(grandchild)) != sizeof(grandchild)) _exit(1);
+        pause();
+        _exit(1);
+    }
+    assert_int_equal(read(ready[0], &grandchild, sizeof(grandchild)), sizeof(grandchild));
+    struct mly_error err = {0};
+    struct mly_store *store = open_store(50);
+    assert_int_equal(mly_store_begin(store, &err), MLY_ERR_BUSY); /* the fork unlocked nothing */
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(kill(grandchild, 0), 0);
+    case_ok(mly_store_begin(store, &err), &err);
+    mly_store_end(store);
+    mly_store_close(store);
+    assert_int_equal(write(leave[1], "x", 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+    close(leave[0]);
+    close(leave[1]);
+}
+
+static void *begins(void *argument)
+{
+    struct thread_work *work = argument;
+    work->rc = mly_store_begin(work->store, &work->err);
+    if (work->rc == MLY_OK) mly_store_end(work->store);
+    return NULL;
+}
+
+static void a_store_is_closed_in_a_child_while_threads_waited_for_it(void **state)
+{
+    (void)state;
+    struct mly_error err = {0};
+    struct mly_store *store = open_store(60000);
+    struct thread_work work = {.store = store};
+    pthread_t thread;
+    case_ok(mly_store_begin(store, &err), &err);
+    assert_int_equal(pthread_create(&thread, NULL, begins, &work), 0);
+    usleep(50000); /* until it waits; where it does not yet, the test merely says less */
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(10); /* rather than hanging for ever */
+        mly_store_close(store);
+        _exit(0);
+    }
+    wait_ok(child);
+    mly_store_end(store);
+    pthread_join(thread, NULL);
+    case_ok(work.rc, &work.err);
+    mly_store_close(store);
+}
+
 /* ---- kill -9 ---- */
 
 /* What a child says through its pipe: before a commit what it wants, after it that it has it. */
@@ -292,6 +368,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(threads_take_turns_on_one_handle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_writer_that_waits_in_vain_is_told_who_writes, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_child_of_a_writer_does_not_keep_its_lock, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_store_is_closed_in_a_child_while_threads_waited_for_it,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_acknowledged_document_is_lost_to_kill_9, set_up,
                                         tear_down),
     };
