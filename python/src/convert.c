@@ -138,39 +138,52 @@ bool mlypy_int_or_none(struct mlypy_state *state, PyObject *object, const char *
 
 static bool check_keys(PyObject *value, const char *name);
 
+/* Over a snapshot, which owns its items: the methods of a dict's subclass may do anything to the
+ * dict that they are asked about. json asks for items() as well. */
 static bool check_dict_keys(PyObject *dict, const char *name)
 {
-    Py_ssize_t position = 0;
-    PyObject *key = NULL;
-    PyObject *value = NULL;
-    while (PyDict_Next(dict, &position, &key, &value)) {
-        if (!PyUnicode_Check(key)) {
-            PyErr_Format(PyExc_TypeError, "%s has the key %R: keys must be str", name, key);
-            return false;
-        }
-        if (!check_keys(value, name)) {
-            return false;
-        }
+    PyObject *items = PyDict_CheckExact(dict) ? PyDict_Items(dict) : PyMapping_Items(dict);
+    if (items == NULL) {
+        return false;
     }
-    return true;
+    bool ok = true;
+    for (Py_ssize_t i = 0; ok && i < PyList_Size(items); i++) {
+        PyObject *item = Py_NewRef(PyList_GetItem(items, i));
+        PyObject *key =
+            PyTuple_Check(item) && PyTuple_Size(item) == 2 ? PyTuple_GetItem(item, 0) : NULL;
+        if (key == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s has items() that are no pairs", name);
+            ok = false;
+        } else if (!PyUnicode_Check(key)) {
+            PyErr_Format(PyExc_TypeError, "%s has the key %R: keys must be str", name, key);
+            ok = false;
+        } else {
+            ok = check_keys(PyTuple_GetItem(item, 1), name);
+        }
+        Py_DECREF(item);
+    }
+    Py_DECREF(items);
+    return ok;
 }
 
+/* Lists and tuples, by their iterators, as json reads them. */
 static bool check_items(PyObject *sequence, const char *name)
 {
-    Py_ssize_t count = PySequence_Size(sequence);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PySequence_GetItem(sequence, i);
-        bool ok = item != NULL && check_keys(item, name);
-        Py_XDECREF(item);
-        if (!ok) {
-            return false;
-        }
+    PyObject *items = PySequence_Tuple(sequence);
+    if (items == NULL) {
+        return false;
     }
-    return count >= 0;
+    bool ok = true;
+    Py_ssize_t count = PyTuple_Size(items);
+    for (Py_ssize_t i = 0; ok && i < count; i++) {
+        ok = check_keys(PyTuple_GetItem(items, i), name);
+    }
+    Py_DECREF(items);
+    return ok;
 }
 
-/* json would write the key 1 as "1" and give back another dict than it was given. The value is
- * known to hold no cycle: json has walked it before. */
+/* json would write the key 1 as "1" and give back another dict than it was given. A cycle that was
+ * made since json walked the value ends as deep nesting does. */
 static bool check_keys(PyObject *value, const char *name)
 {
     if (!PyDict_Check(value) && !PyList_Check(value) && !PyTuple_Check(value)) {

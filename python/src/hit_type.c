@@ -117,7 +117,10 @@ static PyObject *of_document(PyObject *object, const char *attribute)
     if (document == NULL) { /* cleared by the collector */
         Py_RETURN_NONE;
     }
-    return PyObject_GetAttrString(document, attribute);
+    Py_INCREF(document); /* whatever the attribute runs */
+    PyObject *value = PyObject_GetAttrString(document, attribute);
+    Py_DECREF(document);
+    return value;
 }
 
 static PyObject *hit_get_content(PyObject *object, void *Py_UNUSED(closure))
@@ -151,20 +154,20 @@ static PyObject *hit_item(PyObject *object, Py_ssize_t index)
     return Py_NewRef(item);
 }
 
+/* By hit_item, which knows a hit that the collector cleared. */
 static PyObject *hit_iter(PyObject *object)
 {
-    struct hit_object *self = (struct hit_object *)object;
-    PyObject *pair = PyTuple_Pack(2, self->document, self->score);
-    PyObject *iterator = pair == NULL ? NULL : PyObject_GetIter(pair);
-    Py_XDECREF(pair);
-    return iterator;
+    return PySeqIter_New(object);
 }
 
 static PyObject *hit_repr(PyObject *object)
 {
     struct hit_object *self = (struct hit_object *)object;
-    return PyUnicode_FromFormat("Hit(document=%R, score=%R, spans=%R)", self->document, self->score,
-                                self->spans);
+    PyObject *document = Py_NewRef(self->document == NULL ? Py_None : self->document);
+    PyObject *text = PyUnicode_FromFormat("Hit(document=%R, score=%R, spans=%R)", document,
+                                          self->score, self->spans);
+    Py_DECREF(document);
+    return text;
 }
 
 static PyMemberDef hit_members[] = {

@@ -49,6 +49,27 @@ def test_hits_unpack_as_document_and_score(kb):
         memalloy.Hit()
 
 
+def test_a_hit_that_the_collector_cleared_is_an_empty_shell(vectors):
+    # tp_clear as the collector calls it on a dead cycle, before the finalisers of what hung on it have run.
+    ctypes = pytest.importorskip("ctypes")
+    vectors.add_vectors(["north"], [[0, 1, 0, 0, 0, 0]])
+    (hit,) = vectors.search_vector([0, 1, 0, 0, 0, 0], 1)
+    slot = ctypes.pythonapi.PyType_GetSlot
+    slot.argtypes, slot.restype = [ctypes.py_object, ctypes.c_int], ctypes.c_void_p
+    clear = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(slot(memalloy.Hit, 51))
+    document, score = hit
+    assert (document.content, score) == ("north", 1.0)
+    assert clear(hit) == 0
+    assert list(hit) == []
+    with pytest.raises(ValueError):
+        document, score = hit
+    with pytest.raises(IndexError):
+        hit[0]
+    with pytest.raises(AttributeError):
+        hit.document
+    assert hit.score == 1.0 and hit.content is None and "None" in repr(hit)
+
+
 def test_hits_come_best_first(kb):
     for text in ("the cat sat on the mat", "stock markets fell", "a kitten on a rug", "tax law"):
         kb.add_document(text)
@@ -181,6 +202,53 @@ def test_metadata_that_is_no_json_object_is_refused_by_name(kb):
     with pytest.raises(UnicodeEncodeError):
         kb.add_document("x", {"a": "\ud800"})
     assert kb.count() == 0
+
+
+def test_metadata_that_changes_while_it_is_read_is_read_or_refused():
+    made = []
+
+    class Clearing(list):
+        def __getitem__(self, index):
+            outer.clear()
+            outer.update((str(i), [i]) for i in range(100))
+            return super().__getitem__(index)
+
+        def __len__(self):
+            return 1_000_000_000
+
+        def __iter__(self):
+            held = list.__getitem__(self, slice(None))
+            outer.clear()
+            return iter(held)
+
+    class Items(dict):
+        def items(self):
+            outer.clear()
+            made.append([("a", ["kept"] * 50), ("b", {"c": 1})])
+            return made[-1]
+
+    class NoPairs(dict):
+        def items(self):
+            return [("a", 1), ("b",)] if made else [("a", 1)]
+
+    class Endless(dict):
+        asked = 0
+
+        def items(self):
+            Endless.asked += 1
+            return [("a", 1)] if Endless.asked < 2 else [("a", self)]
+
+    for _ in range(20):
+        outer = {}
+        outer.update(a=Clearing([1, 2, 3, 4]), b=[Clearing([{}])], c={"d": Clearing([])})
+        kept = memalloy.Document("x", metadata=outer).metadata
+        assert kept["a"] == [1, 2, 3, 4] and kept["b"] == [[{}]]
+        outer = {"x": Items(a=1), "y": [1, 2, 3]}
+        assert memalloy.Document("x", metadata=outer).metadata["x"] == {"a": ["kept"] * 50, "b": {"c": 1}}
+    with pytest.raises((TypeError, ValueError), match="metadata"):
+        memalloy.Document("x", metadata={"a": NoPairs(b=1)})
+    with pytest.raises(RecursionError):
+        memalloy.Document("x", metadata={"a": Endless(b=1)})
 
 
 def test_metadata_beyond_what_every_reader_takes_is_refused(kb):
