@@ -46,8 +46,8 @@ PyObject *mlypy_str(struct mlypy_state *state, struct memalloy_str text);
 /* An array of count items of item_bytes, all zero; NULL with MemoryError. PyMem_Free frees it. */
 void *mlypy_array(size_t count, size_t item_bytes);
 
-/* Numbers as f32[rows][columns], row-major: borrowed where the object is a C-contiguous buffer of
- * native float32, else converted. */
+/* Numbers as f32[rows][columns], row-major: borrowed where the object is a read-only C-contiguous
+ * buffer of native float32, else copied. */
 struct mlypy_matrix {
     const float *data;
     size_t rows, columns;

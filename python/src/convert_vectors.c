@@ -1,6 +1,8 @@
 /* In: any object that holds numbers. Out: f32[rows][columns]. A C-contiguous buffer of native
- * float32 is used where it lies; other buffers of float32 and float64 are walked by their strides;
- * everything else is read as a sequence, number by number. */
+ * float32 that is read-only is used where it lies; other buffers of float32 and float64 are walked
+ * by their strides; everything else is read as a sequence, number by number. What can be written is
+ * copied while the GIL is held: the library checks the numbers and then reads them again, and what
+ * another thread wrote in between would be stored unchecked. */
 #include "convert.h"
 
 #include "raise.h"
@@ -81,8 +83,8 @@ static bool from_buffer(struct mlypy_state *state, PyObject *object, const char 
     }
     out->rows = dimensions == 2 ? (size_t)out->view.shape[0] : 1;
     out->columns = (size_t)out->view.shape[dimensions - 1];
-    if (format == 'f' && PyBuffer_IsContiguous(&out->view, 'C') &&
-        (uintptr_t)out->view.buf % sizeof(float) == 0) {
+    bool is_plain = format == 'f' && PyBuffer_IsContiguous(&out->view, 'C');
+    if (is_plain && out->view.readonly && (uintptr_t)out->view.buf % sizeof(float) == 0) {
         out->data = out->view.buf;
         return true;
     }
@@ -94,7 +96,11 @@ static bool from_buffer(struct mlypy_state *state, PyObject *object, const char 
     if (out->owned == NULL) {
         goto fail;
     }
-    copy_strided(&out->view, format, out->rows, out->columns, out->owned);
+    if (is_plain) {
+        memcpy(out->owned, out->view.buf, out->rows * out->columns * sizeof(float));
+    } else {
+        copy_strided(&out->view, format, out->rows, out->columns, out->owned);
+    }
     out->data = out->owned;
     PyBuffer_Release(&out->view);
     return true;

@@ -2,6 +2,7 @@
 
 import array
 import math
+import threading
 
 import memalloy
 import pytest
@@ -62,10 +63,11 @@ def test_queries_take_the_same_forms(vectors):
         assert vectors.search_vector(form, 1)[0].content == "north"
 
 
-def test_a_float32_matrix_is_not_copied(vectors):
+def test_a_float32_matrix_is_not_copied_where_nobody_can_write_it(vectors):
     numpy = pytest.importorskip("numpy")
     tracemalloc = pytest.importorskip("tracemalloc")
     rows = numpy.ones((4000, 6), dtype=numpy.float32)
+    rows.flags.writeable = False
     contents = ["x"] * 4000
     tracemalloc.start()
     vectors.add_vectors(contents, rows)
@@ -75,6 +77,37 @@ def test_a_float32_matrix_is_not_copied(vectors):
     float64_peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert float64_peak - float32_peak > 0.8 * rows.nbytes
+
+
+def test_what_another_thread_writes_into_the_vectors_is_never_stored_unchecked(tmp_path):
+    count, dim = 4, 65536
+    rows = array.array("f", [1.0]) * (count * dim)
+    matrix = memoryview(rows).cast("B").cast("f", (count, dim))
+    ids = [str(i) for i in range(count)]
+    stop = threading.Event()
+
+    def spoil():
+        at = (count - 1) * dim
+        while not stop.is_set():
+            for _ in range(100):
+                rows[at] = math.nan
+                rows[at] = 1.0
+
+    with memalloy.open(tmp_path / "kb", dim=dim) as store:
+        thread = threading.Thread(target=spoil)
+        thread.start()
+        try:
+            for i in range(100):
+                try:
+                    store.add_vectors([f"text {i}"] * count, matrix, ids=ids)
+                except memalloy.InvalidArgumentError as error:
+                    assert "vector 3 " in str(error)
+                else:
+                    hits = store.search_vector([1.0] * dim, count)
+                    assert len(hits) == count and not any(math.isnan(hit.score) for hit in hits)
+        finally:
+            stop.set()
+            thread.join()
 
 
 def test_wrong_shapes_name_both_numbers(vectors):
