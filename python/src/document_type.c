@@ -177,7 +177,17 @@ static PyObject *document_get_content(PyObject *object, void *Py_UNUSED(closure)
             return mlypy_raise_code(self->state, MEMALLOY_ERR_CLOSED,
                                     "the store of this document is closed");
         }
-        PyObject *content = mlypy_kernel_read_content(self->kernel, self->id);
+        /* Held for the call: another thread may be here too, and the faster one lets go of the
+         * kernel for both. */
+        PyObject *kernel = Py_NewRef(self->kernel);
+        PyObject *id = Py_NewRef(self->id);
+        PyObject *content = mlypy_kernel_read_content(kernel, id);
+        Py_DECREF(id);
+        Py_DECREF(kernel);
+        if (self->content != NULL && content == NULL) { /* the other one could read it */
+            PyErr_Clear();
+            return Py_NewRef(self->content);
+        }
         if (content == NULL) {
             return NULL;
         }
@@ -216,7 +226,8 @@ static PyObject *document_get_metadata(PyObject *object, void *Py_UNUSED(closure
     return Py_NewRef(self->metadata);
 }
 
-/* Microseconds since 1970 as an aware datetime; whole numbers, so that nothing is rounded. */
+/* Microseconds since 1970 as an aware datetime; whole numbers, so that nothing is rounded. Before
+ * 1970 is a time like any other; what no datetime can hold is as good as unknown. */
 static PyObject *time_or_none(int64_t at_us)
 {
     if (at_us == INT64_MIN) {
@@ -235,6 +246,10 @@ static PyObject *time_or_none(int64_t at_us)
     }
     if (epoch != NULL && delta != NULL) {
         result = PyNumber_Add(epoch, delta);
+        if (result == NULL && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            result = Py_NewRef(Py_None);
+        }
     }
     Py_XDECREF(delta);
     Py_XDECREF(epoch);

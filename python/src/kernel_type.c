@@ -22,6 +22,7 @@ static bool renew_after_fork(struct mlypy_kernel *self)
     }
     self->idle = idle; /* the old one may be held for ever: it is left, not freed */
     self->calls = 0;
+    self->closing = false;
     self->watches = NULL;
     self->pid = (long)getpid();
     return true;
@@ -49,9 +50,11 @@ static void close_handle(struct mlypy_kernel *self)
     memalloy_kernel *handle = self->handle;
     self->handle = NULL;
     if (handle != NULL) {
+        self->closing = true;
         Py_BEGIN_ALLOW_THREADS
         memalloy_close(handle);
         Py_END_ALLOW_THREADS
+        self->closing = false;
     }
 }
 
@@ -100,18 +103,20 @@ static bool is_in_own_callback(const struct mlypy_kernel *self)
 static PyObject *kernel_close(PyObject *object, PyObject *Py_UNUSED(unused))
 {
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
-    if (self->handle == NULL) {
-        self->closed = true;
-        Py_RETURN_NONE;
-    }
     if (self->pid != (long)getpid() && !renew_after_fork(self)) {
         return NULL;
     }
     self->closed = true;
-    if (self->calls == 0) {
+    if (self->handle != NULL && self->calls == 0) {
+        /* Free: who waits for it waits for a call or for this. */
+        PyThread_acquire_lock(self->idle, NOWAIT_LOCK);
         close_handle(self);
-    } else if (!is_in_own_callback(self) && !wait_until_idle(self)) {
-        return NULL;
+        PyThread_release_lock(self->idle);
+    } else if (self->handle != NULL || self->closing) {
+        /* Who asks for the end may delete the folder next, so that nobody leaves before it. */
+        if (!is_in_own_callback(self) && !wait_until_idle(self)) {
+            return NULL;
+        }
     }
     Py_RETURN_NONE;
 }
@@ -395,7 +400,7 @@ static PyMethodDef kernel_methods[] = {
      "Adds count documents of one chunk each with vectors of your own; returns their ids. All or\n"
      "none.\n\n"
      "contents: count str. vectors: shape (count, dim), finite, no row all zero; float32 that is\n"
-     "C-contiguous is used where it lies, float64 and sequences are converted; stored at unit\n"
+     "C-contiguous and read-only is used where it lies, all else is copied; stored at unit\n"
      "length. metadata: count dicts or None. ids: count str or None."},
     {"sync", KEYWORDS(mlypy_kernel_sync), METH_VARARGS | METH_KEYWORDS,
      "sync($self, /, folder, include=None, exclude=None, progress=None, max_file_bytes=None)\n"

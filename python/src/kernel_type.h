@@ -19,10 +19,11 @@ struct mlypy_kernel {
     memalloy_kernel *handle;                 /* NULL: never opened, or closed */
     PyObject *path;                          /* str, for repr */
     bool closed;                             /* the door is shut; handle may still be in use */
+    bool closing;                            /* a thread is closing what was the handle */
     Py_ssize_t calls;                        /* counted in */
-    PyThread_type_lock idle;                 /* held while calls > 0; close() waits for it */
-    long pid;                                /* of the process that calls and idle belong to */
-    struct mlypy_watch *watches;             /* long calls under way */
+    PyThread_type_lock idle;     /* held while calls > 0 or closing; close() waits for it */
+    long pid;                    /* of the process that calls and idle belong to */
+    struct mlypy_watch *watches; /* long calls under way */
 };
 
 /* Counts a call in: false with ClosedError where the door is shut. */

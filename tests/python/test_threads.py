@@ -136,6 +136,66 @@ def test_close_waits_for_calls_and_later_ones_are_refused(tmp_path, model_path):
         assert outcomes == ["closed"] * 4
 
 
+def test_threads_may_read_one_listed_document_at_once(tmp_path):
+    with memalloy.open(tmp_path / "kb", dim=4) as store:
+        store.add_vectors(["x" * 1_000_000], [[1.0, 0, 0, 0]])
+    for _ in range(50):
+        store = memalloy.open(tmp_path / "kb", dim=4)
+        document = store.list_documents()[0]
+        del store  # the document alone keeps it
+        read, start = [], threading.Barrier(3)
+
+        def work():
+            start.wait()
+            try:
+                read.append(len(document.content))
+            except BaseException as error:
+                read.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert read == [1_000_000] * 3
+
+
+def test_a_second_close_returns_when_the_store_is_closed(tmp_path):
+    # How long closing takes shows in the descriptors: while a closer is at it, its files are open.
+    folder = tmp_path / "kb"
+
+    def open_files():
+        targets = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                targets.append(os.readlink(f"/proc/self/fd/{name}"))
+            except OSError:
+                pass
+        with open("/proc/self/maps") as maps:
+            return sum(str(folder) in line for line in maps) + sum(str(folder) in target for target in targets)
+
+    with memalloy.open(folder, dim=4) as store:
+        for i in range(100):
+            store.add_vectors([f"text {i}"], [[1.0, i, 0, 0]])
+    for _ in range(100):
+        store = memalloy.open(folder, dim=4)
+        store.search_vector([1.0, 0, 0, 0], 3)
+        assert open_files() > 0
+        left, start = [], threading.Barrier(3)
+
+        def work():
+            start.wait()
+            store.close()
+            left.append(open_files())
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert left == [0] * 3
+
+
 def test_close_gives_up_a_long_add(tmp_path, model_path):
     store = memalloy.open(tmp_path / "kb")
     store.add_document("before")
