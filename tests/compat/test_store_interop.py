@@ -158,7 +158,7 @@ def test_nearest_is_the_same_as_ours(kb, path):
     for query in ("how long does green tea brew?", "rain on a bicycle", "日本の首都"):
         vector = memalloy.embed([query])[0]
         theirs = table.search(vector).metric("cosine").limit(5).to_list()
-        ours = kb.search(query, 5)
+        ours = kb.search_vector(vector, 5)
         assert [1 - row["_distance"] for row in theirs] == pytest.approx([hit.score for hit in ours], abs=1e-5)
         assert ours[0].chunk_id == theirs[0]["id"]
         assert ours[0].content == theirs[0]["content"]
@@ -249,3 +249,35 @@ def test_ready_vectors_of_six_numbers_open_too(tmp_path):
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         stored = {row["document_id"]: row["vector"] for row in table.to_arrow().to_pylist()}
         assert np.allclose([stored[f"{i:03}"] for i in range(500)], unit, atol=1e-6)
+
+
+def test_sync_mends_what_another_program_deleted(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.md").write_text("# One\n\nThe first part.\n\n# Two\n\nThe second part.\n")
+    (folder / "b.md").write_text("Another text.\n")
+    with memalloy.open(tmp_path / "kb") as store:
+        assert store.sync(folder).chunks == 3
+        table = lancedb.connect(str(tmp_path / "kb")).open_table("chunks")
+        table.delete("content LIKE '%first%'")
+        report = store.sync(folder)
+        assert (report.replaced, report.unchanged, report.chunks_embedded) == (1, 1, 1)
+        assert "first" in store.search("the first part", top_k=1)[0].content
+        assert all(document.altered is False for document in map(store.get_document, ids_of(store)))
+
+
+def ids_of(store):
+    return [document.id for document in store.list_documents()]
+
+
+def test_passages_without_a_document_can_be_read_and_removed(tmp_path):
+    with memalloy.open(tmp_path / "kb") as store:
+        store.add_document("The boiler is serviced in May.", document_id="boiler")
+        lancedb.connect(str(tmp_path / "kb")).open_table("documents").delete("id = 'boiler'")
+        assert store.count() == 0
+        assert [hit.document.id for hit in store.search("boiler")] == ["boiler"]
+        document = store.get_document("boiler")
+        assert document.content == "The boiler is serviced in May." and document.altered is True
+        assert store.remove_document("boiler") is True
+        assert len(store.search("boiler")) == 0
+        assert store.remove_document("boiler") is False

@@ -224,3 +224,72 @@ def test_the_printer_needs_a_terminal():
 def test_progress_true_is_silent_without_a_terminal(kb, folder, capfd):
     kb.sync(folder, progress=True)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_store_itself_is_no_folder_of_texts(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    with memalloy.open(tmp_path) as kb:
+        with pytest.raises(memalloy.InvalidArgumentError, match="the store itself"):
+            kb.sync(tmp_path)
+
+
+def test_stores_inside_the_folder_are_no_texts(tmp_path, folder):
+    with memalloy.open(folder / "inside") as kb:
+        assert kb.sync(folder).added == 3
+        assert kb.sync(folder).unchanged == 3
+    with memalloy.open(tmp_path / "other") as kb:
+        report = kb.sync(folder)
+        assert report.added == 3 and report.skipped == []
+
+
+def test_blank_passages_take_no_place_among_the_answers(kb, tmp_path):
+    for number in range(20):
+        kb.add_document(" \n" * (number + 1), document_id=f"blank{number}")
+    kb.add_document("Zebras have stripes.", document_id="zebra")
+    assert [hit.document.id for hit in kb.search("lion", top_k=3)] == ["zebra"]
+    assert kb.get_document("blank0").content == " \n"
+
+
+def test_an_interrupted_sync_keeps_what_it_says(kb, tmp_path):
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(60):
+        (many / f"{number:02}.txt").write_text(f"File {number}. " + "Some words about it. " * 120)
+
+    def stop(progress):
+        return progress.files_done < 5
+
+    with pytest.raises(memalloy.CancelledError, match="of 60 files"):
+        kb.sync(many, progress=stop)
+    kept = kb.count()
+    assert 5 <= kept < 60
+    report = kb.sync(many)
+    assert (report.added, report.unchanged) == (60 - kept, kept)
+
+
+def test_a_file_that_stops_being_text_is_removed_and_said_so(kb, folder):
+    kb.sync(folder)
+    (folder / "tea.md").write_bytes(b"\xff\xfe")
+    report = kb.sync(folder)
+    assert (report.removed, report.unchanged) == (1, 2)
+    assert [reason for _, reason in report.skipped] == ["not UTF-8: byte 0xff at offset 0"]
+    assert kb.count() == 2
+
+
+def test_a_smaller_limit_loses_nothing(kb, folder):
+    (folder / "large.txt").write_text("x " * 500)
+    assert kb.sync(folder).added == 4
+    report = kb.sync(folder, max_file_bytes=10)
+    assert (report.removed, report.unchanged) == (0, 4)
+    assert kb.count() == 4
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_named_whole(kb, folder):
+    os.chmod(folder / "deep", 0)
+    try:
+        [(path, reason)] = kb.sync(folder).skipped
+    finally:
+        os.chmod(folder / "deep", 0o700)
+    assert path == str(folder / "deep") and "Permission denied" in reason
+
