@@ -107,7 +107,8 @@ def compare(source, options):
             got = ours(options.bench, model, options.kernels, sequences, wanted.shape[1])
             cosines = (wanted.astype(np.float64) * got).sum(axis=1)
             lowest = np.quantile(cosines, 0.01)
-            print(f"    mean {cosines.mean():.6f}, lowest 1 % {lowest:.6f}, least {cosines.min():.6f}  {model}", flush=True)
+            rates = f"mean {cosines.mean():.6f}, lowest 1 % {lowest:.6f}, least {cosines.min():.6f}"
+            print(f"    {rates}  {model}", flush=True)
             good = good and cosines.mean() >= MEAN_MIN and cosines.min() >= LEAST_MIN
     return 0 if good else 1
 

