@@ -29,8 +29,9 @@ def split_words(text):
             kept.append(" ")
         elif unicodedata.category(character) not in ("Cc", "Cf", "Cn", "Co", "Cs") and character != "\ufffd":
             kept.append(f" {character} " if is_han(character) else character)
-    plain = unicodedata.normalize("NFD", "".join(kept)).lower()
-    plain = "".join(c for c in plain if unicodedata.category(c) != "Mn")
+    letters = unicodedata.normalize("NFD", "".join(kept))
+    # Letter by letter: of a whole word, a last sigma would become another letter.
+    plain = "".join(c.lower() for c in letters if unicodedata.category(c) != "Mn")
     return "".join(f" {c} " if is_mark(c) else c for c in plain).split()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -96,3 +97,15 @@ def test_the_calibration_text_is_of_use():
     passages = text.rstrip("\n").split(model_layers.BREAK)
     assert "CC0" in passages[0] and len(passages) > 60 and all(passage.strip() for passage in passages)
     assert len(text.split()) > 6000
+
+
+def test_word_pieces_are_those_of_the_golden_files():
+    golden = TOOLS.parent / "tests" / "golden" / "token"
+    pieces = WordPieces((golden / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    text = (golden / "languages.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+    assert len(lines) > 100
+    for line in lines:
+        if "[cls" in line["text"].lower():
+            continue  # Names of special tokens, which no calibration text has.
+        assert pieces.encode(line["text"], 1 << 20)[1:-1] == line["ids"], line["text"]
