@@ -59,7 +59,7 @@ def round_rows(weights):
     for clip in NEAREST_CLIPS:
         scale = (largest * np.float32(clip / 127.0)).astype(np.float32)
         stored = np.clip(np.rint(weights / scale[:, None]), -127, 127)
-        error = np.square(stored.astype(np.float64) * scale[:, None] - weights).sum(axis=1)
+        error = row_sums(np.square(stored.astype(np.float64) * scale[:, None] - weights))
         better = error < best_error
         best_error[better] = error[better]
         best[better] = stored[better].astype(np.int8)
