@@ -226,11 +226,12 @@ static PyObject *document_get_metadata(PyObject *object, void *Py_UNUSED(closure
     return Py_NewRef(self->metadata);
 }
 
-/* Microseconds since 1970 as an aware datetime; whole numbers, so that nothing is rounded. Before
- * 1970 is a time like any other; what no datetime can hold is as good as unknown. */
+/* Microseconds since 1970 as an aware datetime; whole numbers, so that nothing is rounded. None
+ * where the row of another program's has no time, which is negative here, or one that no datetime
+ * can hold. */
 static PyObject *time_or_none(int64_t at_us)
 {
-    if (at_us == INT64_MIN) {
+    if (at_us < 0) {
         return Py_NewRef(Py_None);
     }
     PyObject *result = NULL;

@@ -308,6 +308,27 @@ def test_documents_know_when_they_were_made(kb):
     assert document.updated_at >= document.created_at
 
 
+def test_times_that_are_not_there_or_beyond_every_calendar_are_none(tmp_path):
+    lancedb = pytest.importorskip("lancedb")
+    pyarrow = pytest.importorskip("pyarrow")
+    with memalloy.open(tmp_path / "kb", dim=2) as store:
+        store.add_vectors(["ours"], [[1.0, 0]], ids=["ours"])
+    table = lancedb.connect(tmp_path / "kb").open_table("documents")
+    times = pyarrow.array([None, 2**62, 1_000_000], pyarrow.timestamp("us"))
+    rows = {"id": pyarrow.array(["none", "beyond", "early"]), "created_at": times, "updated_at": times}
+    nulls = {field.name: pyarrow.nulls(3, field.type) for field in table.schema if field.name not in rows}
+    table.add(pyarrow.table({**rows, **nulls}).select(table.schema.names).cast(table.schema))
+    with memalloy.open(tmp_path / "kb", dim=2) as store:
+        for document in (*store.list_documents(), *map(store.get_document, ("none", "beyond", "early", "ours"))):
+            seen = (document.created_at, document.updated_at)
+            if document.id == "ours":
+                assert all(time.tzinfo is datetime.timezone.utc for time in seen)
+            elif document.id == "early":
+                assert seen == (datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.timezone.utc),) * 2
+            else:
+                assert seen == (None, None)
+
+
 def test_removing_takes_the_document_and_its_passages(kb):
     document_id = kb.add_document("alpha. " * 600)
     other = kb.add_document("beta")
