@@ -90,8 +90,10 @@ static void report_dealloc(PyObject *object)
 static PyObject *report_to_dict(PyObject *object, PyObject *Py_UNUSED(unused))
 {
     struct report_object *self = (struct report_object *)object;
-    PyObject *skipped = PyList_GetSlice(self->skipped, 0, PY_SSIZE_T_MAX);
-    PyObject *seconds = PyDict_Copy(self->seconds);
+    /* NULL: cleared by the collector. */
+    PyObject *skipped =
+        self->skipped == NULL ? PyList_New(0) : PyList_GetSlice(self->skipped, 0, PY_SSIZE_T_MAX);
+    PyObject *seconds = self->seconds == NULL ? PyDict_New() : PyDict_Copy(self->seconds);
     PyObject *made = NULL;
     if (skipped != NULL && seconds != NULL) {
         made = Py_BuildValue("{s:K,s:K,s:K,s:K,s:O,s:K,s:K,s:K,s:K,s:O}", "added", self->added,
@@ -111,8 +113,8 @@ static PyObject *report_repr(PyObject *object)
     return PyUnicode_FromFormat(
         "SyncReport(added=%llu, replaced=%llu, removed=%llu, unchanged=%llu, skipped=%zd, "
         "chunks=%llu)",
-        self->added, self->replaced, self->removed, self->unchanged, PyList_Size(self->skipped),
-        self->chunks);
+        self->added, self->replaced, self->removed, self->unchanged,
+        self->skipped == NULL ? (Py_ssize_t)0 : PyList_Size(self->skipped), self->chunks);
 }
 
 static PyMethodDef report_methods[] = {
