@@ -297,7 +297,7 @@ struct mly_store {
 struct mly_store_pair {
     struct mly_store *store;
     struct mly_store_history {
-        const struct mly_store_view *newest;
+        struct mly_store_view *newest;
         struct mly_lance_manifest **back; /* back[i]: i versions before newest; back[0] is unused,
                                              NULL: there was no table yet */
         size_t count, capacity;           /* of back, from 0 */
@@ -311,14 +311,18 @@ struct mly_store_pair {
 #define MLY_STORE_BACK_MEND 64
 /* depth_max: versions back of each table. The views must stay. mutex need not be held. */
 MLY_MUST_USE enum mly_err mly_store_pair_find(struct mly_store_pair *pair, struct mly_store *store,
-                                              const struct mly_store_view *documents,
-                                              const struct mly_store_view *chunks, size_t depth_max,
+                                              struct mly_store_view *documents,
+                                              struct mly_store_view *chunks, size_t depth_max,
                                               struct mly_error *err);
 void mly_store_pair_deinit(struct mly_store_pair *pair);
 /* The pair's version of a table; release it. *out NULL where its files are gone. mutex is held. */
 MLY_MUST_USE enum mly_err mly_store_pair_view(struct mly_store_pair *pair,
                                               enum mly_store_table_kind kind,
                                               struct mly_store_view **out, struct mly_error *err);
+
+/* The version of chunks that came next after the pair's; NULL where the pair's is the newest.
+ * Borrowed from the pair. */
+const struct mly_lance_manifest *mly_store_pair_next_chunks(const struct mly_store_pair *pair);
 
 /* store_snapshot.c; mutex is held in all of these */
 /* Makes current the newest version of both tables. */

@@ -1,9 +1,10 @@
 /* Mends what an interrupted commit left between the tables.
  *
- * In: two tables whose commit ids differ. Out: two that agree. Chunks of ours that no document
- * names die: they were put before their document's row, or their document was removed before them.
- * A document that was there before and whose chunks are all of the newest fragment gets the row
- * that fits them, without its file's stamp, so that the next sync looks at the file again. */
+ * In: two tables whose commit ids differ. Out: two that agree. Chunks that the interrupted commit
+ * put and that no document names die, and those of documents that it removed; chunks that other
+ * programs have put without a document are theirs, and stay. A document that was there before and
+ * whose chunks are all of the interrupted commit gets the row that fits them, without its file's
+ * stamp, so that the next sync looks at the file again. */
 #include "store/store_int.h"
 
 #include "base/limits.h"
@@ -11,6 +12,11 @@
 struct mend {
     struct mly_store *store;
     struct mly_store_view *documents, *chunks;
+    /* What was there before the interrupted commit, and the version of chunks that it made (NULL:
+     * it made none yet). Views are NULL where other programs have cleaned the past away. */
+    struct mly_store_pair pair;
+    struct mly_store_view *documents_before, *chunks_before;
+    const struct mly_lance_manifest *chunks_next;
     struct mly_change *changes;
     size_t change_count, change_capacity;
     struct mly_arena arena;   /* what changes point into */
@@ -27,13 +33,65 @@ static enum mly_err find_document_rows(const struct mend *mend, struct mly_str i
     return mly_store_find_rows(mend->documents, MLY_STORE_KEY_ID, id, rows, err);
 }
 
+static bool knows_before(const struct mend *mend)
+{
+    return mend->documents_before != NULL && mend->chunks_before != NULL;
+}
+
+static bool has_fragment(const struct mly_lance_manifest *manifest, uint64_t id)
+{
+    return manifest != NULL && mly_lance_manifest_find_fragment(manifest, id) != SIZE_MAX;
+}
+
+/* Did the interrupted commit put this fragment? Only where knows_before. */
+static bool is_of_commit(const struct mend *mend, uint64_t fragment_id)
+{
+    return has_fragment(mend->chunks_next, fragment_id) &&
+           !has_fragment(mend->chunks_before->manifest, fragment_id);
+}
+
+/* Chunk ids of ours are UUIDs of version 8. */
+static bool is_our_form(struct mly_str id)
+{
+    if (id.data == NULL || id.bytes != 36 || id.data[14] != '8') return false;
+    for (size_t i = 0; i < id.bytes; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        char byte = (char)id.data[i];
+        bool digit = (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f');
+        if (dash ? byte != '-' : !digit) return false;
+    }
+    return true;
+}
+
+/* Is the chunk one that the interrupted commit left? Its document has no row. */
+static enum mly_err is_leftover(const struct mend *mend, const struct mly_store_cell *cell,
+                                struct mly_str document_id, struct mly_store_rows *rows, bool *out,
+                                struct mly_error *err)
+{
+    *out = false;
+    if (!knows_before(mend)) {
+        struct mly_str id;
+        MLY_TRY(mly_store_cell_string(cell, MLY_CHUNK_ID, &id, err));
+        *out = is_our_form(id);
+        return MLY_OK;
+    }
+    if (is_of_commit(mend, cell->part->fragment->id)) {
+        *out = true;
+        return MLY_OK;
+    }
+    rows->count = 0;
+    MLY_TRY(mly_store_find_rows(mend->documents_before, MLY_STORE_KEY_ID, document_id, rows, err));
+    *out = rows->count > 0;
+    return MLY_OK;
+}
+
 static enum mly_err find_orphans_in(struct mend *mend, const struct mly_store_view *chunks,
                                     const struct mly_store_part *part, struct mly_store_rows *rows,
                                     struct mly_store_rows *orphans, struct mly_error *err)
 {
     struct mly_store_cell cell = {chunks, part, 0};
     struct mly_str last = MLY_STR_NULL;
-    bool orphaned = false;
+    bool has_document = false;
     for (; cell.row < part->fragment->row_count; cell.row++) {
         if (mly_store_part_is_dead(part, cell.row)) continue;
         int64_t ordinal;
@@ -43,10 +101,13 @@ static enum mly_err find_orphans_in(struct mend *mend, const struct mly_store_vi
         if (ordinal < 0 || id.data == NULL) continue; /* somebody else's */
         if (!mly_str_equal(id, last)) {
             MLY_TRY(find_document_rows(mend, id, rows, err));
-            orphaned = rows->count == 0;
+            has_document = rows->count > 0;
             last = id;
         }
-        if (orphaned) {
+        if (has_document) continue;
+        bool leftover;
+        MLY_TRY(is_leftover(mend, &cell, id, rows, &leftover, err));
+        if (leftover) {
             MLY_TRY(mly_store_rows_add(orphans, part->fragment->id << 32 | cell.row, err));
         }
     }
@@ -160,11 +221,9 @@ static enum mly_err check_document(struct mend *mend, struct mly_str id, uint64_
     return renew_row(mend, document_row, chunk_rows, count, err);
 }
 
-/* Only the newest fragment can hold what an interrupted commit put. */
-static enum mly_err check_documents(struct mend *mend, struct mly_error *err)
+static enum mly_err check_documents_of(struct mend *mend, const struct mly_store_part *part,
+                                       struct mly_error *err)
 {
-    if (mend->chunks->part_count == 0) return MLY_OK;
-    const struct mly_store_part *part = &mend->chunks->parts[mend->chunks->part_count - 1];
     struct mly_store_cell cell = {mend->chunks, part, 0};
     struct mly_store_rows rows;
     struct mly_str last = MLY_STR_NULL;
@@ -182,7 +241,36 @@ static enum mly_err check_documents(struct mend *mend, struct mly_error *err)
     return rc;
 }
 
+/* Where the past is not known, only the newest fragment can hold what an interrupted commit put. */
+static enum mly_err check_documents(struct mend *mend, struct mly_error *err)
+{
+    for (size_t i = 0; i < mend->chunks->part_count; i++) {
+        const struct mly_store_part *part = &mend->chunks->parts[i];
+        bool wanted = knows_before(mend) ? is_of_commit(mend, part->fragment->id)
+                                         : i + 1 == mend->chunks->part_count;
+        if (wanted) MLY_TRY(check_documents_of(mend, part, err));
+    }
+    return MLY_OK;
+}
+
 /* ---- both ---- */
+
+static enum mly_err find_before(struct mend *mend, struct mly_error *err)
+{
+    struct mly_store *store = mend->store;
+    MLY_TRY(mly_store_pair_find(&mend->pair, store, mend->documents, mend->chunks,
+                                MLY_STORE_BACK_MEND, err));
+    if (!mend->pair.found) return MLY_OK;
+    mend->chunks_next = mly_store_pair_next_chunks(&mend->pair);
+    mly_mutex_lock(&store->mutex);
+    enum mly_err rc =
+        mly_store_pair_view(&mend->pair, MLY_STORE_DOCUMENTS, &mend->documents_before, err);
+    if (rc == MLY_OK) {
+        rc = mly_store_pair_view(&mend->pair, MLY_STORE_CHUNKS, &mend->chunks_before, err);
+    }
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
 
 static enum mly_err mend_tables(struct mend *mend, struct mly_error *err)
 {
@@ -210,13 +298,15 @@ static enum mly_err mend_tables(struct mend *mend, struct mly_error *err)
 
 enum mly_err mly_store_mend(struct mly_store *store, struct mly_error *err)
 {
-    struct mend mend = {.store = store};
+    struct mend mend = {.store = store, .pair = {.store = store}};
     mly_arena_init(&mend.arena, store->mem, SIZE_MAX / 2);
     mly_arena_init(&mend.scratch, store->mem, SIZE_MAX / 2);
     mly_bytes_init(&mend.text, store->mem, MLY_DOCUMENT_BYTES_MAX);
     enum mly_err rc = mly_store_newest(store, MLY_STORE_DOCUMENTS, &mend.documents, err);
     if (rc != MLY_OK) goto done;
     rc = mly_store_newest(store, MLY_STORE_CHUNKS, &mend.chunks, err);
+    if (rc != MLY_OK) goto done;
+    rc = find_before(&mend, err);
     if (rc != MLY_OK) goto done;
     rc = mend_tables(&mend, err);
 done:
@@ -225,6 +315,9 @@ done:
     mly_bytes_deinit(&mend.text);
     mly_arena_deinit(&mend.arena);
     mly_arena_deinit(&mend.scratch);
+    mly_store_view_release(mend.documents_before);
+    mly_store_view_release(mend.chunks_before);
+    mly_store_pair_deinit(&mend.pair);
     mly_store_view_release(mend.documents);
     mly_store_view_release(mend.chunks);
     return rc;

@@ -91,9 +91,8 @@ static enum mly_err find(struct mly_store_pair *pair, size_t depth_max, struct m
 }
 
 enum mly_err mly_store_pair_find(struct mly_store_pair *pair, struct mly_store *store,
-                                 const struct mly_store_view *documents,
-                                 const struct mly_store_view *chunks, size_t depth_max,
-                                 struct mly_error *err)
+                                 struct mly_store_view *documents, struct mly_store_view *chunks,
+                                 size_t depth_max, struct mly_error *err)
 {
     *pair = (struct mly_store_pair){.store = store};
     pair->tables[MLY_STORE_DOCUMENTS].newest = documents;
@@ -120,18 +119,25 @@ void mly_store_pair_deinit(struct mly_store_pair *pair)
 enum mly_err mly_store_pair_view(struct mly_store_pair *pair, enum mly_store_table_kind kind,
                                  struct mly_store_view **out, struct mly_error *err)
 {
-    struct mly_store_table *table = &pair->store->tables[kind];
     struct mly_store_history *history = &pair->tables[kind];
     size_t depth = pair->depth[kind];
     struct mly_error why = {0};
     *out = NULL;
     if (depth == 0) {
-        *out = mly_store_view_retain(table->newest);
+        *out = mly_store_view_retain(history->newest);
         return MLY_OK;
     }
-    enum mly_err rc = mly_store_view_make(table->newest, history->back[depth], out, &why);
+    enum mly_err rc = mly_store_view_make(history->newest, history->back[depth], out, &why);
     if (rc == MLY_OK) history->back[depth] = NULL;
     if (rc == MLY_ERR_NOTFOUND || rc == MLY_ERR_CORRUPT) return MLY_OK;
     if (rc != MLY_OK && err != NULL) *err = why;
     return rc;
+}
+
+const struct mly_lance_manifest *mly_store_pair_next_chunks(const struct mly_store_pair *pair)
+{
+    size_t depth = pair->depth[MLY_STORE_CHUNKS];
+    const struct mly_store_history *history = &pair->tables[MLY_STORE_CHUNKS];
+    if (!pair->found || depth == 0) return NULL;
+    return depth == 1 ? history->newest->manifest : history->back[depth - 1];
 }
