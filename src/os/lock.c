@@ -1,10 +1,12 @@
 /* Mutexes are the system's own; a file lock is tried with growing pauses, since waiting in the
  * kernel could not be given up. */
+#define _GNU_SOURCE
 #include "os/lock.h"
 
 #include "os/clock.h"
 
 #include <errno.h>
+#include <time.h>
 
 void mly_mutex_init(struct mly_mutex *mutex)
 {
@@ -28,7 +30,11 @@ void mly_mutex_unlock(struct mly_mutex *mutex)
 
 void mly_cond_init(struct mly_cond *cond)
 {
-    pthread_cond_init(&cond->native, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&cond->native, &attributes);
+    pthread_condattr_destroy(&attributes);
 }
 
 void mly_cond_deinit(struct mly_cond *cond)
@@ -39,6 +45,19 @@ void mly_cond_deinit(struct mly_cond *cond)
 void mly_cond_wait(struct mly_cond *cond, struct mly_mutex *mutex)
 {
     pthread_cond_wait(&cond->native, &mutex->native);
+}
+
+void mly_cond_wait_ms(struct mly_cond *cond, struct mly_mutex *mutex, uint32_t ms)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += ms / 1000;
+    end.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_nsec -= 1000000000;
+        end.tv_sec++;
+    }
+    (void)pthread_cond_timedwait(&cond->native, &mutex->native, &end);
 }
 
 void mly_cond_wake_all(struct mly_cond *cond)
@@ -111,6 +130,12 @@ void mly_lock_file_close(struct mly_lock_file *lock)
 enum mly_err mly_lock_take(const struct mly_file *file, uint64_t byte, uint32_t wait_ms,
                            struct mly_error *err)
 {
+    return mly_lock_take_pulsed(file, byte, wait_ms, NULL, NULL, err);
+}
+
+enum mly_err mly_lock_take_pulsed(const struct mly_file *file, uint64_t byte, uint32_t wait_ms,
+                                  mly_pulse_fn pulse, void *context, struct mly_error *err)
+{
     const struct mly_env *env = file->env;
     double end = mly_clock_seconds(env) + wait_ms * 1e-3;
     uint32_t pause_ms = 1;
@@ -124,6 +149,7 @@ enum mly_err mly_lock_take(const struct mly_file *file, uint64_t byte, uint32_t 
         if (mly_clock_seconds(env) >= end) {
             return mly_fail(err, MLY_ERR_BUSY, "the lock was not free within %u ms", wait_ms);
         }
+        if (pulse != NULL) MLY_TRY(pulse(context, err));
         mly_clock_sleep_ms(env, pause_ms);
         if (pause_ms < 16) pause_ms *= 2;
     }

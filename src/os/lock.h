@@ -21,6 +21,8 @@ void mly_mutex_unlock(struct mly_mutex *mutex);
 void mly_cond_init(struct mly_cond *cond);
 void mly_cond_deinit(struct mly_cond *cond);
 void mly_cond_wait(struct mly_cond *cond, struct mly_mutex *mutex);
+/* The same, at most about ms by a clock that nobody sets; the caller looks again why it waited. */
+void mly_cond_wait_ms(struct mly_cond *cond, struct mly_mutex *mutex, uint32_t ms);
 void mly_cond_wake_all(struct mly_cond *cond);
 
 /* A file that is opened to be locked. The lock belongs to what was opened and so to every process
@@ -45,6 +47,12 @@ MLY_MUST_USE enum mly_err mly_lock_take(const struct mly_file *file, uint64_t by
 /* Does another descriptor, of whatever process, hold that lock? Takes nothing and never waits. */
 MLY_MUST_USE enum mly_err mly_lock_is_held(const struct mly_file *file, uint64_t byte, bool *held,
                                            struct mly_error *err);
+/* The same, and pulse (may be NULL) is asked every 50 ms or more often: a result other than MLY_OK
+ * ends the waiting and is given. */
+typedef enum mly_err (*mly_pulse_fn)(void *context, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_lock_take_pulsed(const struct mly_file *file, uint64_t byte,
+                                               uint32_t wait_ms, mly_pulse_fn pulse, void *context,
+                                               struct mly_error *err);
 void mly_lock_release(const struct mly_file *file, uint64_t byte);
 
 #endif

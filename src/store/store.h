@@ -126,6 +126,12 @@ struct mly_change {
  * commits, and mends what an interrupted commit left between the two tables. Every begin needs its
  * end; other threads wait in begin. */
 MLY_MUST_USE enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err);
+/* The same; while it waits, for threads or processes, pulse (may be NULL) is asked at least every
+ * 50 ms, with no lock of the store's held: a result other than MLY_OK ends the waiting and is
+ * given. All waiting together takes lock_wait_ms; threads of one process take turns as they came.
+ */
+MLY_MUST_USE enum mly_err mly_store_begin_pulsed(struct mly_store *store, mly_pulse_fn pulse,
+                                                 void *context, struct mly_error *err);
 void mly_store_end(struct mly_store *store);
 /* Between begin and end: one commit of all changes (ids differ), durable when it returns OK; later
  * pins see it. Chunks are committed before the documents that name them and removed after them;

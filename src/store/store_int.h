@@ -265,6 +265,11 @@ struct mly_snapshot {
     struct mly_store_view *views[MLY_STORE_TABLES];
 };
 
+/* A thread that waits in begin; it stands on that thread's stack. */
+struct mly_store_turn {
+    struct mly_store_turn *next;
+};
+
 struct mly_store {
     const struct mly_env *env;
     struct mly_mem *mem;
@@ -282,6 +287,7 @@ struct mly_store {
     uint32_t serial_next;
     struct mly_snapshot *current; /* what was pinned last; NULL: nothing yet */
     bool writing;                 /* between begin and end */
+    struct mly_store_turn *turns; /* who waits for that, the longest first */
     bool locked;                  /* and the lock is ours: nobody else is between the tables */
     bool committing;              /* a commit is under way: pins get current */
     uint64_t split_versions[MLY_STORE_TABLES]; /* two versions that do not belong together; current
@@ -370,8 +376,15 @@ MLY_MUST_USE enum mly_err mly_store_commit_documents(struct mly_store *store,
                                                      uint32_t dim, struct mly_error *err);
 /* Mends what an interrupted commit left between the tables; the lock is held. */
 MLY_MUST_USE enum mly_err mly_store_mend(struct mly_store *store, struct mly_error *err);
+/* How long a begin may wait, and whom it asks meanwhile. */
+struct mly_store_wait {
+    double end_s; /* by mly_clock_seconds */
+    mly_pulse_fn pulse;
+    void *context;
+};
 /* store_lock.c: the lock between processes, into lock_file */
-MLY_MUST_USE enum mly_err mly_store_lock(struct mly_store *store, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait *wait,
+                                         struct mly_error *err);
 void mly_store_unlock(struct mly_store *store);
 /* Is somebody writing, as far as can be told? Takes nothing. */
 MLY_MUST_USE enum mly_err mly_store_lock_is_held(struct mly_store *store, bool *held,

@@ -9,6 +9,7 @@
 
 #define HOLDER_BYTES 64
 #define LOCK_TRIES 10
+#define PULSE_MS 50
 
 char *mly_store_join(struct mly_mem *mem, const char *path, const char *name)
 {
@@ -83,8 +84,29 @@ static enum mly_err check_name(const struct mly_store *store, const char *path,
     return rc == MLY_ERR_NOTFOUND ? MLY_OK : rc;
 }
 
+/* A pulse may end the waiting with any result: BUSY too is then its own. */
+struct waiting {
+    const struct mly_store_wait *wait;
+    bool *given_up;
+};
+
+static enum mly_err ask(void *context, struct mly_error *err)
+{
+    const struct waiting *waiting = context;
+    if (waiting->wait->pulse == NULL) return MLY_OK;
+    enum mly_err rc = waiting->wait->pulse(waiting->wait->context, err);
+    *waiting->given_up = rc != MLY_OK;
+    return rc;
+}
+
+static uint32_t remaining_ms(const struct mly_store *store, const struct mly_store_wait *wait)
+{
+    double left_ms = (wait->end_s - mly_clock_seconds(store->env)) * 1e3;
+    return left_ms <= 0 ? 0 : left_ms < (double)UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
+}
+
 static enum mly_err try_lock(struct mly_store *store, const char *folder, const char *path,
-                             bool *taken, struct mly_error *err)
+                             const struct mly_store_wait *wait, bool *taken, struct mly_error *err)
 {
     struct mly_lock_file *lock = &store->lock_file;
     MLY_TRY(mly_dir_make_all(store->env, store->path, err));
@@ -92,14 +114,17 @@ static enum mly_err try_lock(struct mly_store *store, const char *folder, const 
     enum mly_err rc = mly_lock_file_open(store->env, path, lock, err);
     if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* the folder went away again */
     if (rc != MLY_OK) return rc;
-    rc = mly_lock_take(&lock->file, 0, store->lock_wait_ms, err);
-    if (rc == MLY_ERR_BUSY) rc = fail_busy(store, &lock->file, err);
+    bool given_up = false;
+    struct waiting waiting = {wait, &given_up};
+    rc = mly_lock_take_pulsed(&lock->file, 0, remaining_ms(store, wait), ask, &waiting, err);
+    if (rc == MLY_ERR_BUSY && !given_up) rc = fail_busy(store, &lock->file, err);
     if (rc == MLY_OK) rc = check_name(store, path, &lock->file, taken, err);
     if (rc != MLY_OK || !*taken) mly_lock_file_close(lock); /* which gives the lock back */
     return rc;
 }
 
-enum mly_err mly_store_lock(struct mly_store *store, struct mly_error *err)
+enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait *wait,
+                            struct mly_error *err)
 {
     bool taken = false;
     enum mly_err rc = MLY_OK;
@@ -111,7 +136,7 @@ enum mly_err mly_store_lock(struct mly_store *store, struct mly_error *err)
         if (attempt == LOCK_TRIES) {
             rc = mly_fail(err, MLY_ERR_IO, "store %s: the folder is being removed", store->path);
         } else {
-            rc = try_lock(store, folder, path, &taken, err);
+            rc = try_lock(store, folder, path, wait, &taken, err);
         }
     }
     if (rc == MLY_OK) write_holder(store);
@@ -143,18 +168,65 @@ void mly_store_unlock(struct mly_store *store)
     mly_lock_file_close(&store->lock_file);
 }
 
+/* ---- taking turns in this process ---- */
+
+static void leave_turns(struct mly_store *store, const struct mly_store_turn *turn)
+{
+    struct mly_store_turn **at = &store->turns;
+    while (*at != turn)
+        at = &(*at)->next;
+    *at = turn->next;
+    mly_cond_wake_all(&store->cond);
+}
+
+/* Becomes the thread that writes. */
+static enum mly_err take_turn(struct mly_store *store, const struct mly_store_wait *wait,
+                              struct mly_error *err)
+{
+    struct mly_store_turn turn = {NULL};
+    enum mly_err rc = MLY_OK;
+    mly_mutex_lock(&store->mutex);
+    struct mly_store_turn **last = &store->turns;
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = &turn;
+    while (store->writing || store->turns != &turn) {
+        uint32_t left_ms = remaining_ms(store, wait);
+        if (left_ms == 0) {
+            rc = mly_fail(err, MLY_ERR_BUSY,
+                          "store %s: another thread of this process is writing; waited %u ms",
+                          store->path, store->lock_wait_ms);
+            break;
+        }
+        mly_cond_wait_ms(&store->cond, &store->mutex,
+                         left_ms < PULSE_MS || wait->pulse == NULL ? left_ms : PULSE_MS);
+        if (wait->pulse == NULL) continue;
+        mly_mutex_unlock(&store->mutex);
+        rc = wait->pulse(wait->context, err);
+        mly_mutex_lock(&store->mutex);
+        if (rc != MLY_OK) break;
+    }
+    leave_turns(store, &turn);
+    if (rc == MLY_OK) store->writing = true;
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
+
 enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err)
+{
+    return mly_store_begin_pulsed(store, NULL, NULL, err);
+}
+
+enum mly_err mly_store_begin_pulsed(struct mly_store *store, mly_pulse_fn pulse, void *context,
+                                    struct mly_error *err)
 {
     if (store->read_only) {
         return mly_fail(err, MLY_ERR_READONLY, "store %s is open for reading only", store->path);
     }
-    mly_mutex_lock(&store->mutex);
-    while (store->writing)
-        mly_cond_wait(&store->cond, &store->mutex);
-    store->writing = true;
-    mly_mutex_unlock(&store->mutex);
-
-    enum mly_err rc = mly_store_lock(store, err);
+    struct mly_store_wait wait = {mly_clock_seconds(store->env) + store->lock_wait_ms * 1e-3, pulse,
+                                  context};
+    MLY_TRY(take_turn(store, &wait, err));
+    enum mly_err rc = mly_store_lock(store, &wait, err);
     bool locked = rc == MLY_OK;
     bool whole = true;
     if (rc == MLY_OK) {

@@ -206,6 +206,83 @@ static void a_writer_that_waits_in_vain_is_told_who_writes(void **state)
     close(leave[1]);
 }
 
+static double seconds(void)
+{
+    return mly_clock_seconds(mly_env_system());
+}
+
+static void *waits(void *argument)
+{
+    struct thread_work *work = argument;
+    work->rc = mly_store_begin(work->store, &work->err);
+    if (work->rc == MLY_OK) mly_store_end(work->store);
+    return NULL;
+}
+
+static void threads_wait_no_longer_together_than_each(void **state)
+{
+    (void)state;
+    enum { WAITERS = 4 };
+    struct mly_error err = {0};
+    struct mly_store *other = open_store(1000);
+    struct mly_store *store = open_store(300);
+    struct thread_work work[WAITERS];
+    pthread_t threads[WAITERS];
+    case_ok(mly_store_begin(other, &err), &err);
+    double start = seconds();
+    for (int i = 0; i < WAITERS; i++) {
+        work[i] = (struct thread_work){.store = store};
+        assert_int_equal(pthread_create(&threads[i], NULL, waits, &work[i]), 0);
+    }
+    for (int i = 0; i < WAITERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(work[i].rc, MLY_ERR_BUSY);
+        assert_non_null(strstr(work[i].err.message, "300 ms"));
+    }
+    double waited = seconds() - start;
+    assert_true(waited >= 0.29 && waited < 0.9); /* one after the other it were 1.2 */
+    mly_store_end(other);
+    case_ok(mly_store_begin(store, &err), &err);
+    mly_store_end(store);
+    mly_store_close(store);
+    mly_store_close(other);
+}
+
+/* Gives up at the third question. */
+static enum mly_err give_up(void *context, struct mly_error *err)
+{
+    int *asked = context;
+    (*asked)++;
+    return *asked < 3 ? MLY_OK : mly_fail(err, MLY_ERR_CANCELLED, "the user has had enough");
+}
+
+static void waiting_for_the_lock_can_be_given_up(void **state)
+{
+    (void)state;
+    struct mly_error err = {0};
+    struct mly_store *other = open_store(1000);
+    struct mly_store *store = open_store(60000);
+    double start = seconds();
+    int asked = 0;
+    case_ok(mly_store_begin(other, &err), &err);
+    /* another process's, or handle's */
+    assert_int_equal(mly_store_begin_pulsed(store, give_up, &asked, &err), MLY_ERR_CANCELLED);
+    assert_string_equal(err.message, "the user has had enough");
+    mly_store_end(other);
+    /* another thread's */
+    case_ok(mly_store_begin(store, &err), &err);
+    asked = 0;
+    assert_int_equal(mly_store_begin_pulsed(store, give_up, &asked, &err), MLY_ERR_CANCELLED);
+    mly_store_end(store);
+    assert_true(seconds() - start < 5);
+    asked = 0;
+    case_ok(mly_store_begin_pulsed(store, give_up, &asked, &err), &err);
+    assert_int_equal(asked, 0);
+    mly_store_end(store);
+    mly_store_close(store);
+    mly_store_close(other);
+}
+
 /* ---- fork ---- */
 
 static void a_child_of_a_writer_does_not_keep_its_lock(void **state)
@@ -250,14 +327,6 @@ static void a_child_of_a_writer_does_not_keep_its_lock(void **state)
     close(leave[1]);
 }
 
-static void *begins(void *argument)
-{
-    struct thread_work *work = argument;
-    work->rc = mly_store_begin(work->store, &work->err);
-    if (work->rc == MLY_OK) mly_store_end(work->store);
-    return NULL;
-}
-
 static void a_store_is_closed_in_a_child_while_threads_waited_for_it(void **state)
 {
     (void)state;
@@ -266,7 +335,7 @@ static void a_store_is_closed_in_a_child_while_threads_waited_for_it(void **stat
     struct thread_work work = {.store = store};
     pthread_t thread;
     case_ok(mly_store_begin(store, &err), &err);
-    assert_int_equal(pthread_create(&thread, NULL, begins, &work), 0);
+    assert_int_equal(pthread_create(&thread, NULL, waits, &work), 0);
     usleep(50000); /* until it waits; where it does not yet, the test merely says less */
     pid_t child = fork();
     assert_true(child >= 0);
@@ -368,6 +437,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(threads_take_turns_on_one_handle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_writer_that_waits_in_vain_is_told_who_writes, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(threads_wait_no_longer_together_than_each, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(waiting_for_the_lock_can_be_given_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_child_of_a_writer_does_not_keep_its_lock, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_store_is_closed_in_a_child_while_threads_waited_for_it,
