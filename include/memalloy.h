@@ -124,31 +124,38 @@ typedef int (*memalloy_progress_fn)(void *context, const struct memalloy_progres
 
 /* ---- models ---- */
 
-/* A sentence encoder: a read-only mapping of one model file and a pool of worker threads. */
+/* A sentence encoder: a read-only mapping of one model file and a pool of worker threads; or a
+ * folder with model.onnx, which ONNX Runtime runs if it is installed. */
 typedef struct memalloy_model memalloy_model;
 
 struct memalloy_model_options {
     size_t struct_bytes;
-    const char *path; /* a model file; NULL: $MEMALLOY_MODEL, else the installed default */
+    const char *path; /* a model file, or a folder with model.onnx and tokenizer.json; NULL:
+                         $MEMALLOY_MODEL, else the installed default */
     uint32_t threads; /* 0: every core the process may use */
     /* kernel set to force ("scalar", "avx2", "avx512vnni"); NULL: the best of this machine */
     const char *kernels;
+    /* libonnxruntime's path, for folders; $MEMALLOY_ONNXRUNTIME goes before it; NULL: the system's */
+    const char *onnxruntime_path;
 };
 
 struct memalloy_model_info {
     size_t struct_bytes;
     struct memalloy_str id; /* "all-MiniLM-L6-v2" */
     struct memalloy_str
-        hash; /* hex BLAKE2b-256 of the model file's header: names its tensors and checksums */
-    struct memalloy_str quantisation; /* "int8" */
-    struct memalloy_str kernels;      /* the kernel set in use */
+        hash; /* hex BLAKE2b-256 of the model file's header: names its tensors and checksums; of a
+                 folder: of model.onnx, tokenizer.json, pooling and length */
+    struct memalloy_str quantisation; /* "int8"; "onnx" for a folder */
+    struct memalloy_str kernels;      /* the kernel set in use; "onnxruntime 1.31.0" */
     struct memalloy_str path;
     uint32_t dim;
     uint32_t pieces_max; /* word pieces the model reads, [CLS] and [SEP] included */
     uint32_t threads;
 };
 
-/* MODEL where there is no such file, or it is not a model of ours; CORRUPT where it is damaged. */
+/* MODEL where there is no such file, it is not a model of ours, or ONNX Runtime is missing or
+ * fails; UNSUPPORTED where a folder has settings that cannot be followed, the setting named;
+ * CORRUPT where it is damaged. */
 MEMALLOY_API MEMALLOY_CHECK int memalloy_model_open(memalloy_model **out,
                                                     const struct memalloy_model_options *options,
                                                     struct memalloy_error *err);
@@ -159,7 +166,7 @@ MEMALLOY_API MEMALLOY_CHECK int memalloy_model_get_info(const memalloy_model *mo
 
 /* Turns texts into unit vectors. out: f32[count][dim], row-major. A text longer than the model
  * reads is cut off at pieces_max; *truncated_count (may be NULL) says how many were. A vector never
- * depends on its batch or on threads. */
+ * depends on its batch or on threads; with ONNX Runtime, by no more than 1e-5 in any number. */
 MEMALLOY_API MEMALLOY_CHECK int memalloy_embed(memalloy_model *model,
                                                const struct memalloy_str *texts, size_t count,
                                                float *out, size_t *truncated_count,

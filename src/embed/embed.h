@@ -1,10 +1,11 @@
-/* Turns word pieces into unit vectors: a BERT-like encoder at int8 from one mapped model file.
+/* Turns word pieces into unit vectors: a BERT-like encoder at int8 from one mapped model file, or
+ * any model in a folder with model.onnx, run by ONNX Runtime (embed/onnx/onnx.h).
  *
  * Shapes   ids: i32, the sequences one behind the other; starts: size_t[count + 1],
  *          starts[i]..starts[i + 1] is sequence i; out: f32[count][dim], row-major, L2 norm 1.
  * Units    a sequence counts [CLS] and [SEP]: 2 to pieces_max.
  * Same     a vector depends on its own ids only: bit-equal for any batch, order and thread count;
- *          between kernel sets as docs/NUMERICS.md says.
+ *          between kernel sets as docs/NUMERICS.md says. ONNX Runtime: within 1e-5.
  * Owns     borrows ids and starts, writes out; weights are mapped, never copied.
  * Threads  one embedder may be used from many threads; its pool runs one batch at a time.
  * Errors   MODEL a file that is not a model of ours, CORRUPT one that is damaged, NOTFOUND; INVAL
@@ -23,6 +24,7 @@ struct mly_embedder;
 struct mly_model_card {
     struct mly_str id, hash, quantisation;
     struct mly_str vocabulary; /* pieces in the order of their ids, one a line */
+    struct mly_str kernels;    /* what runs it, where that is not our kernel set; else null */
     uint32_t dim, pieces_max;
 };
 
@@ -30,6 +32,12 @@ struct mly_model_card {
 MLY_MUST_USE enum mly_err mly_embedder_open(const struct mly_env *env, const struct mly_kern *kern,
                                             struct mly_pool *pool, const char *path,
                                             struct mly_embedder **out, struct mly_error *err);
+/* The same for a folder. library: the path of libonnxruntime; NULL: the system's. The variable
+ * MEMALLOY_ONNXRUNTIME goes before both. Threads are the library's own, as many as the pool has. */
+MLY_MUST_USE enum mly_err mly_embedder_open_folder(const struct mly_env *env, struct mly_pool *pool,
+                                                   const char *path, const char *library,
+                                                   struct mly_embedder **out,
+                                                   struct mly_error *err);
 /* Reads all weights (20 MB and more) and compares them with the header's checksum: CORRUPT where
  * they differ. Open checks the header and the shapes only, so that it stays cheap. */
 MLY_MUST_USE enum mly_err mly_embedder_verify(const struct mly_embedder *embedder,

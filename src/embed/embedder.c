@@ -6,6 +6,7 @@
 #include "embed/embed_int.h"
 
 #include "base/hash.h"
+#include "embed/onnx/onnx.h"
 
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #define BLOCK_ROWS_MIN 48
 
 struct mly_embedder {
+    struct mly_onnx *onnx; /* NULL, or the engine in charge: only env beside it is set then */
     const struct mly_env *env;
     const struct mly_kern *kern;
     struct mly_pool *pool;
@@ -59,10 +61,32 @@ done:
     return rc;
 }
 
+enum mly_err mly_embedder_open_folder(const struct mly_env *env, struct mly_pool *pool,
+                                      const char *path, const char *library,
+                                      struct mly_embedder **out, struct mly_error *err)
+{
+    struct mly_embedder *embedder = mly_mem_array(env->mem, 1, sizeof(*embedder));
+    if (embedder == NULL) return mly_fail_nomem(err, sizeof(*embedder));
+    embedder->env = env;
+    enum mly_err rc =
+        mly_onnx_open(env, mly_pool_thread_count(pool), path, library, &embedder->onnx, err);
+    if (rc != MLY_OK) {
+        mly_mem_free(env->mem, embedder);
+        return rc;
+    }
+    *out = embedder;
+    return MLY_OK;
+}
+
 void mly_embedder_close(struct mly_embedder *embedder)
 {
     if (embedder == NULL) return;
     struct mly_mem *mem = embedder->env->mem;
+    if (embedder->onnx != NULL) {
+        mly_onnx_close(embedder->onnx);
+        mly_mem_free(mem, embedder);
+        return;
+    }
     for (size_t i = 0; i < embedder->room_ready; i++) {
         mly_encoder_room_deinit(&embedder->rooms[i], mem);
     }
@@ -75,11 +99,13 @@ void mly_embedder_close(struct mly_embedder *embedder)
 
 const struct mly_model_card *mly_embedder_card(const struct mly_embedder *embedder)
 {
+    if (embedder->onnx != NULL) return mly_onnx_card(embedder->onnx);
     return &embedder->model.card;
 }
 
 enum mly_err mly_embedder_verify(const struct mly_embedder *embedder, struct mly_error *err)
 {
+    if (embedder->onnx != NULL) return mly_onnx_verify(embedder->onnx, err);
     const struct mly_model *model = &embedder->model;
     const struct mly_hash hash = mly_hash_bytes(model->data);
     char hex[2 * MLY_HASH_BYTES + 1];
@@ -175,6 +201,9 @@ enum mly_err mly_embedder_encode(struct mly_embedder *embedder, const int32_t *i
                                  struct mly_error *err)
 {
     if (count == 0) return MLY_OK;
+    if (embedder->onnx != NULL) {
+        return mly_onnx_encode(embedder->onnx, ids, starts, count, out, err);
+    }
     for (size_t s = 0; s < count; s++) {
         MLY_TRY(check_sequence(&embedder->model.config, ids, starts[s], starts[s + 1], s, err));
     }

@@ -70,6 +70,7 @@ static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
     MLY_TRY(mly_options_take(model, sizeof(*model), options->model, "memalloy_model_options", err));
     MLY_TRY(copy_text(kernel, &model->path, err));
     MLY_TRY(copy_text(kernel, &model->kernels, err));
+    MLY_TRY(copy_text(kernel, &model->onnxruntime_path, err));
     if (model->threads == 0) model->threads = options->threads;
     if (options->dim > MLY_DIM_MAX) {
         return mly_fail(err, MLY_ERR_LIMIT, "dim %u, limit is %zu", options->dim,

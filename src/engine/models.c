@@ -66,6 +66,21 @@ enum mly_err mly_choose_kern(const struct mly_env *env, const char *wanted,
                     wanted == NULL ? "(none)" : wanted, names);
 }
 
+/* A file is a model of ours, a folder one for ONNX Runtime. */
+static enum mly_err open_embedder(memalloy_model *model,
+                                  const struct memalloy_model_options *options,
+                                  struct mly_error *err)
+{
+    const struct mly_env *env = model->env;
+    struct mly_file_info info;
+    MLY_TRY(mly_file_info_at(env, MLY_AT_CWD, model->path, true, &info, err));
+    if (info.kind == MLY_KIND_DIR) {
+        return mly_embedder_open_folder(env, model->pool, model->path, options->onnxruntime_path,
+                                        &model->embedder, err);
+    }
+    return mly_embedder_open(env, model->kern, model->pool, model->path, &model->embedder, err);
+}
+
 static enum mly_err fill_model(memalloy_model *model, const struct memalloy_model_options *options,
                                struct mly_error *err)
 {
@@ -77,7 +92,7 @@ static enum mly_err fill_model(memalloy_model *model, const struct memalloy_mode
     if (model->path == NULL) return mly_fail_nomem(err, strlen(path) + 1);
     memcpy(model->path, path, strlen(path) + 1);
     MLY_TRY(mly_pool_create(env, options->threads, &model->pool, err));
-    MLY_TRY(mly_embedder_open(env, model->kern, model->pool, path, &model->embedder, err));
+    MLY_TRY(open_embedder(model, options, err));
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
     return mly_tokenizer_create(env->mem, card->vocabulary, &model->tokenizer, err);
 }
@@ -133,7 +148,8 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
         .id = mly_str_out(card->id),
         .hash = mly_str_out(card->hash),
         .quantisation = mly_str_out(card->quantisation),
-        .kernels = mly_str_out(mly_str_of(model->kern->name)),
+        .kernels =
+            mly_str_out(card->kernels.data != NULL ? card->kernels : mly_str_of(model->kern->name)),
         .path = mly_str_out(mly_str_of(model->path)),
         .dim = card->dim,
         .pieces_max = card->pieces_max,

@@ -84,6 +84,11 @@ struct mly_env {
     const char *(*variable)(void *context, const char *name); /* getenv; NULL if unset */
     int (*thread_start)(void *context, void *(*run)(void *), void *argument, uint64_t *out);
     int (*thread_join)(void *context, uint64_t thread);
+    /* shared libraries, by path or by a name that the system looks for; on failure the system's
+     * reason is put into why */
+    int (*library_open)(void *context, const char *name, void **out, char *why, size_t why_bytes);
+    void *(*library_symbol)(void *context, void *library, const char *symbol); /* NULL: none */
+    int (*library_close)(void *context, void *library);
 };
 
 /* The real system, with an allocator of its own, made once for the process. */

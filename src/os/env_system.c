@@ -5,6 +5,7 @@
 #include "os/env.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -348,6 +349,34 @@ static int sys_thread_join(void *context, uint64_t thread)
     return -pthread_join((pthread_t)thread, NULL);
 }
 
+/* Stays loaded after its last close: libraries of C++ with threads of their own do not bear to be
+ * taken away from under what they left behind. */
+static int sys_library_open(void *context, const char *name, void **out, char *why,
+                            size_t why_bytes)
+{
+    (void)context;
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (library == NULL) {
+        const char *text = dlerror();
+        snprintf(why, why_bytes, "%s", text == NULL ? "no reason given" : text);
+        return -ELIBACC;
+    }
+    *out = library;
+    return 0;
+}
+
+static void *sys_library_symbol(void *context, void *library, const char *symbol)
+{
+    (void)context;
+    return dlsym(library, symbol);
+}
+
+static int sys_library_close(void *context, void *library)
+{
+    (void)context;
+    return dlclose(library) == 0 ? 0 : -EINVAL;
+}
+
 static struct mly_mem system_mem = MLY_MEM_INIT; /* counters only */
 
 static const struct mly_env system_env = {
@@ -384,6 +413,9 @@ static const struct mly_env system_env = {
     .variable = sys_variable,
     .thread_start = sys_thread_start,
     .thread_join = sys_thread_join,
+    .library_open = sys_library_open,
+    .library_symbol = sys_library_symbol,
+    .library_close = sys_library_close,
 };
 
 const struct mly_env *mly_env_system(void)

@@ -3,6 +3,7 @@
 #include "fault_env.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static const struct mly_env *real(void)
@@ -194,6 +195,32 @@ static int fault_thread_start(void *context, void *(*run)(void *), void *argumen
     return real()->thread_start(NULL, run, argument, out);
 }
 
+static int fault_library_open(void *context, const char *name, void **out, char *why,
+                              size_t why_bytes)
+{
+    struct fault_env *fault = context;
+    int result = next_fault(fault, "library_open", false);
+    if (result != 0) {
+        (void)snprintf(why, why_bytes, "the test says no");
+        return result;
+    }
+    return counted(fault, real()->library_open(NULL, name, out, why, why_bytes));
+}
+
+static void *fault_library_symbol(void *context, void *library, const char *symbol)
+{
+    struct fault_env *fault = context;
+    if (next_fault(fault, "library_symbol", false) != 0) return NULL;
+    return real()->library_symbol(NULL, library, symbol);
+}
+
+static int fault_library_close(void *context, void *library)
+{
+    struct fault_env *fault = context;
+    atomic_fetch_sub(&fault->open_count, 1);
+    return real()->library_close(NULL, library);
+}
+
 void fault_env_init(struct fault_env *fault)
 {
     memset(fault, 0, sizeof(*fault));
@@ -225,6 +252,9 @@ void fault_env_init(struct fault_env *fault)
     fault->env.dir_close = fault_dir_close;
     fault->env.random = fault_random;
     fault->env.thread_start = fault_thread_start;
+    fault->env.library_open = fault_library_open;
+    fault->env.library_symbol = fault_library_symbol;
+    fault->env.library_close = fault_library_close;
     fault->fail_errno = EIO;
 }
 

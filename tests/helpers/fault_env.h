@@ -1,6 +1,6 @@
 /* A system table that fails on request: every file call is counted, call n fails with an errno of
  * choice, once or from then on; every allocation likewise through its own mly_mem. Also counts open
- * descriptors, mappings and streams, so that a leak is a failed test.
+ * descriptors, mappings, streams and libraries, so that a leak is a failed test.
  */
 #ifndef MLY_TEST_FAULT_ENV_H
 #define MLY_TEST_FAULT_ENV_H
@@ -19,7 +19,7 @@ struct fault_env {
     bool short_transfers;      /* reads and writes do at most 7 bytes at a time */
     _Atomic bool interrupt;    /* every other call that may gives EINTR first */
     _Atomic uint64_t interrupts;
-    _Atomic int64_t open_count; /* descriptors, mappings and streams not closed yet */
+    _Atomic int64_t open_count; /* descriptors, mappings, streams, libraries */
     const char *failed_call;    /* the name of the call that was failed, or NULL */
 };
 
