@@ -1,6 +1,7 @@
 """The `memalloy` command of an installed package: starts the program that lies beside this file, in this process.
 
-It is given the package's model, which it could not find by itself: where packages lie is Python's knowledge.
+It is given the package's model and ONNX Runtime's library, which it could not find by itself: where packages lie is
+Python's knowledge.
 """
 
 import os
@@ -14,6 +15,10 @@ def main():
     model = _model.default_path()
     if model is not None:
         os.environ["MEMALLOY_MODEL"] = model
+    if not os.environ.get("MEMALLOY_ONNXRUNTIME"):
+        runtime = _model.runtime_path(os.path.dirname(program))  # any folder: which model it is to be is not known yet
+        if runtime is not None:
+            os.environ["MEMALLOY_ONNXRUNTIME"] = runtime
     try:
         os.execv(program, ["memalloy", *sys.argv[1:]])
     except OSError as error:

@@ -179,6 +179,7 @@ static int open_store(struct mlypy_kernel *self, PyObject *path, PyObject *model
     struct memalloy_error err = {0};
     memalloy_kernel *handle = NULL;
     PyObject *model_path = NULL;
+    PyObject *runtime = NULL;
     int result = -1;
     PyObject *path_bytes = mlypy_path(path, "path");
     if (path_bytes == NULL) {
@@ -189,7 +190,12 @@ static int open_store(struct mlypy_kernel *self, PyObject *path, PyObject *model
         if (model_path == NULL) {
             goto done;
         }
+        runtime = mlypy_runtime_path(model_path);
+        if (runtime == NULL) {
+            goto done;
+        }
         model_options.path = model_path == Py_None ? NULL : PyBytes_AsString(model_path);
+        model_options.onnxruntime_path = runtime == Py_None ? NULL : PyBytes_AsString(runtime);
         model_options.threads = options->threads;
         options->model = &model_options;
     }
@@ -211,6 +217,7 @@ static int open_store(struct mlypy_kernel *self, PyObject *path, PyObject *model
     self->path = PyUnicode_DecodeFSDefault(path_text);
     result = self->path == NULL ? -1 : 0;
 done:
+    Py_XDECREF(runtime);
     Py_XDECREF(model_path);
     Py_DECREF(path_bytes);
     return result;

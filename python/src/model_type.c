@@ -51,7 +51,24 @@ PyObject *mlypy_model_path(PyObject *model, const char *name)
     return bytes;
 }
 
-static struct mlypy_model *open_model(struct mlypy_state *state, PyObject *path)
+PyObject *mlypy_runtime_path(PyObject *path)
+{
+    PyObject *module = PyImport_ImportModule("memalloy._model");
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *found = PyObject_CallMethod(module, "runtime_path", "O", path);
+    Py_DECREF(module);
+    if (found == NULL || found == Py_None) {
+        return found;
+    }
+    PyObject *bytes = mlypy_path(found, "onnxruntime");
+    Py_DECREF(found);
+    return bytes;
+}
+
+static struct mlypy_model *open_model_with(struct mlypy_state *state, PyObject *path,
+                                           PyObject *runtime)
 {
     struct memalloy_model_options options = {.struct_bytes = sizeof(options)};
     struct memalloy_model_info info = {.struct_bytes = sizeof(info)};
@@ -62,6 +79,7 @@ static struct mlypy_model *open_model(struct mlypy_state *state, PyObject *path)
             return NULL;
         }
     }
+    options.onnxruntime_path = runtime == Py_None ? NULL : PyBytes_AsString(runtime);
     struct mlypy_model *self = (struct mlypy_model *)PyType_GenericAlloc(state->model_type, 0);
     if (self == NULL) {
         return NULL;
@@ -80,6 +98,17 @@ static struct mlypy_model *open_model(struct mlypy_state *state, PyObject *path)
     }
     self->dim = info.dim;
     self->pid = (long)getpid();
+    return self;
+}
+
+static struct mlypy_model *open_model(struct mlypy_state *state, PyObject *path)
+{
+    PyObject *runtime = mlypy_runtime_path(path);
+    if (runtime == NULL) {
+        return NULL;
+    }
+    struct mlypy_model *self = open_model_with(state, path, runtime);
+    Py_DECREF(runtime);
     return self;
 }
 

@@ -17,6 +17,10 @@ struct mlypy_model {
  * bytes object, or None where there is neither and the library is to look for itself. */
 PyObject *mlypy_model_path(PyObject *model, const char *name);
 
+/* Where a model at path (bytes, or None) needs ONNX Runtime and that is installed: the path of its
+ * library, a new bytes object; else None. */
+PyObject *mlypy_runtime_path(PyObject *path);
+
 /* The open model of a path (None or NULL: the default). New reference, NULL with an exception. */
 struct mlypy_model *mlypy_model_get(struct mlypy_state *state, PyObject *model, const char *name);
 

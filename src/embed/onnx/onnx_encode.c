@@ -7,10 +7,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* With pieces alone, long texts would take four times the memory of short ones. At these, a model
- * of 12 heads and 3,072 inner numbers holds about 25 MB in each of its widest places. */
+/* With pieces alone, long texts would take many times the memory of short ones. At these, a model
+ * of 12 heads and 3,072 inner numbers holds 12 and 25 MB in its widest places, of which there are a
+ * handful at a time. */
 #define BATCH_PIECES_MAX ((size_t)2048)
-#define BATCH_CELLS_MAX ((size_t)512 << 10)
+#define BATCH_CELLS_MAX ((size_t)256 << 10)
 /* Numbers that are summed side by side. */
 #define MEAN_STEP ((size_t)64)
 
