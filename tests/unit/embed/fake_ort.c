@@ -1,5 +1,5 @@
-/* In: what test_onnx.c has the engine say to ONNX Runtime. Out: answers, or the failure that was
- * asked for. Every handle is a counted block of its own, so that a sanitizer sees a wrong release. */
+/* In: what the engine says to ONNX Runtime. Out: answers, or the failure that was asked for. Every
+ * handle is a counted block of its own, so that a sanitizer sees a wrong release. */
 #include "fake_ort.h"
 
 #include "embed/onnx/ort.h"
