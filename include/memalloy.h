@@ -135,7 +135,8 @@ struct memalloy_model_options {
     uint32_t threads; /* 0: every core the process may use */
     /* kernel set to force ("scalar", "avx2", "avx512vnni"); NULL: the best of this machine */
     const char *kernels;
-    /* libonnxruntime's path, for folders; $MEMALLOY_ONNXRUNTIME goes before it; NULL: the system's */
+    /* libonnxruntime's path, for folders; $MEMALLOY_ONNXRUNTIME goes before it; NULL: the
+     * system's */
     const char *onnxruntime_path;
 };
 
