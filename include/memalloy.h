@@ -11,9 +11,9 @@
  * Structs  those that begin with struct_bytes are filled in with sizeof by the caller, options and
  *          results alike, so that a newer library knows which fields the caller knows. Zero in
  *          every other field means the default.
- * Owns     open/close and create/destroy come in pairs; every close and destroy accepts NULL, and so does every count. What
- *          a getter gives is borrowed from the object it was asked of, and valid until that object
- *          is destroyed.
+ * Owns     open/close and create/destroy come in pairs; every close and destroy accepts NULL, and
+ *          so does every count. What a getter gives is borrowed from the object it was asked of,
+ *          and valid until that object is destroyed.
  * Errors   functions that can fail return 0 (MEMALLOY_OK) or a code of MEMALLOY_ERR_MAP, and then
  *          fill in err, which is last and may be NULL. On failure the out parameters are untouched
  *          and the store is as before the call.
