@@ -110,19 +110,13 @@ static enum mly_err check_dim(const struct mly_ingest *ingest, size_t dim, struc
         return mly_fail(err, MLY_ERR_INVAL, "vectors have %zu numbers, the store's have %u", dim,
                         counts.dim);
     }
+    /* The store may be empty and yet open for another dimension, that of open() or its model. */
+    uint32_t asked = mly_store_dim(ingest->kernel->store);
+    if (asked != 0 && asked != dim) {
+        return mly_fail(err, MLY_ERR_INVAL, "vectors have %zu numbers, the store is open for %u",
+                        dim, asked);
+    }
     return MLY_OK;
-}
-
-/* The store may be empty and yet open for another dimension, that of open() or of its model. The
- * commit takes the length of a row from the store: it must never be another one than ours. */
-static enum mly_err fix_dim(const struct mly_ingest *ingest, size_t dim, struct mly_error *err)
-{
-    const struct mly_str unknown = {0};
-    struct mly_error why = {0};
-    enum mly_err rc =
-        mly_store_set_model(ingest->kernel->store, unknown, unknown, (uint32_t)dim, &why);
-    if (rc == MLY_OK) return MLY_OK;
-    return mly_fail(err, rc == MLY_ERR_MISMATCH ? MLY_ERR_INVAL : rc, "%s", why.message);
 }
 
 static enum mly_err add_vectors_in(struct mly_ingest *ingest, const struct vectors_request *request,
@@ -133,7 +127,7 @@ static enum mly_err add_vectors_in(struct mly_ingest *ingest, const struct vecto
         MLY_TRY(add_one_vector(ingest, request, i, err));
     }
     MLY_TRY(check_ids_differ(ingest, err));
-    MLY_TRY(fix_dim(ingest, request->dim, err));
+    ingest->dim = (uint32_t)request->dim; /* the commit checks it again */
     return mly_ingest_commit(ingest, err);
 }
 

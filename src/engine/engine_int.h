@@ -126,6 +126,7 @@ struct mly_ingest {
     memalloy_kernel *kernel;
     memalloy_model *model;         /* NULL until a chunk must be embedded */
     struct mly_snapshot *snapshot; /* pinned by the caller; where old vectors are looked for */
+    uint32_t dim;                  /* of vectors that the caller brings; 0: the store's */
     struct mly_arena arena;
     struct mly_ingest_item *items;
     size_t count, capacity;

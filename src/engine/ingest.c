@@ -391,7 +391,8 @@ static enum mly_err commit_items(struct mly_ingest *ingest, struct mly_error *er
         changes[i] = (struct mly_change){.kind = item->kind,
                                          .document = item->document,
                                          .rows = item->rows,
-                                         .row_count = item->row_count};
+                                         .row_count = item->row_count,
+                                         .dim = ingest->dim};
     }
     return mly_store_commit(ingest->kernel->store, changes, ingest->count, err);
 }

@@ -161,6 +161,14 @@ static enum mly_err set_text(const struct mly_store *store, char **where, struct
     return MLY_OK;
 }
 
+uint32_t mly_store_dim(struct mly_store *store)
+{
+    mly_mutex_lock(&store->mutex);
+    uint32_t dim = store->dim;
+    mly_mutex_unlock(&store->mutex);
+    return dim;
+}
+
 static enum mly_err set_model_locked(struct mly_store *store, struct mly_str model_id,
                                      struct mly_str model_hash, uint32_t dim, struct mly_error *err)
 {

@@ -41,6 +41,9 @@ MLY_MUST_USE enum mly_err mly_store_set_model(struct mly_store *store, struct ml
                                               struct mly_str model_hash, uint32_t dim,
                                               struct mly_error *err);
 
+/* What open or set_model asked for, or the first commit with vectors made of it; 0: not known. */
+uint32_t mly_store_dim(struct mly_store *store);
+
 /* ---- reading ---- */
 
 struct mly_store_counts {
@@ -120,6 +123,8 @@ struct mly_change {
     struct mly_document document;
     const struct mly_chunk_row *rows; /* PUT: every chunk, with id, ordinal and vector */
     size_t row_count;
+    uint32_t
+        dim; /* of the rows' vectors; 0: the store's. Another one than the store's is MISMATCH */
 };
 
 /* Becomes the writer: takes the lock (BUSY after lock_wait_ms), catches up with other programs'

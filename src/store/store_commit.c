@@ -359,11 +359,18 @@ static enum mly_err make_plan(struct mly_store *store, const struct mly_change *
 {
     uint64_t chunk_count;
     MLY_TRY(check_changes(changes, change_count, &chunk_count, err));
-    plan->dim = chunks->dim;
-    if (plan->dim == 0) {
-        mly_mutex_lock(&store->mutex);
-        plan->dim = store->dim;
-        mly_mutex_unlock(&store->mutex);
+    plan->dim = chunks->dim != 0 ? chunks->dim : mly_store_dim(store);
+    for (size_t i = 0; i < change_count; i++) {
+        if (changes[i].kind != MLY_CHANGE_PUT || changes[i].dim == 0) continue;
+        if (plan->dim == 0) plan->dim = changes[i].dim;
+        if (plan->dim != changes[i].dim) {
+            return mly_fail(err, MLY_ERR_MISMATCH, "store %s has vectors of %u numbers, not %u",
+                            store->path, plan->dim, changes[i].dim);
+        }
+    }
+    if (plan->dim > MLY_DIM_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "vectors of %u numbers, the limit is %zu", plan->dim,
+                        MLY_DIM_MAX);
     }
     if (chunk_count > 0 && plan->dim == 0) {
         return mly_fail(err, MLY_ERR_INVAL, "store %s: the vectors' dimension is not known",
@@ -415,6 +422,10 @@ static enum mly_err commit_all(struct mly_store *store, const struct mly_change 
         rc = mly_store_run_step(store, &step, err);
         if (rc != MLY_OK) goto done;
     }
+    /* Only now: what failed must leave no dimension behind. */
+    mly_mutex_lock(&store->mutex);
+    if (plan.puts_chunks && store->dim == 0) store->dim = plan.dim;
+    mly_mutex_unlock(&store->mutex);
     if (chunks->manifest == NULL || documents->manifest == NULL) {
         mly_store_write_json(store);
     }

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "mly_cmocka.h"
 
+#include "store/store.h"
 #include "temp_dir.h"
 #include "tiny_model.h"
 
@@ -440,6 +441,31 @@ static void a_kernel_set_can_be_forced(void **state)
     assert_non_null(strstr(err.message, "scalar"));
 }
 
+static void vectors_that_could_not_be_added_fix_no_dimension(void **state)
+{
+    (void)state;
+    struct mly_store *other = NULL;
+    struct mly_store_options store_options = {.lock_wait_ms = 1000};
+    struct memalloy_options options = {
+        .struct_bytes = sizeof(options), .flags = MEMALLOY_OPEN_NO_MODEL, .lock_wait_ms = 20};
+    struct memalloy_error err = {0};
+    memalloy_kernel *kernel = NULL;
+    const struct memalloy_str content = str("a text");
+    const float vector[7] = {1};
+    assert_int_equal(mly_store_open(mly_env_system(), store_path, &store_options, &other, NULL), 0);
+    assert_int_equal(memalloy_open(&kernel, store_path, &options, &err), MEMALLOY_OK);
+    assert_int_equal(mly_store_begin(other, NULL), 0);
+    assert_int_equal(memalloy_add_vectors(kernel, &content, vector, 1, 6, NULL, NULL, &err),
+                     MEMALLOY_ERR_BUSY);
+    mly_store_end(other);
+    assert_int_equal(memalloy_add_vectors(kernel, &content, vector, 1, 7, NULL, NULL, &err),
+                     MEMALLOY_OK);
+    assert_int_equal(memalloy_add_vectors(kernel, &content, vector, 1, 6, NULL, NULL, &err),
+                     MEMALLOY_ERR_INVAL);
+    memalloy_close(kernel);
+    mly_store_close(other);
+}
+
 static void codes_have_names_and_texts(void **state)
 {
     (void)state;
@@ -457,6 +483,7 @@ int main(void)
         cmocka_unit_test_setup(a_cancelled_add_stores_nothing, new_store),
         cmocka_unit_test_setup(structs_of_other_headers_are_read_by_their_own_size, new_store),
         cmocka_unit_test_setup(vectors_must_be_numbers_with_a_direction, new_store),
+        cmocka_unit_test_setup(vectors_that_could_not_be_added_fix_no_dimension, new_store),
         cmocka_unit_test_setup(bad_arguments_are_refused_by_name, new_store),
         cmocka_unit_test_setup(an_id_with_quotes_and_nul_removes_itself_only, new_store),
         cmocka_unit_test_setup(handles_on_one_folder_see_each_other, new_store),

@@ -251,6 +251,31 @@ static void another_model_or_dimension_is_a_mismatch(void **state)
     mly_store_close(store);
 }
 
+static void a_commit_that_fails_leaves_no_dimension_behind(void **state)
+{
+    const struct place *place = *state;
+    struct mly_error err = {0};
+    struct mly_store *store = NULL;
+    struct mly_store_options options = {.lock_wait_ms = 1000};
+    struct case_document document;
+    case_make(&document, 0, 1, 0);
+    struct mly_change change = case_change(&document);
+    case_ok(mly_store_open(mly_env_system(), place->path, &options, &store, &err), &err);
+    change.dim = CASE_DIM - 1;
+    document.rows[0].vector = NULL;
+    assert_int_equal(case_commit(store, &change, 1, &err), MLY_ERR_INVAL);
+    assert_int_equal(mly_store_dim(store), 0);
+    document.rows[0].vector = document.vectors[0];
+    change.dim = CASE_DIM;
+    case_ok(case_commit(store, &change, 1, &err), &err);
+    assert_int_equal(mly_store_dim(store), CASE_DIM);
+    change.dim = CASE_DIM + 1;
+    assert_int_equal(case_commit(store, &change, 1, &err), MLY_ERR_MISMATCH);
+    struct case_entry entry = case_entry(true, 1, 0);
+    case_check(store, &entry, 1);
+    mly_store_close(store);
+}
+
 static void a_store_that_another_model_made_meanwhile_is_a_mismatch(void **state)
 {
     const struct place *place = *state;
@@ -410,6 +435,7 @@ int main(void)
 {
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        STORE_TEST(a_commit_that_fails_leaves_no_dimension_behind),
         STORE_TEST(a_folder_that_does_not_exist_is_an_empty_store_and_stays_missing),
         STORE_TEST(a_document_is_added_replaced_touched_and_removed),
         STORE_TEST(changes_of_all_kinds_go_into_one_commit),
