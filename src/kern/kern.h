@@ -29,8 +29,8 @@
 /* y = W x + bias for quantised rows. in is a multiple of 64, out of MLY_KERN_PANEL.
  * panels: s8[out / 64][in / 4][64][4], 64: the weight of output o for input i is
  *         panels[o / 64][i / 4][o % 64][i % 4].
- * scale: real weight = scale * stored; sum: what the row's low value is multiplied by, about scale *
- * (sum of the output's stored weights), with the quantiser's correction. */
+ * scale: real weight = scale * stored; sum: what the low value of a row is multiplied by, about
+ * scale * (sum of the stored weights), with the quantiser's correction. */
 struct mly_kern_linear {
     const int8_t *panels;
     const float *scale, *sum, *bias; /* f32[out] */
