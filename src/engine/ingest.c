@@ -404,7 +404,8 @@ static enum mly_err commit_as_writer(struct mly_ingest *ingest, bool last_try, b
     const struct mly_env *env = ingest->kernel->env;
     double start = mly_clock_seconds(env);
     double embed_s = ingest->times.embed_s;
-    MLY_TRY(mly_store_begin(ingest->kernel->store, err));
+    MLY_TRY(
+        mly_store_begin_pulsed(ingest->kernel->store, ingest->pulse, ingest->pulse_context, err));
     enum mly_err rc = revise_all(ingest, again, err);
     if (rc == MLY_OK && *again && last_try) {
         rc = embed_queue(ingest, err);
