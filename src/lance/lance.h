@@ -119,9 +119,9 @@ bool mly_lance_manifest_same_deletions(const struct mly_lance_manifest *a,
 
 /* ---- reading a fragment ---- */
 
-/* The data files of a fragment, mapped. Opening checks all that describes the data; offsets inside
- * it are checked as they are used, so that opening stays cheap. field_i is the manifest's. Fields
- * that no file has are all null. */
+/* The data files of a fragment, mapped or, where they are small, in memory. Opening checks all that
+ * describes the data; offsets inside it are checked as they are used, so that opening stays cheap.
+ * field_i is the manifest's. Fields that no file has are all null. */
 struct mly_lance_fragment;
 
 /* Needs the manifest only during the call. A data file of another version than 2.0, or an encoding

@@ -6,6 +6,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* Fragments of single documents are small and many. What is larger stays with the page cache. */
+#define COPY_BELOW_BYTES ((size_t)64 << 10)
+
 struct file_opener {
     struct mly_lance_fragment *fragment;
     const MlyPb__DataFile *pb;
@@ -171,7 +174,8 @@ static enum mly_err open_file(struct mly_lance_fragment *fragment, const MlyPb__
     file->name = mly_arena_copy(&fragment->arena, lance_pb_str(pb->path));
     if (file->name.data == NULL) return mly_fail_nomem(err, pb->path.len);
     MLY_TRY(mly_lance_path(fragment->table, "data", file->name.data, &path, err));
-    MLY_TRY(mly_file_map(fragment->table->env, MLY_AT_CWD, path.text, &file->map, err));
+    MLY_TRY(mly_file_map_or_copy(fragment->table->env, MLY_AT_CWD, path.text, COPY_BELOW_BYTES,
+                                 &file->map, err));
     struct file_opener opener = {
         .fragment = fragment,
         .pb = pb,

@@ -139,8 +139,28 @@ enum mly_err mly_file_sync(const struct mly_file *file, struct mly_error *err)
     return MLY_OK;
 }
 
+static enum mly_err copy_file(const struct mly_file *file, const char *path, size_t bytes,
+                              const void **out, struct mly_error *err)
+{
+    uint8_t *copy = mly_mem_alloc_aligned(file->env->mem, bytes);
+    if (copy == NULL) return mly_fail_nomem(err, bytes);
+    enum mly_err rc = mly_file_read(file, copy, bytes, 0, err);
+    if (rc != MLY_OK) {
+        mly_mem_free(file->env->mem, copy);
+        return mly_fail_in(err, rc, "%s", path);
+    }
+    *out = copy;
+    return MLY_OK;
+}
+
 enum mly_err mly_file_map(const struct mly_env *env, int dir_fd, const char *path,
                           struct mly_map *out, struct mly_error *err)
+{
+    return mly_file_map_or_copy(env, dir_fd, path, 0, out, err);
+}
+
+enum mly_err mly_file_map_or_copy(const struct mly_env *env, int dir_fd, const char *path,
+                                  size_t copy_below, struct mly_map *out, struct mly_error *err)
 {
     struct mly_file file = MLY_FILE_CLOSED;
     struct mly_file_info info;
@@ -158,14 +178,18 @@ enum mly_err mly_file_map(const struct mly_env *env, int dir_fd, const char *pat
                       (unsigned long long)info.bytes);
         goto done;
     }
-    if (info.bytes > 0) {
+    bool copied = info.bytes > 0 && info.bytes < copy_below;
+    if (copied) {
+        rc = copy_file(&file, path, (size_t)info.bytes, &data, err);
+        if (rc != MLY_OK) goto done;
+    } else if (info.bytes > 0) {
         int result = env->map(env->context, file.fd, (size_t)info.bytes, &data);
         if (result < 0) {
             rc = mly_fail_errno(err, MLY_ERR_IO, -result, "cannot map %s", path);
             goto done;
         }
     }
-    *out = (struct mly_map){env, data, (size_t)info.bytes};
+    *out = (struct mly_map){env, data, (size_t)info.bytes, copied};
 done:
     mly_file_close(&file);
     return rc;
@@ -173,7 +197,12 @@ done:
 
 void mly_map_close(struct mly_map *map)
 {
-    if (map->data != NULL) (void)map->env->unmap(map->env->context, map->data, map->bytes);
+    if (map->copied) {
+        mly_mem_free(map->env->mem, (void *)(uintptr_t)map->data);
+    } else if (map->data != NULL) {
+        (void)map->env->unmap(map->env->context, map->data, map->bytes);
+    }
+    map->copied = false;
     map->data = NULL;
     map->bytes = 0;
 }

@@ -25,6 +25,7 @@ struct mly_map {
     const struct mly_env *env;
     const uint8_t *data;
     size_t bytes;
+    bool copied; /* data is memory of env->mem */
 };
 
 MLY_MUST_USE enum mly_err mly_file_open(const struct mly_env *env, int dir_fd, const char *path,
@@ -48,6 +49,11 @@ MLY_MUST_USE enum mly_err mly_file_write(const struct mly_file *file, const void
 MLY_MUST_USE enum mly_err mly_file_sync(const struct mly_file *file, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_file_map(const struct mly_env *env, int dir_fd, const char *path,
                                        struct mly_map *out, struct mly_error *err);
+/* The same, but a file of less than copy_below bytes is read into memory: a process may have some
+ * 65,000 mappings and no more, and each takes whole pages. */
+MLY_MUST_USE enum mly_err mly_file_map_or_copy(const struct mly_env *env, int dir_fd,
+                                               const char *path, size_t copy_below,
+                                               struct mly_map *out, struct mly_error *err);
 void mly_map_close(struct mly_map *map);
 
 /* Writes data to path (which must not exist) and syncs it; on failure no file of that name is left
