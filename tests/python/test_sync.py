@@ -1,13 +1,16 @@
 """RAGKernel.sync: reports, patterns, progress, cancelling."""
 
+import fcntl
 import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import memalloy
 import pytest
@@ -293,3 +296,23 @@ def test_a_folder_that_cannot_be_read_is_named_whole(kb, folder):
         os.chmod(folder / "deep", 0o700)
     assert path == str(folder / "deep") and "Permission denied" in reason
 
+
+@pytest.mark.parametrize("call", ["add_document", "sync"])
+def test_waiting_for_another_writer_ends_at_ctrl_c(tmp_path, folder, call):
+    with memalloy.open(tmp_path / "kb", lock_timeout=20) as kb:
+        kb.add_document("first")
+        lock = os.open(tmp_path / "kb" / "_memalloy" / "lock", os.O_RDWR)
+        try:
+            # struct flock: type, whence, start, length, pid
+            held = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+            fcntl.fcntl(lock, fcntl.F_OFD_SETLK, held)
+            threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+            started = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                kb.add_document("second") if call == "add_document" else kb.sync(folder)
+            assert time.monotonic() - started < 5
+        finally:
+            os.close(lock)
+        assert kb.count() == 1
+        kb.add_document("third")
+        assert kb.count() == 2
