@@ -1,8 +1,10 @@
 """Threads, processes, interpreters: the GIL is released, close() waits, fork() is told."""
 
 import array
+import contextlib
 import gc
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -424,3 +426,73 @@ def test_exit_with_everything_open_is_clean(tmp_path, model_path):
     )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert os.path.isdir(tmp_path / "kb")
+
+
+LOCK_CALLS = {
+    "add_document": "kb.add_document('y')",
+    "add_file": "kb.add_file(sys.argv[2] + '/tea.md')",
+    "sync": "kb.sync(sys.argv[2])",
+}
+
+
+@contextlib.contextmanager
+def writers_lock_held(store_folder):
+    """As another process would hold it."""
+    fcntl = pytest.importorskip("fcntl")
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        pytest.skip("no open file description locks")
+    descriptor = os.open(store_folder / "_memalloy" / "lock", os.O_RDWR)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("name", LOCK_CALLS)
+def test_ctrl_c_ends_the_wait_for_the_writers_lock(tmp_path, folder, model_path, name):
+    with memalloy.open(tmp_path / "kb") as store:
+        store.add_document("x", document_id="x")
+    with writers_lock_held(tmp_path / "kb"):
+        done = run(
+            f"""
+            import os, signal, sys, threading, time, memalloy
+            kb = memalloy.open(sys.argv[1], lock_timeout=40)
+            kb.search("warm")
+            threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            start = time.perf_counter()
+            try:
+                {LOCK_CALLS[name]}
+                print("finished")
+            except KeyboardInterrupt:
+                took = time.perf_counter() - start
+                print("interrupted", 1 < took < 20 or took)
+            """,
+            tmp_path / "kb",
+            folder,
+        )
+    assert done.stdout == "interrupted True\n", done.stdout + done.stderr
+    with memalloy.open(tmp_path / "kb") as store:
+        assert [document.id for document in store.list_documents()] == ["x"]
+
+
+def test_close_ends_the_wait_for_the_writers_lock(tmp_path, model_path):
+    store = memalloy.open(tmp_path / "kb", lock_timeout=40)
+    store.add_document("x")
+    outcome = []
+
+    def work():
+        try:
+            outcome.append(store.add_document("y"))
+        except memalloy.MemalloyError as error:
+            outcome.append(type(error))
+
+    with writers_lock_held(tmp_path / "kb"):
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(1)
+        start = time.perf_counter()
+        store.close()
+        assert time.perf_counter() - start < 20
+        thread.join()
+    assert outcome == [memalloy.ClosedError]
