@@ -162,7 +162,7 @@ json_t *cli_json_int(uint64_t number);
 json_t *cli_json_place(int64_t number);
 /* The metadata of a document as the object that it is. */
 json_t *cli_json_metadata(struct memalloy_str text);
-/* "2026-11-22T12:49:46.123456Z"; null for 0 */
+/* "2026-11-22T12:49:46.123456Z"; null for MEMALLOY_TIME_UNKNOWN */
 json_t *cli_json_time(int64_t time_us);
 /* Writes document and a line end to stdout and lets it go. digits: of reals, 17 for doubles. */
 void cli_json_write(json_t *document, int digits);

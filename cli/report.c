@@ -132,7 +132,7 @@ json_t *cli_json_metadata(struct memalloy_str text)
 
 json_t *cli_json_time(int64_t time_us)
 {
-    if (time_us == 0) {
+    if (time_us == MEMALLOY_TIME_UNKNOWN) {
         return json_null();
     }
     int64_t fraction_us = time_us % 1000000;

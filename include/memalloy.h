@@ -408,12 +408,15 @@ MEMALLOY_API void memalloy_hits_get(const memalloy_hits *hits, size_t index,
                                     struct memalloy_hit *out);
 MEMALLOY_API void memalloy_hits_destroy(memalloy_hits *hits);
 
+/* A time that is not known: another program wrote the row without it. */
+#define MEMALLOY_TIME_UNKNOWN INT64_MIN
+
 struct memalloy_document {
     size_t struct_bytes;
     struct memalloy_str id, path, title, metadata;
     struct memalloy_str content; /* the whole text; data is NULL in listings */
     int64_t byte_count, chunk_count;
-    int64_t created_at_us, updated_at_us; /* since 1970 */
+    int64_t created_at_us, updated_at_us; /* since 1970, or MEMALLOY_TIME_UNKNOWN */
     int altered; /* 1: the rows no longer give the text that was added; another program changed them
                   */
 };

@@ -30,6 +30,12 @@ static bool is_text(const struct mly_document *document)
     return document->status.data == NULL || mly_str_equal(document->status, MLY_STR("ok"));
 }
 
+/* The store gives -1 for none. */
+static int64_t time_out(int64_t time_us)
+{
+    return time_us == -1 ? MEMALLOY_TIME_UNKNOWN : time_us;
+}
+
 static void fill_document(const struct mly_document *from, struct memalloy_document *out)
 {
     *out = (struct memalloy_document){
@@ -40,8 +46,8 @@ static void fill_document(const struct mly_document *from, struct memalloy_docum
         .metadata = mly_str_out(from->metadata.data != NULL ? from->metadata : MLY_STR("{}")),
         .byte_count = from->byte_count,
         .chunk_count = from->chunk_count,
-        .created_at_us = from->created_at_us,
-        .updated_at_us = from->updated_at_us,
+        .created_at_us = time_out(from->created_at_us),
+        .updated_at_us = time_out(from->updated_at_us),
     };
 }
 
@@ -126,7 +132,11 @@ static enum mly_err find_document(const struct mly_snapshot *snapshot, struct ml
         MLY_TRY(mly_snapshot_count_chunks(snapshot, id, &orphan_count, err));
         struct mly_str copy = mly_arena_copy(arena, id);
         if (copy.data == NULL) return mly_fail_nomem(err, id.bytes + 1);
-        document = (struct mly_document){.id = copy, .byte_count = -1, .chunk_count = -1};
+        document = (struct mly_document){.id = copy,
+                                         .byte_count = -1,
+                                         .chunk_count = -1,
+                                         .created_at_us = -1,
+                                         .updated_at_us = -1};
     }
     if (!found && orphan_count == 0) {
         struct mly_str name = id.data != NULL ? id : path;

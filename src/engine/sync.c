@@ -69,7 +69,7 @@ static bool is_same_stamp(const struct mly_document *document, const struct mly_
 static bool is_unchanged(const struct mly_document *document, const struct mly_file_stamp *stamp)
 {
     return is_same_stamp(document, stamp) &&
-           stamp->changed_ns / 1000 < document->updated_at_us - RACY_US;
+           stamp->changed_ns / 1000 + RACY_US < document->updated_at_us;
 }
 
 static bool was_skipped(const struct mly_document *document)

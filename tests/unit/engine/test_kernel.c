@@ -466,6 +466,35 @@ static void vectors_that_could_not_be_added_fix_no_dimension(void **state)
     mly_store_close(other);
 }
 
+static void a_time_that_is_not_there_is_unknown(void **state)
+{
+    (void)state;
+    struct mly_store *other = NULL;
+    struct mly_store_options options = {.lock_wait_ms = 1000};
+    memalloy_documents *documents = NULL;
+    struct memalloy_document document;
+    struct mly_change change = {
+        .kind = MLY_CHANGE_TOUCH,
+        .document = {.id = MLY_STR("d"),
+                     .status = MLY_STR("ok"),
+                     .created_at_us = -1, /* written as null */
+                     .updated_at_us = 5},
+    };
+    assert_int_equal(mly_store_open(mly_env_system(), store_path, &options, &other, NULL), 0);
+    assert_int_equal(mly_store_begin(other, NULL), 0);
+    assert_int_equal(mly_store_commit(other, &change, 1, NULL), 0);
+    mly_store_end(other);
+    mly_store_close(other);
+    memalloy_kernel *kernel = open_with(MEMALLOY_OPEN_NO_MODEL, 0);
+    assert_int_equal(memalloy_get_document(kernel, str("d"), &documents, NULL), MEMALLOY_OK);
+    document.struct_bytes = sizeof(document);
+    memalloy_documents_get(documents, 0, &document);
+    assert_true(document.created_at_us == MEMALLOY_TIME_UNKNOWN);
+    assert_int_equal(document.updated_at_us, 5);
+    memalloy_documents_destroy(documents);
+    memalloy_close(kernel);
+}
+
 static void codes_have_names_and_texts(void **state)
 {
     (void)state;
@@ -484,6 +513,7 @@ int main(void)
         cmocka_unit_test_setup(structs_of_other_headers_are_read_by_their_own_size, new_store),
         cmocka_unit_test_setup(vectors_must_be_numbers_with_a_direction, new_store),
         cmocka_unit_test_setup(vectors_that_could_not_be_added_fix_no_dimension, new_store),
+        cmocka_unit_test_setup(a_time_that_is_not_there_is_unknown, new_store),
         cmocka_unit_test_setup(bad_arguments_are_refused_by_name, new_store),
         cmocka_unit_test_setup(an_id_with_quotes_and_nul_removes_itself_only, new_store),
         cmocka_unit_test_setup(handles_on_one_folder_see_each_other, new_store),
