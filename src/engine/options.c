@@ -61,17 +61,18 @@ enum mly_err mly_unit_vector(const float *in, size_t dim, const char *what, floa
 {
     double sum = 0.0;
     for (size_t i = 0; i < dim; i++) {
-        if (!isfinite(in[i])) {
+        out[i] = in[i]; /* read once: another thread may be writing it */
+        if (!isfinite(out[i])) {
             return mly_fail(err, MLY_ERR_INVAL, "%s has no finite number at position %zu", what, i);
         }
-        sum += (double)in[i] * in[i];
+        sum += (double)out[i] * out[i];
     }
     if (!(sum > 0.0)) {
         return mly_fail(err, MLY_ERR_INVAL, "%s is all zero and has no direction", what);
     }
     double factor = 1.0 / sqrt(sum);
     for (size_t i = 0; i < dim; i++) {
-        out[i] = (float)(in[i] * factor);
+        out[i] = (float)(out[i] * factor);
     }
     return MLY_OK;
 }
