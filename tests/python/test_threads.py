@@ -177,8 +177,8 @@ def test_a_second_close_returns_when_the_store_is_closed(tmp_path):
             return sum(str(folder) in line for line in maps) + sum(str(folder) in target for target in targets)
 
     with memalloy.open(folder, dim=4) as store:
-        for i in range(100):
-            store.add_vectors([f"text {i}"], [[1.0, i, 0, 0]])
+        # Large enough to be mapped: small files are read into memory and closed.
+        store.add_vectors([f"text {i} " * 400 for i in range(100)], [[1.0, i, 0, 0] for i in range(100)])
     for _ in range(100):
         store = memalloy.open(folder, dim=4)
         store.search_vector([1.0, 0, 0, 0], 3)
