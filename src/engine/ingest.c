@@ -143,16 +143,7 @@ static enum mly_err queue_row(struct mly_ingest *ingest, struct mly_chunk_row *r
         return mly_fail(err, MLY_ERR_INTERNAL, "chunk of %zu word pieces, the model reads %zu",
                         count, pieces_max);
     }
-    int32_t cls = mly_tokenizer_cls_id(model->tokenizer);
-    int32_t sep = mly_tokenizer_sep_id(model->tokenizer);
-    MLY_TRY(mly_bytes_append(&ingest->ids, &cls, sizeof(cls), err));
-    MLY_TRY(mly_bytes_reserve(&ingest->ids, (count + 1) * sizeof(int32_t), err));
-    for (size_t i = 0; i < count; i++) {
-        MLY_TRY(mly_bytes_append(&ingest->ids, &ingest->tokens.items[i].id, sizeof(int32_t), err));
-    }
-    MLY_TRY(mly_bytes_append(&ingest->ids, &sep, sizeof(sep), err));
-    size_t end = ingest->ids.bytes / sizeof(int32_t);
-    MLY_TRY(mly_bytes_append(&ingest->starts, &end, sizeof(end), err));
+    MLY_TRY(mly_model_frame(model, &ingest->tokens, count, &ingest->ids, &ingest->starts, err));
     return mly_bytes_append(&ingest->targets, &row, sizeof(row), err);
 }
 

@@ -159,6 +159,22 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
     return MLY_OK;
 }
 
+enum mly_err mly_model_frame(const memalloy_model *model, const struct mly_tokens *tokens,
+                             size_t count, struct mly_bytes *ids, struct mly_bytes *starts,
+                             struct mly_error *err)
+{
+    int32_t cls = mly_tokenizer_cls_id(model->tokenizer);
+    int32_t sep = mly_tokenizer_sep_id(model->tokenizer);
+    MLY_TRY(mly_bytes_reserve(ids, (count + 2) * sizeof(int32_t), err));
+    MLY_TRY(mly_bytes_append(ids, &cls, sizeof(cls), err));
+    for (size_t i = 0; i < count; i++) {
+        MLY_TRY(mly_bytes_append(ids, &tokens->items[i].id, sizeof(int32_t), err));
+    }
+    MLY_TRY(mly_bytes_append(ids, &sep, sizeof(sep), err));
+    size_t end = ids->bytes / sizeof(int32_t);
+    return mly_bytes_append(starts, &end, sizeof(end), err);
+}
+
 size_t mly_model_batch_pieces(const memalloy_model *model)
 {
     return PIECES_PER_THREAD * mly_pool_thread_count(model->pool);
@@ -241,16 +257,7 @@ static enum mly_err append_text(struct embed_work *work, struct mly_str text, st
         count = pieces_max;
         work->truncated_count++;
     }
-    int32_t cls = mly_tokenizer_cls_id(model->tokenizer);
-    int32_t sep = mly_tokenizer_sep_id(model->tokenizer);
-    MLY_TRY(mly_bytes_reserve(&work->ids, (count + 2) * sizeof(int32_t), err));
-    MLY_TRY(mly_bytes_append(&work->ids, &cls, sizeof(cls), err));
-    for (size_t i = 0; i < count; i++) {
-        MLY_TRY(mly_bytes_append(&work->ids, &work->tokens.items[i].id, sizeof(int32_t), err));
-    }
-    MLY_TRY(mly_bytes_append(&work->ids, &sep, sizeof(sep), err));
-    size_t end = work->ids.bytes / sizeof(int32_t);
-    return mly_bytes_append(&work->starts, &end, sizeof(end), err);
+    return mly_model_frame(model, &work->tokens, count, &work->ids, &work->starts, err);
 }
 
 static enum mly_err embed_texts(struct embed_work *work, const struct memalloy_str *texts,
