@@ -79,16 +79,6 @@ static void encode(const struct engine *engine, const int32_t *ids, const size_t
     }
 }
 
-static size_t vocabulary_size(const struct engine *engine)
-{
-    const struct mly_str text = mly_embedder_card(engine->embedder)->vocabulary;
-    size_t lines = 0;
-    for (size_t i = 0; i < text.bytes; i++) {
-        lines += text.data[i] == '\n';
-    }
-    return lines;
-}
-
 /* Unit length, and the same bits alone as in the batch. */
 static void check_answers(const struct engine *engine, const int32_t *ids, const size_t *starts,
                           const float *vectors)
@@ -113,7 +103,7 @@ static void check_answers(const struct engine *engine, const int32_t *ids, const
 static int measure(const char *model, size_t pieces, uint32_t threads, const char *kernels)
 {
     struct engine engine = open_engine(model, threads, kernels);
-    const size_t words = vocabulary_size(&engine);
+    const size_t words = mly_embedder_card(engine.embedder)->vocabulary;
     int32_t *ids = need(malloc(SEQUENCES * pieces * sizeof(ids[0])));
     size_t *starts = need(malloc((SEQUENCES + 1) * sizeof(starts[0])));
     float *out = need(malloc(SEQUENCES * engine.dim * sizeof(out[0])));

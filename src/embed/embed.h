@@ -1,5 +1,5 @@
-/* Turns word pieces into unit vectors: a BERT-like encoder at int8 from one mapped model file, or
- * any model in a folder with model.onnx, run by ONNX Runtime (embed/onnx/onnx.h).
+/* Turns word pieces into unit vectors: a BERT-like encoder at int8, bf16 or f32 from one mapped
+ * model file, or any model in a folder with model.onnx, run by ONNX Runtime (embed/onnx/onnx.h).
  *
  * Shapes   ids: i32, the sequences one behind the other; starts: size_t[count + 1],
  *          starts[i]..starts[i + 1] is sequence i; out: f32[count][dim], row-major, L2 norm 1.
@@ -21,11 +21,24 @@
 
 struct mly_embedder;
 
+/* What the bytes of a model's tokenizer are. */
+enum mly_model_tokenizer {
+    MLY_MODEL_VOCABULARY, /* BERT's uncased word pieces in the order of their ids, one a line */
+    MLY_MODEL_COMPILED,   /* what mly_tokenizer_compile makes */
+    MLY_MODEL_TOKENIZER_JSON,
+};
+
 struct mly_model_card {
-    struct mly_str id, hash, quantisation;
-    struct mly_str vocabulary; /* pieces in the order of their ids, one a line */
-    struct mly_str kernels;    /* what runs it, where that is not our kernel set; else null */
+    struct mly_str id, hash;
+    struct mly_str quantisation;                 /* int8, bf16, f32 */
+    struct mly_str pooling;                      /* mean, cls */
+    struct mly_str query_prefix, passage_prefix; /* put in front of texts; empty where there is
+                                                    none, null where the model does not say */
+    struct mly_str tokenizer;
+    enum mly_model_tokenizer tokenizer_form;
+    struct mly_str kernels; /* what runs it, where that is not our kernel set; else null */
     uint32_t dim, pieces_max;
+    uint32_t vocabulary; /* ids are below it; 0: ONNX Runtime's model, which does not say */
 };
 
 /* pool and kern must outlive the embedder. */

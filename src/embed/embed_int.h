@@ -1,4 +1,5 @@
-/* Private to embed/: the weights of a model as they stand in the mapped file, and a worker's room.
+/* Private to embed/: the weights of a model as they stand in the mapped file, and the encoder's
+ * parts, which the quantiser uses too.
  *
  * Shapes   h = hidden, n = intermediate, all multiples of 64; panels as kern.h draws them.
  */
@@ -20,21 +21,43 @@
  */
 #define MLY_ENCODER_INNER_ROWS 48
 
+enum mly_model_precision { MLY_MODEL_INT8, MLY_MODEL_BF16, MLY_MODEL_F32 };
+enum mly_model_pooling { MLY_MODEL_MEAN, MLY_MODEL_CLS };
+
 struct mly_model_norm {
     const float *weight, *bias; /* f32[h] */
 };
 
+/* The model's precision says which. */
+union mly_model_linear {
+    struct mly_kern_linear int8;
+    struct mly_kern_linear_f32 f32;
+    struct mly_kern_linear_bf16 bf16;
+};
+
 struct mly_model_layer {
-    struct mly_kern_linear attention_in;  /* h -> 3 h: queries, keys, values */
-    struct mly_kern_linear attention_out; /* h -> h */
-    struct mly_kern_linear ffn_in;        /* h -> n */
-    struct mly_kern_linear ffn_out;       /* n -> h */
+    union mly_model_linear attention_in;  /* h -> 3 h: queries, keys, values */
+    union mly_model_linear attention_out; /* h -> h */
+    union mly_model_linear ffn_in;        /* h -> n */
+    union mly_model_linear ffn_out;       /* n -> h */
     struct mly_model_norm attention_norm, ffn_norm;
+    /* int8: f32[h], what a row is multiplied by before it is quantised for attention_in and ffn_in;
+     * NULL: nothing. Both or none. */
+    const float *attention_factor, *ffn_factor;
 };
 
 struct mly_model_config {
     size_t hidden, intermediate, heads, layers, positions, pieces_max, vocabulary;
     float epsilon;
+    enum mly_model_precision precision;
+    enum mly_model_pooling pooling;
+};
+
+/* Rows of the vocabulary, [vocabulary][h], as the precision says. */
+union mly_model_words {
+    const int8_t *int8; /* row i is word_scale[i] * stored */
+    const uint16_t *bf16;
+    const float *f32;
 };
 
 struct mly_model {
@@ -44,8 +67,8 @@ struct mly_model {
     struct mly_model_card card;
     struct mly_str data;     /* all tensors */
     struct mly_str data_sum; /* hex, as the header has it */
-    const int8_t *words;     /* s8[vocabulary][h] */
-    const float *word_scale; /* f32[vocabulary] */
+    union mly_model_words words;
+    const float *word_scale; /* f32[vocabulary]; int8 only */
     const float *position;   /* f32[positions][h], token type 0 included */
     struct mly_model_norm word_norm;
     struct mly_model_layer *layers;
@@ -56,19 +79,29 @@ struct mly_model {
 MLY_MUST_USE enum mly_err mly_model_map(const struct mly_env *env, const char *path,
                                         struct mly_model *out, struct mly_error *err);
 void mly_model_close(struct mly_model *model);
+/* model_weights.c: the tensors that the configuration calls for, and the tokenizer. */
+struct mly_tensors;
+MLY_MUST_USE enum mly_err mly_model_find_weights(const struct mly_tensors *tensors,
+                                                 struct mly_model *model, struct mly_error *err);
 
-/* What one worker needs to encode blocks of up to rows_max rows: one allocation for each part, so
- * that sanitizers see what runs over. */
+/* What one worker needs beside the rows of a block. */
+struct mly_encoder_desk {
+    float *scratch;   /* attention's */
+    float *inner;     /* f32[MLY_ENCODER_INNER_ROWS][n] */
+    uint8_t *inner_q; /* u8[MLY_ENCODER_INNER_ROWS][n] */
+    float *inner_scale, *inner_low;
+    float *scaled; /* f32[h]: a row times its factors */
+};
+
+/* The rows of one block of up to rows_max: one allocation for each part, so that sanitizers see
+ * what runs over. */
 struct mly_encoder_room {
     float *x;           /* f32[rows][h]: the residual stream */
     uint8_t *q;         /* u8[rows][h] */
     float *scale, *low; /* f32[rows] of q */
     float *projected;   /* f32[rows][3 h] */
     float *mixed;       /* f32[rows][h]: attention's outputs */
-    float *scratch;     /* attention's */
-    float *inner;       /* f32[MLY_ENCODER_INNER_ROWS][n] */
-    uint8_t *inner_q;   /* u8[MLY_ENCODER_INNER_ROWS][n] */
-    float *inner_scale, *inner_low;
+    struct mly_encoder_desk desk;
 };
 
 /* Rows of the largest block. */
@@ -78,10 +111,69 @@ MLY_MUST_USE enum mly_err mly_encoder_room_init(struct mly_encoder_room *room, s
                                                 struct mly_error *err);
 void mly_encoder_room_deinit(struct mly_encoder_room *room, struct mly_mem *mem);
 
-/* Encodes the sequences starts[0] .. starts[count] (together at most rows_max pieces) into
- * out f32[count][h]. False: a vector is not finite or has no length. */
-bool mly_encoder_run(const struct mly_model *model, const struct mly_kern *kern,
-                     struct mly_encoder_room *room, const int32_t *ids, const size_t *starts,
-                     size_t count, float *out);
+/* The four products of a layer. */
+enum mly_encoder_product {
+    MLY_ENCODER_ATTENTION_IN,
+    MLY_ENCODER_ATTENTION_OUT,
+    MLY_ENCODER_FFN_IN,
+    MLY_ENCODER_FFN_OUT,
+};
+
+/* Told the inputs of a product just before they are rounded and multiplied: f32[count][width], the
+ * first of them row first of the block. */
+typedef void (*mly_encoder_watch_fn)(void *context, size_t layer_i,
+                                     enum mly_encoder_product product, const float *rows,
+                                     size_t first, size_t count, size_t width);
+
+/* A block of sequences that stand one behind the other, and what it is encoded with. */
+struct mly_encoder_block {
+    const struct mly_model *model;
+    const struct mly_kern *kern;
+    struct mly_encoder_room *room;
+    const int32_t *ids;
+    const size_t *starts;       /* sequence s has ids[starts[s]] .. ids[starts[s + 1]] */
+    size_t count;               /* sequences */
+    size_t rows;                /* word pieces, rows_max at most */
+    mly_encoder_watch_fn watch; /* NULL: nobody */
+    void *watch_context;
+};
+
+/* What the precisions do differently (encoder_int8.c). Rows first to end of the block, or one head
+ * of one sequence: parts that touch nothing in common, so that several workers may do them at the
+ * same time, each at its own desk. */
+struct mly_encoder_steps {
+    /* x: the rows of the vocabulary and the positions, summed; not normalised yet. */
+    void (*look_up)(const struct mly_encoder_block *block, size_t first, size_t end);
+    /* x -> projected */
+    void (*project)(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
+                    struct mly_encoder_desk *desk);
+    /* projected -> mixed */
+    void (*attend)(const struct mly_encoder_block *block, size_t sequence, size_t head,
+                   struct mly_encoder_desk *desk);
+    /* mixed -> x: attention's way out, its norm, the feed-forward part and its norm */
+    void (*finish)(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
+                   struct mly_encoder_desk *desk);
+};
+extern const struct mly_encoder_steps mly_encoder_int8;
+const struct mly_encoder_steps *mly_encoder_steps_of(enum mly_model_precision precision);
+
+/* The parts of a run, for those who want to look between them: x from the ids; one layer, x -> x;
+ * the vectors f32[count][h]. False: a vector is not finite or has no length. */
+void mly_encoder_begin(const struct mly_encoder_block *block);
+void mly_encoder_layer(const struct mly_encoder_block *block, size_t layer_i);
+bool mly_encoder_end(const struct mly_encoder_block *block, float *out);
+/* All of it. */
+bool mly_encoder_run(const struct mly_encoder_block *block, float *out);
+
+/* For the steps: norm of rows first to end of x, in place. */
+void mly_encoder_normalise(const struct mly_encoder_block *block, const struct mly_model_norm *norm,
+                           size_t first, size_t end);
+/* The position of row within its sequence, and its word piece. */
+struct mly_encoder_place {
+    size_t sequence, position;
+};
+/* Of the first row; then move on with next. */
+struct mly_encoder_place mly_encoder_place_of(const struct mly_encoder_block *block, size_t row);
+void mly_encoder_place_next(const struct mly_encoder_block *block, struct mly_encoder_place *place);
 
 #endif

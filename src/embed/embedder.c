@@ -48,6 +48,13 @@ enum mly_err mly_embedder_open(const struct mly_env *env, const struct mly_kern 
     mly_mutex_init(&embedder->mutex);
     enum mly_err rc = mly_model_map(env, path, &embedder->model, err);
     if (rc != MLY_OK) goto done;
+    if (mly_encoder_steps_of(embedder->model.config.precision) == NULL) {
+        rc = mly_fail(err, MLY_ERR_MODEL,
+                      "%s: the model's weights are of a kind that this "
+                      "memalloy cannot run yet",
+                      path);
+        goto done;
+    }
     embedder->room_count = mly_pool_thread_count(pool);
     embedder->rooms = mly_mem_array(env->mem, embedder->room_count, sizeof(embedder->rooms[0]));
     if (embedder->rooms == NULL) {
@@ -189,11 +196,18 @@ static void run_block(void *context, size_t part_i, uint32_t worker_i)
     struct batch *batch = context;
     struct mly_embedder *embedder = batch->embedder;
     const size_t first = embedder->blocks[part_i], end = embedder->blocks[part_i + 1];
+    const size_t *starts = batch->starts + first;
+    const struct mly_encoder_block block = {
+        .model = &embedder->model,
+        .kern = embedder->kern,
+        .room = &embedder->rooms[worker_i],
+        .ids = batch->ids,
+        .starts = starts,
+        .count = end - first,
+        .rows = starts[end - first] - starts[0],
+    };
     float *out = batch->out + first * embedder->model.config.hidden;
-    if (!mly_encoder_run(&embedder->model, embedder->kern, &embedder->rooms[worker_i], batch->ids,
-                         batch->starts + first, end - first, out)) {
-        atomic_store(&batch->failed, true);
-    }
+    if (!mly_encoder_run(&block, out)) atomic_store(&batch->failed, true);
 }
 
 enum mly_err mly_embedder_encode(struct mly_embedder *embedder, const int32_t *ids,

@@ -1,18 +1,18 @@
-/* A model file becomes pointers: its configuration is read from the metadata, every tensor that the
- * configuration calls for is looked up and must have just that type and shape.
+/* A model file becomes pointers: its configuration is read from the metadata here, the tensors that
+ * it calls for are looked up in model_weights.c.
  *
  * In: a path. Out: a struct mly_model whose weights are the mapped file itself.
  */
 #include "embed/embed_int.h"
 
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "embed/safetensors.h"
 #include "embed/scan.h"
 
-#include <stdio.h>
-
-#define CONFIG_BYTES_MAX 4096
-#define FORMAT_VERSION "1"
+#define CONFIG_BYTES_MAX 8192
+#define TEXT_BYTES_MAX 256    /* of a name or a checksum */
+#define PREFIX_BYTES_MAX 1024 /* of what is put in front of a text */
 
 /* A value of the metadata, still escaped; null where the key is missing. */
 static struct mly_str metadata_get(const struct mly_tensors *tensors, struct mly_str wanted)
@@ -30,54 +30,74 @@ static struct mly_str metadata_get(const struct mly_tensors *tensors, struct mly
     return MLY_STR_NULL;
 }
 
-static enum mly_err check_format(const struct mly_tensors *tensors, struct mly_error *err)
+static enum mly_err check_format(const struct mly_tensors *tensors, uint32_t *format,
+                                 struct mly_error *err)
 {
-    const struct mly_str format = metadata_get(tensors, MLY_STR("format"));
+    const struct mly_str name = metadata_get(tensors, MLY_STR("format"));
     const struct mly_str version = metadata_get(tensors, MLY_STR("format_version"));
-    if (!mly_str_equal(format, MLY_STR("memalloy-model"))) {
+    if (!mly_str_equal(name, MLY_STR("memalloy-model"))) {
         return mly_fail(err, MLY_ERR_MODEL,
-                        "a safetensors file, but not one that tools/make_model.py made");
+                        "a safetensors file, but not a model that memalloy made; "
+                        "`memalloy model add` makes one");
     }
-    if (!mly_str_equal(version, MLY_STR(FORMAT_VERSION))) {
-        return mly_fail(err, MLY_ERR_MODEL,
-                        "model format version %.*s, this memalloy reads " FORMAT_VERSION,
-                        (int)(version.bytes < 20 ? version.bytes : 20),
-                        version.data == NULL ? "" : version.data);
-    }
-    return MLY_OK;
+    *format = 1;
+    if (mly_str_equal(version, MLY_STR("1"))) return MLY_OK;
+    *format = 2;
+    if (mly_str_equal(version, MLY_STR("2"))) return MLY_OK;
+    return mly_fail(err, MLY_ERR_MODEL, "model format version %.*s, this memalloy reads 1 and 2",
+                    (int)(version.bytes < 20 ? version.bytes : 20),
+                    version.data == NULL ? "" : version.data);
 }
 
-/* One setting of the configuration: a number with its range, or a word that must be this one. */
+/* One setting of the configuration: a number with its range, a word out of some (its index), or a
+ * text that is copied. */
 struct setting {
     struct mly_str key;
     size_t *number;
     size_t min, max;
-    struct mly_str word;
+    const char *const *words; /* ends with NULL */
+    struct mly_str *text;
+    char *copy;      /* PREFIX_BYTES_MAX */
+    uint32_t format; /* the first with this setting */
     bool seen;
 };
 
-static enum mly_err read_setting(struct mly_scan *scan, struct setting *setting,
-                                 struct mly_error *err)
+static enum mly_err read_word(const struct setting *setting, struct mly_str word,
+                              struct mly_error *err)
 {
-    uint64_t number = 0;
-    struct mly_str word;
-    const char *key = setting->key.data;
-    if (setting->seen) {
-        return mly_fail(err, MLY_ERR_CORRUPT, "%s stands twice in the model's configuration", key);
-    }
-    setting->seen = true;
-    if (setting->number == NULL) {
-        if (!mly_scan_plain(scan, &word)) {
-            return mly_fail(err, MLY_ERR_CORRUPT, "%s of the model's configuration is no text",
-                            key);
-        }
-        if (!mly_str_equal(word, setting->word)) {
-            return mly_fail(err, MLY_ERR_MODEL, "the model's %s is %.*s, only %s can be run", key,
-                            (int)(word.bytes < 40 ? word.bytes : 40), word.data,
-                            setting->word.data);
-        }
+    const char *const *words = setting->words;
+    for (size_t i = 0; words[i] != NULL; i++) {
+        if (!mly_str_equal(word, mly_str_of(words[i]))) continue;
+        *setting->number = i;
         return MLY_OK;
     }
+    return mly_fail(err, MLY_ERR_MODEL, "the model's %s is %.*s, only %s%s%s can be run",
+                    setting->key.data, (int)(word.bytes < 40 ? word.bytes : 40), word.data,
+                    words[0], words[1] != NULL ? " and " : "", words[1] != NULL ? words[1] : "");
+}
+
+static enum mly_err read_text(const struct setting *setting, struct mly_str raw,
+                              struct mly_error *err)
+{
+    size_t bytes = 0;
+    if (!mly_scan_unescape(raw, setting->copy, PREFIX_BYTES_MAX - 1, &bytes)) {
+        return mly_fail(
+            err, MLY_ERR_CORRUPT,
+            "%s of the model's configuration cannot be read, or is longer than %d bytes",
+            setting->key.data, PREFIX_BYTES_MAX - 1);
+    }
+    *setting->text = (struct mly_str){setting->copy, bytes};
+    if (mly_utf8_check(*setting->text) == bytes && memchr(setting->copy, 0, bytes) == NULL)
+        return MLY_OK;
+    return mly_fail(err, MLY_ERR_CORRUPT, "%s of the model's configuration is not UTF-8",
+                    setting->key.data);
+}
+
+static enum mly_err read_number(const struct setting *setting, struct mly_scan *scan,
+                                struct mly_error *err)
+{
+    uint64_t number = 0;
+    const char *key = setting->key.data;
     if (!mly_scan_number(scan, &number)) {
         return mly_fail(err, MLY_ERR_CORRUPT, "%s of the model's configuration is no whole number",
                         key);
@@ -90,8 +110,24 @@ static enum mly_err read_setting(struct mly_scan *scan, struct setting *setting,
     return MLY_OK;
 }
 
+static enum mly_err read_setting(struct mly_scan *scan, struct setting *setting,
+                                 struct mly_error *err)
+{
+    struct mly_str text;
+    const char *key = setting->key.data;
+    if (setting->seen) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "%s stands twice in the model's configuration", key);
+    }
+    setting->seen = true;
+    if (setting->words == NULL && setting->text == NULL) return read_number(setting, scan, err);
+    if (!mly_scan_string(scan, &text)) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "%s of the model's configuration is no text", key);
+    }
+    return setting->words != NULL ? read_word(setting, text, err) : read_text(setting, text, err);
+}
+
 static enum mly_err read_settings(struct mly_str text, struct setting *settings, size_t count,
-                                  struct mly_error *err)
+                                  uint32_t format, struct mly_error *err)
 {
     struct mly_scan scan = mly_scan_of(text);
     bool ok = mly_scan_mark(&scan, '{');
@@ -100,7 +136,7 @@ static enum mly_err read_settings(struct mly_str text, struct setting *settings,
         size_t i = 0;
         ok = mly_scan_plain(&scan, &key) && mly_scan_mark(&scan, ':');
         if (!ok) break;
-        while (i < count && !mly_str_equal(settings[i].key, key)) {
+        while (i < count && (settings[i].format > format || !mly_str_equal(settings[i].key, key))) {
             i++;
         }
         if (i == count) {
@@ -116,7 +152,7 @@ static enum mly_err read_settings(struct mly_str text, struct setting *settings,
         return mly_fail(err, MLY_ERR_CORRUPT, "the model's configuration cannot be read");
     }
     for (size_t i = 0; i < count; i++) {
-        if (!settings[i].seen) {
+        if (!settings[i].seen && settings[i].format <= format) {
             return mly_fail(err, MLY_ERR_CORRUPT, "the model's configuration lacks %s",
                             settings[i].key.data);
         }
@@ -142,165 +178,79 @@ static enum mly_err check_config(const struct mly_model_config *config, struct m
     return MLY_OK;
 }
 
-static enum mly_err read_config(const struct mly_tensors *tensors, struct mly_model_config *out,
-                                struct mly_error *err)
+/* Words in the order of the enumerations. */
+static const char *const architectures[] = {"bert", NULL};
+static const char *const poolings[] = {"mean", "cls", NULL};
+static const char *const tokenizers[] = {"vocabulary", "compiled", NULL};
+static const char *const precisions[] = {"int8", "bf16", "f32", NULL};
+
+/* Where the texts of the card stand in model->text. */
+enum { TEXT_ID, TEXT_QUANTISATION, TEXT_SUM, TEXT_HASH, TEXT_COUNT };
+#define PREFIXES_AT ((size_t)TEXT_COUNT * TEXT_BYTES_MAX)
+#define CARD_BYTES (PREFIXES_AT + (size_t)2 * PREFIX_BYTES_MAX)
+
+static enum mly_err read_config(const struct mly_tensors *tensors, uint32_t format,
+                                struct mly_model *model, struct mly_error *err)
 {
-    char buffer[CONFIG_BYTES_MAX];
-    size_t bytes = 0, femto = 0;
-    struct mly_model_config config = {0};
+    char buffer[CONFIG_BYTES_MAX], *prefixes = model->text + PREFIXES_AT;
+    size_t bytes = 0, femto = 0, architecture, pooling = 0, form = MLY_MODEL_VOCABULARY;
+    struct mly_model_config *config = &model->config;
+    struct mly_model_card *card = &model->card;
+#define NUMBER(name, target, least, most)                                                          \
+    {                                                                                              \
+        .key = MLY_STR(name), .number = (target), .min = (least), .max = (most), .format = 1       \
+    }
+#define WORD(name, target, list, first)                                                            \
+    {                                                                                              \
+        .key = MLY_STR(name), .number = (target), .words = (list), .format = (first)               \
+    }
+#define TEXT(name, target, to)                                                                     \
+    {                                                                                              \
+        .key = MLY_STR(name), .text = (target), .copy = (to), .format = 2                          \
+    }
     struct setting settings[] = {
-        {.key = MLY_STR("architecture"), .word = MLY_STR("bert")},
-        {.key = MLY_STR("pooling"), .word = MLY_STR("mean")},
-        {MLY_STR("heads"), &config.heads, 1, MLY_MODEL_SIZE_MAX / 16, MLY_STR_NULL, false},
-        {MLY_STR("hidden"), &config.hidden, 64, MLY_MODEL_SIZE_MAX, MLY_STR_NULL, false},
-        {MLY_STR("intermediate"), &config.intermediate, 64, MLY_KERN_IN_MAX, MLY_STR_NULL, false},
-        {MLY_STR("layers"), &config.layers, 1, MLY_MODEL_LAYERS_MAX, MLY_STR_NULL, false},
-        {MLY_STR("positions"), &config.positions, 2, 65536, MLY_STR_NULL, false},
-        {MLY_STR("pieces_max"), &config.pieces_max, 2, MLY_MODEL_PIECES_MAX, MLY_STR_NULL, false},
-        {MLY_STR("vocabulary"), &config.vocabulary, 1, MLY_MODEL_VOCABULARY_MAX, MLY_STR_NULL,
-         false},
+        WORD("architecture", &architecture, architectures, 1),
+        WORD("pooling", &pooling, poolings, 1),
+        WORD("tokenizer", &form, tokenizers, 2),
+        TEXT("query_prefix", &card->query_prefix, prefixes),
+        TEXT("passage_prefix", &card->passage_prefix, prefixes + PREFIX_BYTES_MAX),
+        NUMBER("heads", &config->heads, 1, MLY_MODEL_SIZE_MAX / 16),
+        NUMBER("hidden", &config->hidden, 64, MLY_MODEL_SIZE_MAX),
+        NUMBER("intermediate", &config->intermediate, 64, MLY_KERN_IN_MAX),
+        NUMBER("layers", &config->layers, 1, MLY_MODEL_LAYERS_MAX),
+        NUMBER("positions", &config->positions, 2, 65536),
+        NUMBER("pieces_max", &config->pieces_max, 2, MLY_MODEL_PIECES_MAX),
+        NUMBER("vocabulary", &config->vocabulary, 1, MLY_MODEL_VOCABULARY_MAX),
         /* In units of 1e-15, so that no decimal fraction has to be parsed. */
-        {MLY_STR("layer_norm_epsilon_femto"), &femto, 1, 1000000000000u, MLY_STR_NULL, false},
+        NUMBER("layer_norm_epsilon_femto", &femto, 1, 1000000000000u),
     };
     const struct mly_str raw = metadata_get(tensors, MLY_STR("config"));
     if (raw.data == NULL || !mly_scan_unescape(raw, buffer, sizeof(buffer), &bytes)) {
         return mly_fail(err, MLY_ERR_CORRUPT, "the model's configuration cannot be read");
     }
     MLY_TRY(read_settings((struct mly_str){buffer, bytes}, settings,
-                          sizeof(settings) / sizeof(settings[0]), err));
-    config.epsilon = (float)((double)femto * 1e-15);
-    MLY_TRY(check_config(&config, err));
-    *out = config;
-    return MLY_OK;
+                          sizeof(settings) / sizeof(settings[0]), format, err));
+    config->epsilon = (float)((double)femto * 1e-15);
+    config->pooling = (enum mly_model_pooling)pooling;
+    card->pooling = mly_str_of(poolings[pooling]);
+    card->tokenizer_form = (enum mly_model_tokenizer)form;
+    if (card->query_prefix.data == NULL) card->query_prefix = MLY_STR(""); /* format 1 */
+    if (card->passage_prefix.data == NULL) card->passage_prefix = MLY_STR("");
+    return check_config(config, err);
 }
 
-/* The data of one tensor, which must have just this type and shape. */
-struct find {
-    const struct mly_tensors *tensors;
-    const char *prefix; /* put in front of every name */
-    struct mly_error *err;
-};
-
-static enum mly_err find_tensor(const struct find *find, const char *name, const char *part,
-                                enum mly_tensor_type type, const uint64_t *shape, size_t rank,
-                                const void **out)
+static enum mly_err read_precision(const struct mly_tensors *tensors, struct mly_model *model,
+                                   struct mly_error *err)
 {
-    char whole[96];
-    (void)snprintf(whole, sizeof(whole), "%s%s%s", find->prefix, name, part);
-    const struct mly_tensor *tensor = mly_tensors_find(find->tensors, whole);
-    if (tensor == NULL) {
-        return mly_fail(find->err, MLY_ERR_CORRUPT, "the model file lacks the tensor %s", whole);
+    size_t precision = 0;
+    const struct setting setting = {
+        .key = MLY_STR("quantisation"), .number = &precision, .words = precisions};
+    const struct mly_str word = metadata_get(tensors, setting.key);
+    if (word.data == NULL) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "the model's quantisation cannot be read");
     }
-    bool fits = tensor->type == type && tensor->rank == rank;
-    for (size_t i = 0; fits && i < rank; i++) {
-        fits = tensor->shape[i] == shape[i];
-    }
-    if (!fits) {
-        return mly_fail(find->err, MLY_ERR_CORRUPT,
-                        "tensor %s of the model file has not the type and shape that its "
-                        "configuration calls for",
-                        whole);
-    }
-    /* Panels are read with aligned loads; floats need four. */
-    const uintptr_t align = type == MLY_TENSOR_F32 ? 4 : rank == 4 ? 64 : 1;
-    if ((uintptr_t)tensor->data % align != 0) {
-        return mly_fail(find->err, MLY_ERR_CORRUPT, "tensor %s of the model file is not aligned",
-                        whole);
-    }
-    *out = tensor->data;
-    return MLY_OK;
-}
-
-static enum mly_err find_floats(const struct find *find, const char *name, const char *part,
-                                size_t count, const float **out)
-{
-    const void *data = NULL;
-    const uint64_t shape[] = {count};
-    MLY_TRY(find_tensor(find, name, part, MLY_TENSOR_F32, shape, 1, &data));
-    *out = data;
-    return MLY_OK;
-}
-
-static enum mly_err find_linear(const struct find *find, const char *name, size_t in, size_t outs,
-                                struct mly_kern_linear *linear)
-{
-    const void *data = NULL;
-    const uint64_t shape[] = {outs / MLY_KERN_PANEL, in / MLY_KERN_STEP, MLY_KERN_PANEL,
-                              MLY_KERN_STEP};
-    MLY_TRY(find_tensor(find, name, ".weight", MLY_TENSOR_I8, shape, 4, &data));
-    linear->panels = data;
-    linear->in = in;
-    linear->out = outs;
-    MLY_TRY(find_floats(find, name, ".scale", outs, &linear->scale));
-    MLY_TRY(find_floats(find, name, ".sum", outs, &linear->sum));
-    return find_floats(find, name, ".bias", outs, &linear->bias);
-}
-
-static enum mly_err find_norm(const struct find *find, const char *name, size_t size,
-                              struct mly_model_norm *norm)
-{
-    MLY_TRY(find_floats(find, name, ".weight", size, &norm->weight));
-    return find_floats(find, name, ".bias", size, &norm->bias);
-}
-
-static enum mly_err find_layer(const struct mly_tensors *tensors, size_t layer_i,
-                               const struct mly_model_config *config, struct mly_model_layer *layer,
-                               struct mly_error *err)
-{
-    char prefix[32];
-    (void)snprintf(prefix, sizeof(prefix), "layer.%zu.", layer_i);
-    const struct find find = {tensors, prefix, err};
-    const size_t hidden = config->hidden, inner = config->intermediate;
-    MLY_TRY(find_linear(&find, "attention_in", hidden, 3 * hidden, &layer->attention_in));
-    MLY_TRY(find_linear(&find, "attention_out", hidden, hidden, &layer->attention_out));
-    MLY_TRY(find_linear(&find, "ffn_in", hidden, inner, &layer->ffn_in));
-    MLY_TRY(find_linear(&find, "ffn_out", inner, hidden, &layer->ffn_out));
-    MLY_TRY(find_norm(&find, "attention_norm", hidden, &layer->attention_norm));
-    return find_norm(&find, "ffn_norm", hidden, &layer->ffn_norm);
-}
-
-static enum mly_err find_vocabulary(const struct mly_tensors *tensors, struct mly_model *model,
-                                    struct mly_error *err)
-{
-    const struct mly_tensor *tensor = mly_tensors_find(tensors, "vocabulary");
-    if (tensor == NULL || tensor->type != MLY_TENSOR_U8 || tensor->rank != 1) {
-        return mly_fail(err, MLY_ERR_CORRUPT, "the model file lacks the tensor vocabulary");
-    }
-    size_t lines = 0;
-    for (size_t i = 0; i < tensor->bytes; i++) {
-        lines += tensor->data[i] == '\n';
-    }
-    if (lines != model->config.vocabulary) {
-        return mly_fail(err, MLY_ERR_CORRUPT, "the model has %zu word pieces and %zu embeddings",
-                        lines, model->config.vocabulary);
-    }
-    model->card.vocabulary = (struct mly_str){(const char *)tensor->data, tensor->bytes};
-    return MLY_OK;
-}
-
-static enum mly_err find_weights(const struct mly_tensors *tensors, struct mly_model *model,
-                                 struct mly_error *err)
-{
-    const struct mly_model_config *config = &model->config;
-    const struct find find = {tensors, "", err};
-    const void *data = NULL;
-    const uint64_t words[] = {config->vocabulary, config->hidden};
-    const uint64_t positions[] = {config->positions, config->hidden};
-    MLY_TRY(find_tensor(&find, "embeddings.word", "", MLY_TENSOR_I8, words, 2, &data));
-    model->words = data;
-    MLY_TRY(find_tensor(&find, "embeddings.position", "", MLY_TENSOR_F32, positions, 2, &data));
-    model->position = data;
-    MLY_TRY(
-        find_floats(&find, "embeddings.word_scale", "", config->vocabulary, &model->word_scale));
-    MLY_TRY(find_norm(&find, "embeddings.norm", config->hidden, &model->word_norm));
-    MLY_TRY(find_vocabulary(tensors, model, err));
-    model->layers = mly_mem_array(model->mem, config->layers, sizeof(model->layers[0]));
-    if (model->layers == NULL) {
-        return mly_fail_nomem(err, config->layers * sizeof(model->layers[0]));
-    }
-    for (size_t i = 0; i < config->layers; i++) {
-        MLY_TRY(find_layer(tensors, i, config, &model->layers[i], err));
-    }
+    MLY_TRY(read_word(&setting, word, err));
+    model->config.precision = (enum mly_model_precision)precision;
     return MLY_OK;
 }
 
@@ -311,24 +261,37 @@ static enum mly_err fill_card(const struct mly_tensors *tensors, struct mly_mode
     const struct mly_str keys[] = {MLY_STR("id"), MLY_STR("quantisation"),
                                    MLY_STR("data_blake2b_256")};
     struct mly_str *targets[] = {&model->card.id, &model->card.quantisation, &model->data_sum};
-    const size_t text_max = 256, hex_bytes = 2 * MLY_HASH_BYTES + 1;
-    model->text = mly_mem_array(model->mem, 3 * text_max + hex_bytes, 1);
-    if (model->text == NULL) return mly_fail_nomem(err, 3 * text_max + hex_bytes);
     for (size_t i = 0; i < 3; i++) {
         const struct mly_str raw = metadata_get(tensors, keys[i]);
-        char *text = model->text + i * text_max; /* zeroed: the last byte stays a NUL */
+        char *text = model->text + i * TEXT_BYTES_MAX; /* zeroed: the last byte stays a NUL */
         size_t bytes = 0;
-        if (raw.data == NULL || !mly_scan_unescape(raw, text, text_max - 1, &bytes) || bytes == 0) {
+        if (raw.data == NULL || !mly_scan_unescape(raw, text, TEXT_BYTES_MAX - 1, &bytes) ||
+            bytes == 0 || mly_utf8_check((struct mly_str){text, bytes}) != bytes) {
             return mly_fail(err, MLY_ERR_CORRUPT, "the model's %s cannot be read", keys[i].data);
         }
         *targets[i] = (struct mly_str){text, bytes};
     }
     const struct mly_hash hash = mly_hash_bytes(tensors->header);
-    mly_hash_to_hex(&hash, model->text + 3 * text_max);
-    model->card.hash = mly_str_of(model->text + 3 * text_max);
+    char *hex = model->text + TEXT_HASH * TEXT_BYTES_MAX;
+    mly_hash_to_hex(&hash, hex);
+    model->card.hash = mly_str_of(hex);
     model->card.dim = (uint32_t)model->config.hidden;
     model->card.pieces_max = (uint32_t)model->config.pieces_max;
+    model->card.vocabulary = (uint32_t)model->config.vocabulary;
     return MLY_OK;
+}
+
+static enum mly_err read_model(const struct mly_tensors *tensors, struct mly_model *model,
+                               struct mly_error *err)
+{
+    uint32_t format = 0;
+    MLY_TRY(check_format(tensors, &format, err));
+    model->text = mly_mem_array(model->mem, CARD_BYTES, 1);
+    if (model->text == NULL) return mly_fail_nomem(err, CARD_BYTES);
+    MLY_TRY(read_config(tensors, format, model, err));
+    MLY_TRY(read_precision(tensors, model, err));
+    MLY_TRY(mly_model_find_weights(tensors, model, err));
+    return fill_card(tensors, model, err);
 }
 
 enum mly_err mly_model_map(const struct mly_env *env, const char *path, struct mly_model *out,
@@ -340,10 +303,7 @@ enum mly_err mly_model_map(const struct mly_env *env, const char *path, struct m
     if (rc != MLY_OK) goto done;
     rc = mly_tensors_read(env->mem, (struct mly_str){(const char *)model.map.data, model.map.bytes},
                           &tensors, err);
-    if (rc == MLY_OK) rc = check_format(&tensors, err);
-    if (rc == MLY_OK) rc = read_config(&tensors, &model.config, err);
-    if (rc == MLY_OK) rc = find_weights(&tensors, &model, err);
-    if (rc == MLY_OK) rc = fill_card(&tensors, &model, err);
+    if (rc == MLY_OK) rc = read_model(&tensors, &model, err);
     if (rc != MLY_OK) {
         (void)mly_fail_in(err, rc, "%s", path);
         goto done;

@@ -13,25 +13,26 @@ static enum mly_err damaged(struct mly_error *err, const char *what)
     return mly_fail(err, MLY_ERR_CORRUPT, "the header of the model file is damaged: %s", what);
 }
 
-static size_t type_bytes(enum mly_tensor_type type)
-{
-    return type == MLY_TENSOR_F32 ? 4 : 1;
-}
+/* In the order of enum mly_tensor_type. */
+static const struct {
+    struct mly_str name;
+    size_t bytes;
+} types[] = {
+    {{"I8", 2}, 1},  {{"U8", 2}, 1},  {{"F32", 3}, 4}, {{"BF16", 4}, 2},
+    {{"F16", 3}, 2}, {{"F64", 3}, 8}, {{"I32", 3}, 4}, {{"I64", 3}, 8},
+};
 
 static bool read_type(struct mly_scan *scan, enum mly_tensor_type *out)
 {
     struct mly_str name;
     if (!mly_scan_plain(scan, &name)) return false;
-    if (mly_str_equal(name, MLY_STR("I8"))) {
-        *out = MLY_TENSOR_I8;
-    } else if (mly_str_equal(name, MLY_STR("U8"))) {
-        *out = MLY_TENSOR_U8;
-    } else if (mly_str_equal(name, MLY_STR("F32"))) {
-        *out = MLY_TENSOR_F32;
-    } else {
-        return false;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (mly_str_equal(name, types[i].name)) {
+            *out = (enum mly_tensor_type)i;
+            return true;
+        }
     }
-    return true;
+    return false;
 }
 
 /* [n, n ...] with up to max numbers. */
@@ -98,7 +99,7 @@ static bool skip_metadata(struct mly_scan *scan, struct mly_str *out)
 static enum mly_err place_tensor(struct mly_tensor *tensor, const uint64_t offsets[2],
                                  struct mly_str data, uint64_t *at, struct mly_error *err)
 {
-    size_t bytes = type_bytes(tensor->type);
+    size_t bytes = types[tensor->type].bytes;
     for (size_t i = 0; i < tensor->rank; i++) {
         if (tensor->shape[i] > SIZE_MAX || !mly_size_mul(bytes, (size_t)tensor->shape[i], &bytes)) {
             return mly_fail(err, MLY_ERR_CORRUPT, "tensor %.*s of the model file is too large",

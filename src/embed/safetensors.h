@@ -7,7 +7,7 @@
  * header, without holes
  *
  * Range    names and metadata keys without escapes; up to MLY_TENSORS_MAX tensors of up to 4
- *          dimensions of I8, U8 or F32.
+ *          dimensions of the types below.
  * Owns     the table of tensors; names and data are borrowed from the file's bytes.
  * Errors   MODEL bytes that are no safetensors file, CORRUPT one that is damaged, NOMEM.
  * Source   github.com/huggingface/safetensors, README "Format".
@@ -27,7 +27,16 @@
 /* The cap of the reference implementation. */
 #define MLY_TENSORS_HEADER_BYTES_MAX ((uint64_t)100 << 20)
 
-enum mly_tensor_type { MLY_TENSOR_I8, MLY_TENSOR_U8, MLY_TENSOR_F32 };
+enum mly_tensor_type {
+    MLY_TENSOR_I8,
+    MLY_TENSOR_U8,
+    MLY_TENSOR_F32,
+    MLY_TENSOR_BF16,
+    MLY_TENSOR_F16,
+    MLY_TENSOR_F64,
+    MLY_TENSOR_I32,
+    MLY_TENSOR_I64,
+};
 
 struct mly_tensor {
     struct mly_str name;

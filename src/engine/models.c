@@ -94,7 +94,12 @@ static enum mly_err fill_model(memalloy_model *model, const struct memalloy_mode
     MLY_TRY(mly_pool_create(env, options->threads, &model->pool, err));
     MLY_TRY(open_embedder(model, options, err));
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
-    return mly_tokenizer_create(env->mem, card->vocabulary, &model->tokenizer, err);
+    if (card->tokenizer_form != MLY_MODEL_VOCABULARY) {
+        return mly_fail(err, MLY_ERR_MODEL,
+                        "the model's tokenizer has another form than a list of "
+                        "word pieces, which this memalloy cannot run");
+    }
+    return mly_tokenizer_create(env->mem, card->tokenizer, &model->tokenizer, err);
 }
 
 enum mly_err mly_engine_model_open(const struct mly_env *env,

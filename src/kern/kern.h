@@ -37,6 +37,19 @@ struct mly_kern_linear {
     size_t in, out;
 };
 
+/* The same with weights as floats: panels f32[out / 64][in][64], 64. */
+struct mly_kern_linear_f32 {
+    const float *panels, *bias;
+    size_t in, out;
+};
+
+/* The same with weights as the upper halves of floats: panels bf16[out / 64][in / 2][64][2], 64. */
+struct mly_kern_linear_bf16 {
+    const uint16_t *panels;
+    const float *bias;
+    size_t in, out;
+};
+
 /* Rows of unsigned bytes: real value = scale[row] * q + low[row]. */
 struct mly_kern_rows {
     const uint8_t *q; /* u8[count][stride] */

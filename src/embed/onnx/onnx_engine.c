@@ -40,9 +40,11 @@ static enum mly_err fill_card(struct mly_onnx *onnx, const struct mly_map *model
     (void)snprintf(kernels, sizeof(kernels), "onnxruntime %s", onnx->ort.version);
     struct mly_model_card *card = &onnx->card;
     card->id = onnx->folder.id;
-    card->vocabulary = onnx->folder.vocabulary;
+    card->tokenizer = onnx->folder.vocabulary;
+    card->tokenizer_form = MLY_MODEL_VOCABULARY;
     card->pieces_max = onnx->folder.pieces_max;
     card->quantisation = MLY_STR("onnx");
+    card->pooling = onnx->folder.pooling == MLY_ONNX_MEAN ? MLY_STR("mean") : MLY_STR("cls");
     card->hash = mly_arena_copy(&onnx->arena, mly_str_of(hex));
     card->kernels = mly_arena_copy(&onnx->arena, mly_str_of(kernels));
     if (card->hash.data == NULL || card->kernels.data == NULL) {

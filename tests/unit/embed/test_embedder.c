@@ -95,7 +95,7 @@ static void card_says_what_the_file_says(void **state)
     assert_true(mly_str_equal(card->id, MLY_STR("tiny")));
     assert_true(mly_str_equal(card->quantisation, MLY_STR("int8")));
     assert_int_equal(card->hash.bytes, 64);
-    assert_true(mly_str_starts_with(card->vocabulary, MLY_STR("[PAD]\n[UNK]\n")));
+    assert_true(mly_str_starts_with(card->tokenizer, MLY_STR("[PAD]\n[UNK]\n")));
     struct mly_error err = {0};
     assert_int_equal(mly_embedder_verify(engine.embedder, &err), MLY_OK);
     close_engine(&engine);
@@ -360,10 +360,10 @@ static void check_changed(const char *from, const char *to, enum mly_err wanted,
 static void files_that_are_not_our_models_are_refused(void **state)
 {
     (void)state;
-    check_changed("memalloy-model", "somebody-else.", MLY_ERR_MODEL, "make_model.py");
-    check_changed("\"format\":", "\"formal\":", MLY_ERR_MODEL, "make_model.py");
-    check_changed("\"format_version\":\"1\"", "\"format_version\":\"2\"", MLY_ERR_MODEL,
-                  "version 2");
+    check_changed("memalloy-model", "somebody-else.", MLY_ERR_MODEL, "model add");
+    check_changed("\"format\":", "\"formal\":", MLY_ERR_MODEL, "model add");
+    check_changed("\"format_version\":\"1\"", "\"format_version\":\"3\"", MLY_ERR_MODEL,
+                  "version 3");
     check_changed("\\\"bert\\\"", "\\\"gpt2\\\"", MLY_ERR_MODEL, "architecture is gpt2");
     check_changed("\\\"mean\\\"", "\\\"last\\\"", MLY_ERR_MODEL, "pooling is last");
     check_changed("\\\"hidden\\\":64", "\\\"hidden\\\":63", MLY_ERR_MODEL, "hidden is 63");
