@@ -27,7 +27,8 @@ static int embed_batch(void *context, const struct memalloy_str *texts, size_t c
     struct memalloy_error err = {0};
     size_t dim = embedding->info.dim, truncated = 0;
     float *vectors = cli_array(count * dim, sizeof(*vectors));
-    if (memalloy_embed(embedding->model, texts, count, vectors, &truncated, &err) != MEMALLOY_OK) {
+    if (memalloy_embed(embedding->model, texts, count, NULL, vectors, &truncated, &err) !=
+        MEMALLOY_OK) {
         cli_free(vectors);
         struct cli_args plain = *embedding->args;
         plain.json = false; /* lines that were given stay the only ones */

@@ -103,6 +103,7 @@ enum memalloy_stage {
     MEMALLOY_STAGE_WALK = 0,  /* looking for files: total unknown */
     MEMALLOY_STAGE_INDEX = 1, /* reading, chunking, embedding and storing what changed */
     MEMALLOY_STAGE_DONE = 2,  /* reported once, at the end */
+    MEMALLOY_STAGE_EMBED = 3, /* of memalloy_embed: items are texts, bytes those of the texts */
 };
 
 /* Counts so far. bytes_total and files_total cover what this call must read, known once the walk is
@@ -116,9 +117,10 @@ struct memalloy_progress {
     uint64_t chunks_done;
     double elapsed_s, remaining_s;
     double bytes_per_s;
+    uint64_t items_done, items_total; /* in the stage's own unit; 0 where it has none */
 };
 
-/* Called from the thread that made the call, about ten times a second; a result other than 0
+/* Called from the thread that made the call, ten times a second and more; a result other than 0
  * cancels: what was committed stays, the call fails with CANCELLED. */
 typedef int (*memalloy_progress_fn)(void *context, const struct memalloy_progress *progress);
 
@@ -152,6 +154,9 @@ struct memalloy_model_info {
     uint32_t dim;
     uint32_t pieces_max; /* word pieces the model reads, [CLS] and [SEP] included */
     uint32_t threads;
+    struct memalloy_str pooling; /* "mean" or "cls" */
+    /* put in front of every query and of every passage; "" for most models */
+    struct memalloy_str query_prefix, passage_prefix;
 };
 
 /* MODEL where there is no such file, it is not a model of ours, or ONNX Runtime is missing or
@@ -165,11 +170,26 @@ MEMALLOY_API MEMALLOY_CHECK int memalloy_model_get_info(const memalloy_model *mo
                                                         struct memalloy_model_info *out,
                                                         struct memalloy_error *err);
 
-/* Turns texts into unit vectors. out: f32[count][dim], row-major. A text longer than the model
- * reads is cut off at pieces_max; *truncated_count (may be NULL) says how many were. A vector never
- * depends on its batch or on threads; with ONNX Runtime, by no more than 1e-5 in any number. */
+/* What a text is to the model: many are trained to tell what is asked from what is found, by a
+ * prefix. Stores embed what they hold as passages and what is searched for as queries. */
+enum memalloy_embed_kind { MEMALLOY_EMBED_PASSAGE = 0, MEMALLOY_EMBED_QUERY = 1 };
+
+struct memalloy_embed_options {
+    size_t struct_bytes;
+    int kind;                      /* enum memalloy_embed_kind */
+    memalloy_progress_fn progress; /* NULL: nobody; else asked every 50 ms or so */
+    void *progress_context;
+    unsigned char *truncated; /* NULL, or an array of count: 1 where the text was cut off, else 0 */
+};
+
+/* Turns texts into unit vectors. out: f32[count][dim], row-major. options NULL: passages. A text
+ * that is longer than the model reads is cut off at pieces_max, its prefix counted; with options
+ * or *truncated_count (may be NULL) one learns of it. A vector never depends on its batch or on
+ * threads; with ONNX Runtime, by no more than 1e-5 in any number. On failure out holds nothing that
+ * means anything. */
 MEMALLOY_API MEMALLOY_CHECK int memalloy_embed(memalloy_model *model,
                                                const struct memalloy_str *texts, size_t count,
+                                               const struct memalloy_embed_options *options,
                                                float *out, size_t *truncated_count,
                                                struct memalloy_error *err);
 

@@ -59,7 +59,7 @@ static int embed_all(struct mlypy_state *state, struct mlypy_model *model,
         struct memalloy_error err = {0};
         int rc;
         Py_BEGIN_ALLOW_THREADS
-        rc = memalloy_embed(model->model, texts + done, batch, out->data + done * model->dim,
+        rc = memalloy_embed(model->model, texts + done, batch, NULL, out->data + done * model->dim,
                             &truncated, &err);
         Py_END_ALLOW_THREADS
         if (rc != MEMALLOY_OK) {

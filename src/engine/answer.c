@@ -151,7 +151,9 @@ static enum mly_err embed_query(memalloy_kernel *kernel, struct mly_str query, f
     *unit = mly_mem_array(kernel->env->mem, *dim, sizeof(float));
     if (*unit == NULL) return mly_fail_nomem(err, *dim * sizeof(float));
     struct memalloy_str text = mly_str_out(query);
-    return mly_engine_embed(model, &text, 1, *unit, NULL, err);
+    const struct memalloy_embed_options options = {.struct_bytes = sizeof(options),
+                                                   .kind = MEMALLOY_EMBED_QUERY};
+    return mly_engine_embed(model, &text, 1, &options, *unit, NULL, err);
 }
 
 static enum mly_err check_query(struct mly_str query, struct mly_error *err)

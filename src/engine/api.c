@@ -81,12 +81,14 @@ int memalloy_model_get_info(const memalloy_model *model, struct memalloy_model_i
 }
 
 int memalloy_embed(memalloy_model *model, const struct memalloy_str *texts, size_t count,
-                   float *out, size_t *truncated_count, struct memalloy_error *err)
+                   const struct memalloy_embed_options *options, float *out,
+                   size_t *truncated_count, struct memalloy_error *err)
 {
     struct mly_error inner = {0};
     if (model == NULL) return refuse_null("model", err);
     if (count > 0 && (texts == NULL || out == NULL)) return refuse_null("texts or out", err);
-    return give(mly_engine_embed(model, texts, count, out, truncated_count, &inner), &inner, err);
+    return give(mly_engine_embed(model, texts, count, options, out, truncated_count, &inner),
+                &inner, err);
 }
 
 int memalloy_tokenize(memalloy_model *model, const char *text, size_t text_bytes,

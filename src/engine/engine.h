@@ -23,8 +23,9 @@ MLY_MUST_USE enum mly_err mly_engine_model_info(const memalloy_model *model,
                                                 struct memalloy_model_info *out,
                                                 struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_embed(memalloy_model *model, const struct memalloy_str *texts,
-                                           size_t count, float *out, size_t *truncated_count,
-                                           struct mly_error *err);
+                                           size_t count,
+                                           const struct memalloy_embed_options *options, float *out,
+                                           size_t *truncated_count, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_tokenize(memalloy_model *model, struct mly_str text,
                                               bool special_tokens, memalloy_tokens **out,
                                               struct mly_error *err);

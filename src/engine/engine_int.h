@@ -21,6 +21,12 @@ struct mly_gate {
     uint64_t urgent; /* callers that wait and go first */
 };
 
+/* What stands in front of every text of a kind. */
+struct mly_prefix {
+    struct mly_str text;      /* the embedder's; empty: nothing */
+    struct mly_tokens tokens; /* its word pieces when it stands alone */
+};
+
 struct memalloy_model {
     const struct mly_env *env;
     int64_t pid;
@@ -28,6 +34,7 @@ struct memalloy_model {
     struct mly_pool *pool;
     struct mly_embedder *embedder;
     struct mly_tokenizer *tokenizer;
+    struct mly_prefix prefixes[2]; /* by enum memalloy_embed_kind */
     struct mly_gate gate;
     char *path;
 };
@@ -90,6 +97,10 @@ MLY_MUST_USE enum mly_err mly_model_frame(const memalloy_model *model,
                                           const struct mly_tokens *tokens, size_t count,
                                           struct mly_bytes *ids, struct mly_bytes *starts,
                                           struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_model_check(const memalloy_model *model, struct mly_error *err);
+/* INVAL where a text of the caller's is NULL or not UTF-8, LIMIT where it is too long. */
+MLY_MUST_USE enum mly_err mly_model_check_text(struct mly_str text, const char *what, size_t text_i,
+                                               struct mly_error *err);
 /* Word pieces that go to the embedder at once: enough to keep every thread busy, few enough that
  * who comes next waits for a fifth of a second at most. */
 size_t mly_model_batch_pieces(const memalloy_model *model);
@@ -97,6 +108,30 @@ size_t mly_model_batch_pieces(const memalloy_model *model);
 MLY_MUST_USE enum mly_err mly_model_encode(memalloy_model *model, const int32_t *ids,
                                            const size_t *starts, size_t count, bool urgent,
                                            float *out, struct mly_error *err);
+
+/* ---- embedding.c ---- */
+
+/* The prefixes of the model's card, in word pieces; MODEL where they leave no room for a text. */
+MLY_MUST_USE enum mly_err mly_model_init_prefixes(memalloy_model *model, struct mly_error *err);
+void mly_model_deinit_prefixes(memalloy_model *model);
+/* Word pieces of a text of that kind that the model reads, prefix and special tokens not counted.
+ */
+size_t mly_model_room(const memalloy_model *model, enum memalloy_embed_kind kind);
+
+/* Room for turning texts into sequences, used again for each. */
+struct mly_framing {
+    struct mly_tokens tokens;
+    struct mly_bytes joined; /* prefix and text, or their tokens */
+};
+void mly_framing_init(struct mly_framing *framing, struct mly_mem *mem);
+void mly_framing_deinit(struct mly_framing *framing);
+/* Appends the sequence of one text to ids and starts as mly_model_frame does, the kind's prefix in
+ * front. *cut: the text was longer than the model reads, its end is missing; the prefix never is. */
+MLY_MUST_USE enum mly_err mly_model_frame_text(const memalloy_model *model,
+                                               enum memalloy_embed_kind kind, struct mly_str text,
+                                               struct mly_framing *framing, struct mly_bytes *ids,
+                                               struct mly_bytes *starts, bool *cut,
+                                               struct mly_error *err);
 
 /* ---- kernel.c ---- */
 
@@ -142,7 +177,7 @@ struct mly_ingest {
     size_t pieces_max;            /* that wait for the embedder before it is time for a commit */
     struct mly_bytes ids, starts; /* of the chunks to embed: i32, size_t */
     struct mly_bytes targets;     /* where their vectors go: struct mly_chunk_row * */
-    struct mly_tokens tokens;
+    struct mly_framing framing;
     uint64_t chunks_embedded, tokens_embedded;
     struct mly_ingest_times times;
     /* asked between batches of the embedder; other than OK stops */

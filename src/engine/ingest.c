@@ -32,7 +32,7 @@ void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
     mly_bytes_init(&ingest->ids, mem, SIZE_MAX / 2);
     mly_bytes_init(&ingest->starts, mem, SIZE_MAX / 2);
     mly_bytes_init(&ingest->targets, mem, SIZE_MAX / 2);
-    mly_tokens_init(&ingest->tokens, mem);
+    mly_framing_init(&ingest->framing, mem);
 }
 
 /* Empties it, keeping buffers for the next round. */
@@ -60,7 +60,7 @@ void mly_ingest_deinit(struct mly_ingest *ingest)
     mly_bytes_deinit(&ingest->ids);
     mly_bytes_deinit(&ingest->starts);
     mly_bytes_deinit(&ingest->targets);
-    mly_tokens_deinit(&ingest->tokens);
+    mly_framing_deinit(&ingest->framing);
 }
 
 bool mly_ingest_is_full(const struct mly_ingest *ingest)
@@ -135,15 +135,14 @@ static enum mly_err reuse_vectors(struct mly_ingest *ingest, struct mly_ingest_i
 static enum mly_err queue_row(struct mly_ingest *ingest, struct mly_chunk_row *row,
                               struct mly_error *err)
 {
-    memalloy_model *model = ingest->model;
-    size_t pieces_max = mly_embedder_card(model->embedder)->pieces_max - 2;
-    MLY_TRY(mly_tokenizer_encode(model->tokenizer, row->content, &ingest->tokens, err));
-    size_t count = ingest->tokens.count;
-    if (count > pieces_max) {
-        return mly_fail(err, MLY_ERR_INTERNAL, "chunk of %zu word pieces, the model reads %zu",
-                        count, pieces_max);
+    bool cut = false;
+    MLY_TRY(mly_model_frame_text(ingest->model, MEMALLOY_EMBED_PASSAGE, row->content,
+                                 &ingest->framing, &ingest->ids, &ingest->starts, &cut, err));
+    if (cut) {
+        return mly_fail(err, MLY_ERR_INTERNAL,
+                        "a chunk of more word pieces than the model reads, %zu",
+                        mly_model_room(ingest->model, MEMALLOY_EMBED_PASSAGE));
     }
-    MLY_TRY(mly_model_frame(model, &ingest->tokens, count, &ingest->ids, &ingest->starts, err));
     return mly_bytes_append(&ingest->targets, &row, sizeof(row), err);
 }
 

@@ -99,7 +99,8 @@ static enum mly_err fill_model(memalloy_model *model, const struct memalloy_mode
                         "the model's tokenizer has another form than a list of "
                         "word pieces, which this memalloy cannot run");
     }
-    return mly_tokenizer_create(env->mem, card->tokenizer, &model->tokenizer, err);
+    MLY_TRY(mly_tokenizer_create(env->mem, card->tokenizer, &model->tokenizer, err));
+    return mly_model_init_prefixes(model, err);
 }
 
 enum mly_err mly_engine_model_open(const struct mly_env *env,
@@ -111,6 +112,9 @@ enum mly_err mly_engine_model_open(const struct mly_env *env,
     memalloy_model *model = mly_mem_array(env->mem, 1, sizeof(*model));
     if (model == NULL) return mly_fail_nomem(err, sizeof(*model));
     model->env = env;
+    for (size_t i = 0; i < 2; i++) {
+        mly_tokens_init(&model->prefixes[i].tokens, env->mem);
+    }
     model->pid = env->pid(env->context);
     mly_mutex_init(&model->gate.mutex);
     mly_cond_init(&model->gate.free);
@@ -126,6 +130,7 @@ enum mly_err mly_engine_model_open(const struct mly_env *env,
 void mly_engine_model_close(memalloy_model *model)
 {
     if (model == NULL) return;
+    mly_model_deinit_prefixes(model);
     mly_tokenizer_destroy(model->tokenizer);
     mly_embedder_close(model->embedder);
     mly_pool_destroy(model->pool);
@@ -137,7 +142,7 @@ void mly_engine_model_close(memalloy_model *model)
     mly_mem_free(model->env->mem, model);
 }
 
-static enum mly_err check_model(const memalloy_model *model, struct mly_error *err)
+enum mly_err mly_model_check(const memalloy_model *model, struct mly_error *err)
 {
     if (model->pid == model->env->pid(model->env->context)) return MLY_OK;
     return mly_fail(err, MLY_ERR_FORKED,
@@ -147,7 +152,7 @@ static enum mly_err check_model(const memalloy_model *model, struct mly_error *e
 enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_model_info *out,
                                    struct mly_error *err)
 {
-    MLY_TRY(check_model(model, err));
+    MLY_TRY(mly_model_check(model, err));
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
     struct memalloy_model_info info = {
         .id = mly_str_out(card->id),
@@ -159,6 +164,9 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
         .dim = card->dim,
         .pieces_max = card->pieces_max,
         .threads = mly_pool_thread_count(model->pool),
+        .pooling = mly_str_out(card->pooling),
+        .query_prefix = mly_str_out(model->prefixes[MEMALLOY_EMBED_QUERY].text),
+        .passage_prefix = mly_str_out(model->prefixes[MEMALLOY_EMBED_PASSAGE].text),
     };
     mly_options_give(out, &info, sizeof(info));
     return MLY_OK;
@@ -225,11 +233,11 @@ struct mly_meter mly_model_meter(memalloy_model *model)
 {
     return (struct mly_meter){.context = model,
                               .measure = measure,
-                              .pieces_max = mly_embedder_card(model->embedder)->pieces_max - 2};
+                              .pieces_max = mly_model_room(model, MEMALLOY_EMBED_PASSAGE)};
 }
 
-static enum mly_err check_text(struct mly_str text, const char *what, size_t text_i,
-                               struct mly_error *err)
+enum mly_err mly_model_check_text(struct mly_str text, const char *what, size_t text_i,
+                                  struct mly_error *err)
 {
     if (text.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "%s %zu is NULL", what, text_i);
     size_t bad = mly_utf8_check(text);
@@ -242,68 +250,6 @@ static enum mly_err check_text(struct mly_str text, const char *what, size_t tex
                         text.bytes, (size_t)MLY_DOCUMENT_BYTES_MAX);
     }
     return MLY_OK;
-}
-
-/* Buffers of one call of embed. */
-struct embed_work {
-    memalloy_model *model;
-    struct mly_tokens tokens;
-    struct mly_bytes ids, starts;
-    size_t truncated_count;
-};
-
-static enum mly_err append_text(struct embed_work *work, struct mly_str text, struct mly_error *err)
-{
-    const memalloy_model *model = work->model;
-    size_t pieces_max = mly_embedder_card(model->embedder)->pieces_max - 2;
-    MLY_TRY(mly_tokenizer_encode(model->tokenizer, text, &work->tokens, err));
-    size_t count = work->tokens.count;
-    if (count > pieces_max) {
-        count = pieces_max;
-        work->truncated_count++;
-    }
-    return mly_model_frame(model, &work->tokens, count, &work->ids, &work->starts, err);
-}
-
-static enum mly_err embed_texts(struct embed_work *work, const struct memalloy_str *texts,
-                                size_t count, float *out, struct mly_error *err)
-{
-    size_t dim = mly_embedder_card(work->model->embedder)->dim;
-    size_t batch_pieces = mly_model_batch_pieces(work->model);
-    size_t first_i = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (work->starts.bytes == 0) {
-            size_t zero = 0;
-            MLY_TRY(mly_bytes_append(&work->starts, &zero, sizeof(zero), err));
-        }
-        MLY_TRY(check_text(mly_str_in(texts[i]), "text", i, err));
-        MLY_TRY(append_text(work, mly_str_in(texts[i]), err));
-        if (work->ids.bytes / sizeof(int32_t) < batch_pieces && i + 1 < count) continue;
-        MLY_TRY(mly_model_encode(work->model, (const int32_t *)(const void *)work->ids.data,
-                                 (const size_t *)(const void *)work->starts.data, i + 1 - first_i,
-                                 count == 1, out + first_i * dim, err));
-        work->ids.bytes = 0;
-        work->starts.bytes = 0;
-        first_i = i + 1;
-    }
-    return MLY_OK;
-}
-
-enum mly_err mly_engine_embed(memalloy_model *model, const struct memalloy_str *texts, size_t count,
-                              float *out, size_t *truncated_count, struct mly_error *err)
-{
-    MLY_TRY(check_model(model, err));
-    struct mly_mem *mem = model->env->mem;
-    struct embed_work work = {.model = model};
-    mly_tokens_init(&work.tokens, mem);
-    mly_bytes_init(&work.ids, mem, SIZE_MAX / 2);
-    mly_bytes_init(&work.starts, mem, SIZE_MAX / 2);
-    enum mly_err rc = embed_texts(&work, texts, count, out, err);
-    if (rc == MLY_OK && truncated_count != NULL) *truncated_count = work.truncated_count;
-    mly_bytes_deinit(&work.starts);
-    mly_bytes_deinit(&work.ids);
-    mly_tokens_deinit(&work.tokens);
-    return rc;
 }
 
 static enum mly_err fill_tokens(const memalloy_model *model, const struct mly_tokens *pieces,
@@ -331,8 +277,8 @@ static enum mly_err fill_tokens(const memalloy_model *model, const struct mly_to
 enum mly_err mly_engine_tokenize(memalloy_model *model, struct mly_str text, bool special_tokens,
                                  memalloy_tokens **out, struct mly_error *err)
 {
-    MLY_TRY(check_model(model, err));
-    MLY_TRY(check_text(text, "text", 0, err));
+    MLY_TRY(mly_model_check(model, err));
+    MLY_TRY(mly_model_check_text(text, "text", 0, err));
     struct mly_mem *mem = model->env->mem;
     struct mly_tokens pieces;
     mly_tokens_init(&pieces, mem);
@@ -382,8 +328,8 @@ enum mly_err mly_engine_chunk(const struct mly_env *env, memalloy_model *model,
                               const struct memalloy_chunking *chunking, struct mly_str text,
                               memalloy_chunks **out, struct mly_error *err)
 {
-    if (model != NULL) MLY_TRY(check_model(model, err));
-    MLY_TRY(check_text(text, "text", 0, err));
+    if (model != NULL) MLY_TRY(mly_model_check(model, err));
+    MLY_TRY(mly_model_check_text(text, "text", 0, err));
     struct mly_chunking resolved;
     MLY_TRY(mly_options_chunking(chunking, &resolved, err));
     memalloy_chunks *chunks = mly_mem_array(env->mem, 1, sizeof(*chunks));

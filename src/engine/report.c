@@ -65,6 +65,7 @@ void mly_watcher_init(struct mly_watcher *watcher, const struct mly_env *env,
     *watcher = (struct mly_watcher){.env = env, .fn = fn, .context = context};
     watcher->start_s = mly_clock_seconds(env);
     watcher->last_s = watcher->start_s;
+    watcher->every_s = TELL_EVERY_S;
     watcher->progress.struct_bytes = sizeof(watcher->progress);
     watcher->progress.remaining_s = -1.0;
 }
@@ -73,7 +74,7 @@ enum mly_err mly_watcher_tell(struct mly_watcher *watcher, bool now, struct mly_
 {
     if (watcher->fn == NULL) return MLY_OK;
     double now_s = mly_clock_seconds(watcher->env);
-    if (!now && now_s - watcher->last_s < TELL_EVERY_S) return MLY_OK;
+    if (!now && now_s - watcher->last_s < watcher->every_s) return MLY_OK;
     watcher->last_s = now_s;
     struct memalloy_progress *progress = &watcher->progress;
     progress->elapsed_s = now_s - watcher->start_s;
@@ -88,6 +89,11 @@ enum mly_err mly_watcher_tell(struct mly_watcher *watcher, bool now, struct mly_
     }
     if (progress->stage == MEMALLOY_STAGE_DONE) progress->remaining_s = 0.0;
     if (watcher->fn(watcher->context, progress) == 0) return MLY_OK;
+    if (progress->stage == MEMALLOY_STAGE_EMBED) {
+        return mly_fail(err, MLY_ERR_CANCELLED, "cancelled after %llu of %llu texts",
+                        (unsigned long long)progress->items_done,
+                        (unsigned long long)progress->items_total);
+    }
     return mly_fail(err, MLY_ERR_CANCELLED, "cancelled after %llu of %llu files",
                     (unsigned long long)progress->files_done,
                     (unsigned long long)progress->files_total);

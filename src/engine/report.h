@@ -23,12 +23,12 @@ MLY_MUST_USE enum mly_err mly_report_create(const struct mly_env *env, memalloy_
 MLY_MUST_USE enum mly_err mly_report_skip(memalloy_report *report, struct mly_str path,
                                           struct mly_str reason, struct mly_error *err);
 
-/* Tells a callback how far a sync is, about ten times a second. */
+/* Tells a callback how far a call is, about ten times a second; embedding more often. */
 struct mly_watcher {
     const struct mly_env *env;
     memalloy_progress_fn fn; /* NULL: nobody watches */
     void *context;
-    double start_s, last_s;
+    double start_s, last_s, every_s;
     struct memalloy_progress progress;
 };
 

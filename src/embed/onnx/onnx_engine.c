@@ -1,8 +1,8 @@
 /* In: the path of a folder. Out: an engine behind embed.h's door: the folder's settings, the
  * library, a session, and the card that says which model it is.
  *
- * The hash names all that a vector depends on: the weights, the tokenizer, the pooling and the
- * length at which texts are cut. */
+ * The hash names all that a vector depends on: the weights, the tokenizer, the pooling, the length at
+ * which texts are cut and the prefixes. */
 #include "embed/onnx/onnx_int.h"
 
 #include "base/hash.h"
@@ -25,8 +25,12 @@ static enum mly_err hash_model(const struct mly_onnx *onnx, const struct mly_map
     MLY_TRY(mly_file_map(onnx->env, MLY_AT_CWD, folder->tokenizer_path, &tokenizer, err));
     (void)snprintf(settings, sizeof(settings), "%s %u",
                    folder->pooling == MLY_ONNX_MEAN ? "mean" : "cls", folder->pieces_max);
-    const struct mly_str parts[] = {map_view(model), map_view(&tokenizer), mly_str_of(settings)};
-    const struct mly_hash hash = mly_hash_parts(parts, 3);
+    const struct mly_str parts[] = {map_view(model),      map_view(&tokenizer),
+                                    mly_str_of(settings), folder->query_prefix,
+                                    MLY_STR("\n"),        folder->passage_prefix};
+    /* Without prefixes the hash is the one that stores of earlier versions hold. */
+    const bool prefixed = folder->query_prefix.bytes + folder->passage_prefix.bytes > 0;
+    const struct mly_hash hash = mly_hash_parts(parts, prefixed ? 6 : 3);
     mly_hash_to_hex(&hash, hex);
     mly_map_close(&tokenizer);
     return MLY_OK;
@@ -45,6 +49,8 @@ static enum mly_err fill_card(struct mly_onnx *onnx, const struct mly_map *model
     card->pieces_max = onnx->folder.pieces_max;
     card->quantisation = MLY_STR("onnx");
     card->pooling = onnx->folder.pooling == MLY_ONNX_MEAN ? MLY_STR("mean") : MLY_STR("cls");
+    card->query_prefix = onnx->folder.query_prefix;
+    card->passage_prefix = onnx->folder.passage_prefix;
     card->hash = mly_arena_copy(&onnx->arena, mly_str_of(hex));
     card->kernels = mly_arena_copy(&onnx->arena, mly_str_of(kernels));
     if (card->hash.data == NULL || card->kernels.data == NULL) {

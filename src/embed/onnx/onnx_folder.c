@@ -171,6 +171,34 @@ static enum mly_err set_pieces(struct mly_onnx_folder *out, int64_t pieces, stru
     return MLY_OK;
 }
 
+/* One prompt of sentence-transformers, under one of two names, into arena. */
+static enum mly_err take_prompt(struct mly_arena *arena, const json_t *prompts, const char *name,
+                                const char *other, struct mly_str *out, struct mly_error *err)
+{
+    const json_t *prompt = json_object_get(prompts, name);
+    if (prompt == NULL && other != NULL) prompt = json_object_get(prompts, other);
+    struct mly_str text = MLY_STR("");
+    if (json_is_string(prompt)) text = mly_str_of(json_string_value(prompt));
+    *out = mly_arena_copy(arena, text);
+    return out->data == NULL ? mly_fail_nomem(err, text.bytes + 1) : MLY_OK;
+}
+
+static enum mly_err take_prompts(struct mly_arena *arena, const json_t *config,
+                                 const json_t *pooling, struct mly_onnx_folder *out,
+                                 struct mly_error *err)
+{
+    const json_t *prompts = json_object_get(config, "prompts");
+    MLY_TRY(take_prompt(arena, prompts, "query", NULL, &out->query_prefix, err));
+    MLY_TRY(take_prompt(arena, prompts, "passage", "document", &out->passage_prefix, err));
+    const bool prefixed = out->query_prefix.bytes + out->passage_prefix.bytes > 0;
+    if (prefixed && json_is_false(json_object_get(pooling, "include_prompt"))) {
+        return mly_fail(err, MLY_ERR_UNSUPPORTED,
+                        "1_Pooling/config.json: include_prompt false, beside prompts; prompts are "
+                        "pooled with their texts here");
+    }
+    return MLY_OK;
+}
+
 static enum mly_err take_id(const struct mly_env *env, struct mly_arena *arena, const char *path,
                             const json_t *config, struct mly_str *out, struct mly_error *err)
 {
@@ -199,6 +227,7 @@ enum mly_err mly_onnx_folder_read(const struct mly_env *env, struct mly_arena *a
                                   struct mly_error *err)
 {
     json_t *tokenizer = NULL, *config = NULL, *sentence = NULL, *pooling = NULL, *modules = NULL;
+    json_t *prompts = NULL;
     struct mly_onnx_folder folder = {.pooling = MLY_ONNX_MEAN};
     enum mly_err rc = find_model(env, arena, path, &folder.model_path, err);
     if (rc == MLY_OK) rc = join(arena, path, "tokenizer.json", &folder.tokenizer_path, err);
@@ -213,6 +242,9 @@ enum mly_err mly_onnx_folder_read(const struct mly_env *env, struct mly_arena *a
     }
     if (rc == MLY_OK) rc = read_config(env, arena, path, "1_Pooling/config.json", &pooling, err);
     if (rc == MLY_OK) rc = read_config(env, arena, path, "modules.json", &modules, err);
+    if (rc == MLY_OK) {
+        rc = read_config(env, arena, path, "config_sentence_transformers.json", &prompts, err);
+    }
     if (rc == MLY_OK) rc = check_modules(modules, err);
     if (rc == MLY_OK) rc = read_pooling(pooling, &folder.pooling, err);
     if (rc == MLY_OK) {
@@ -224,8 +256,10 @@ enum mly_err mly_onnx_folder_read(const struct mly_env *env, struct mly_arena *a
         }
         rc = set_pieces(&folder, pieces, err);
     }
+    if (rc == MLY_OK) rc = take_prompts(arena, prompts, pooling, &folder, err);
     if (rc == MLY_OK) rc = take_id(env, arena, path, config, &folder.id, err);
     if (rc == MLY_OK) *out = folder;
+    json_decref(prompts);
     json_decref(modules);
     json_decref(pooling);
     json_decref(sentence);

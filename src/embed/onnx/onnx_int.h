@@ -36,6 +36,7 @@ struct mly_onnx_folder {
     int64_t pad_id;
     enum mly_onnx_pooling pooling;
     uint32_t pieces_max;
+    struct mly_str query_prefix, passage_prefix; /* empty: none */
 };
 
 struct mly_onnx_session {
