@@ -1,6 +1,6 @@
 /* Word pieces per CPU second on one thread.
  *
- * usage: bench_token VOCABULARY TEXT [SECONDS] [EXPECTED]
+ * usage: bench_token TOKENIZER TEXT [SECONDS] [EXPECTED]
  * TEXT is a UTF-8 file, taken apart at blank lines as a chunker would. EXPECTED, if given, is how
  * many word pieces another tokenizer found in it: another number here is an error and nothing is
  * timed. Prints one line of JSON. Rounds of the whole text, the best one counts: the others were
@@ -99,10 +99,19 @@ static int bench(const struct mly_tokenizer *tokenizer, struct mly_str text, dou
     return exit_code;
 }
 
+/* tokenizer.json, compiled bytes (.tok), or a vocabulary. */
+static enum mly_tokenizer_form form_of(const char *path)
+{
+    const size_t bytes = strlen(path);
+    if (bytes > 5 && strcmp(path + bytes - 5, ".json") == 0) return MLY_TOKENIZER_JSON;
+    if (bytes > 4 && strcmp(path + bytes - 4, ".tok") == 0) return MLY_TOKENIZER_COMPILED;
+    return MLY_TOKENIZER_VOCABULARY;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: bench_token VOCABULARY TEXT [SECONDS] [EXPECTED]\n");
+        fprintf(stderr, "usage: bench_token TOKENIZER TEXT [SECONDS] [EXPECTED]\n");
         return 2;
     }
     char *vocabulary = NULL, *text = NULL;
@@ -120,8 +129,8 @@ int main(int argc, char **argv)
     struct mly_error err = {0};
     struct mly_tokenizer *tokenizer = NULL;
     double start = cpu_s();
-    if (mly_tokenizer_create(&mem, (struct mly_str){vocabulary, vocabulary_bytes}, &tokenizer,
-                             &err) != MLY_OK) {
+    if (mly_tokenizer_create(&mem, form_of(argv[1]), (struct mly_str){vocabulary, vocabulary_bytes},
+                             &tokenizer, &err) != MLY_OK) {
         fprintf(stderr, "bench_token: %s: %s\n", argv[1], err.message);
         return 2;
     }

@@ -16,17 +16,11 @@
 #define MLY_EMBED_EMBED_H
 
 #include "base/err.h"
+#include "flow/flow.h"
 #include "kern/kern.h"
 #include "os/os.h"
 
 struct mly_embedder;
-
-/* What the bytes of a model's tokenizer are. */
-enum mly_model_tokenizer {
-    MLY_MODEL_VOCABULARY, /* BERT's uncased word pieces in the order of their ids, one a line */
-    MLY_MODEL_COMPILED,   /* what mly_tokenizer_compile makes */
-    MLY_MODEL_TOKENIZER_JSON,
-};
 
 struct mly_model_card {
     struct mly_str id, hash;
@@ -34,11 +28,11 @@ struct mly_model_card {
     struct mly_str pooling;                      /* mean, cls */
     struct mly_str query_prefix, passage_prefix; /* put in front of texts; empty where there is
                                                     none, null where the model does not say */
-    struct mly_str tokenizer;
-    enum mly_model_tokenizer tokenizer_form;
+    struct mly_str tokenizer; /* in this form; a model's file, so that nothing in it is trusted */
+    enum mly_tokenizer_form tokenizer_form;
     struct mly_str kernels; /* what runs it, where that is not our kernel set; else null */
     uint32_t dim, pieces_max;
-    uint32_t vocabulary; /* ids are below it; 0: ONNX Runtime's model, which does not say */
+    uint32_t vocabulary; /* ids are below it */
 };
 
 /* pool and kern must outlive the embedder. */

@@ -193,7 +193,7 @@ static enum mly_err read_config(const struct mly_tensors *tensors, uint32_t form
                                 struct mly_model *model, struct mly_error *err)
 {
     char buffer[CONFIG_BYTES_MAX], *prefixes = model->text + PREFIXES_AT;
-    size_t bytes = 0, femto = 0, architecture, pooling = 0, form = MLY_MODEL_VOCABULARY;
+    size_t bytes = 0, femto = 0, architecture, pooling = 0, form = MLY_TOKENIZER_VOCABULARY;
     struct mly_model_config *config = &model->config;
     struct mly_model_card *card = &model->card;
 #define NUMBER(name, target, least, most)                                                          \
@@ -233,7 +233,7 @@ static enum mly_err read_config(const struct mly_tensors *tensors, uint32_t form
     config->epsilon = (float)((double)femto * 1e-15);
     config->pooling = (enum mly_model_pooling)pooling;
     card->pooling = mly_str_of(poolings[pooling]);
-    card->tokenizer_form = (enum mly_model_tokenizer)form;
+    card->tokenizer_form = (enum mly_tokenizer_form)form;
     if (card->query_prefix.data == NULL) card->query_prefix = MLY_STR(""); /* format 1 */
     if (card->passage_prefix.data == NULL) card->passage_prefix = MLY_STR("");
     return check_config(config, err);

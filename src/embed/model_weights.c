@@ -131,7 +131,7 @@ static enum mly_err find_layer(const struct mly_tensors *tensors, size_t layer_i
 static enum mly_err find_tokenizer(const struct mly_tensors *tensors, struct mly_model *model,
                                    struct mly_error *err)
 {
-    const bool list = model->card.tokenizer_form == MLY_MODEL_VOCABULARY;
+    const bool list = model->card.tokenizer_form == MLY_TOKENIZER_VOCABULARY;
     const char *name = list ? "vocabulary" : "tokenizer";
     const struct mly_tensor *tensor = mly_tensors_find(tensors, name);
     if (tensor == NULL || tensor->type != MLY_TENSOR_U8 || tensor->rank != 1) {

@@ -16,22 +16,17 @@
 
 /* ---- prefixes ---- */
 
-static size_t room_of_all(const memalloy_model *model)
-{
-    return mly_embedder_card(model->embedder)->pieces_max - 2;
-}
-
 static enum mly_err init_prefix(memalloy_model *model, struct mly_str text,
                                 struct mly_prefix *prefix, struct mly_error *err)
 {
     prefix->text = text.data != NULL ? text : MLY_STR("");
     if (text.bytes == 0) return MLY_OK;
     MLY_TRY(mly_tokenizer_encode(model->tokenizer, text, &prefix->tokens, err));
-    if (prefix->tokens.count < room_of_all(model)) return MLY_OK;
+    if (prefix->tokens.count < mly_model_text_pieces_max(model)) return MLY_OK;
     return mly_fail(err, MLY_ERR_MODEL,
                     "the model's prefix \"%.*s\" takes %zu word pieces of the %zu that it reads",
                     (int)(text.bytes < 80 ? text.bytes : 80), text.data, prefix->tokens.count,
-                    room_of_all(model));
+                    mly_model_text_pieces_max(model));
 }
 
 enum mly_err mly_model_init_prefixes(memalloy_model *model, struct mly_error *err)
@@ -51,7 +46,7 @@ void mly_model_deinit_prefixes(memalloy_model *model)
 
 size_t mly_model_room(const memalloy_model *model, enum memalloy_embed_kind kind)
 {
-    return room_of_all(model) - model->prefixes[kind].tokens.count;
+    return mly_model_text_pieces_max(model) - model->prefixes[kind].tokens.count;
 }
 
 /* ---- one text ---- */
@@ -97,7 +92,7 @@ enum mly_err mly_model_frame_text(const memalloy_model *model, enum memalloy_emb
                                   struct mly_error *err)
 {
     const struct mly_str prefix = model->prefixes[kind].text;
-    const size_t room = room_of_all(model);
+    const size_t room = mly_model_text_pieces_max(model);
     *cut = false;
     if (prefix.bytes == 0) {
         MLY_TRY(mly_tokenizer_encode(model->tokenizer, text, &framing->tokens, err));

@@ -91,8 +91,10 @@ MLY_MUST_USE enum mly_err mly_choose_kern(const struct mly_env *env, const char 
                                           const struct mly_kern **out, struct mly_error *err);
 /* The word pieces of a text for a chunker: context is the model. */
 struct mly_meter mly_model_meter(memalloy_model *model);
-/* Appends one sequence for the embedder: [CLS], the first count tokens, [SEP] to ids (i32), and
- * where it ends to starts (size_t). */
+/* How many word pieces of a text fit between those that stand around it. */
+size_t mly_model_text_pieces_max(const memalloy_model *model);
+/* Appends one sequence for the embedder: the first count tokens in the tokenizer's frame to ids
+ * (i32), and where it ends to starts (size_t). */
 MLY_MUST_USE enum mly_err mly_model_frame(const memalloy_model *model,
                                           const struct mly_tokens *tokens, size_t count,
                                           struct mly_bytes *ids, struct mly_bytes *starts,

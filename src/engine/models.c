@@ -94,13 +94,25 @@ static enum mly_err fill_model(memalloy_model *model, const struct memalloy_mode
     MLY_TRY(mly_pool_create(env, options->threads, &model->pool, err));
     MLY_TRY(open_embedder(model, options, err));
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
-    if (card->tokenizer_form != MLY_MODEL_VOCABULARY) {
-        return mly_fail(err, MLY_ERR_MODEL,
-                        "the model's tokenizer has another form than a list of "
-                        "word pieces, which this memalloy cannot run");
+    MLY_TRY(mly_tokenizer_create(env->mem, card->tokenizer_form, card->tokenizer, &model->tokenizer,
+                                 err));
+    const struct mly_tokenizer_frame *frame = mly_tokenizer_frame(model->tokenizer);
+    if (frame->id_count > card->vocabulary) {
+        return mly_fail(err, MLY_ERR_MODEL, "the tokenizer gives ids up to %u, the model has %u",
+                        frame->id_count - 1, card->vocabulary);
     }
-    MLY_TRY(mly_tokenizer_create(env->mem, card->tokenizer, &model->tokenizer, err));
+    if (card->pieces_max <= frame->prefix_count + frame->suffix_count) {
+        return mly_fail(err, MLY_ERR_MODEL, "the model reads %u word pieces: no room for a text",
+                        card->pieces_max);
+    }
     return mly_model_init_prefixes(model, err);
+}
+
+size_t mly_model_text_pieces_max(const memalloy_model *model)
+{
+    const struct mly_tokenizer_frame *frame = mly_tokenizer_frame(model->tokenizer);
+    return mly_embedder_card(model->embedder)->pieces_max - frame->prefix_count -
+           frame->suffix_count;
 }
 
 enum mly_err mly_engine_model_open(const struct mly_env *env,
@@ -176,14 +188,13 @@ enum mly_err mly_model_frame(const memalloy_model *model, const struct mly_token
                              size_t count, struct mly_bytes *ids, struct mly_bytes *starts,
                              struct mly_error *err)
 {
-    int32_t cls = mly_tokenizer_cls_id(model->tokenizer);
-    int32_t sep = mly_tokenizer_sep_id(model->tokenizer);
-    MLY_TRY(mly_bytes_reserve(ids, (count + 2) * sizeof(int32_t), err));
-    MLY_TRY(mly_bytes_append(ids, &cls, sizeof(cls), err));
+    const struct mly_tokenizer_frame *frame = mly_tokenizer_frame(model->tokenizer);
+    MLY_TRY(mly_bytes_reserve(ids, (count + 2 * (size_t)MLY_FRAME_MAX) * sizeof(int32_t), err));
+    MLY_TRY(mly_bytes_append(ids, frame->prefix, frame->prefix_count * sizeof(int32_t), err));
     for (size_t i = 0; i < count; i++) {
         MLY_TRY(mly_bytes_append(ids, &tokens->items[i].id, sizeof(int32_t), err));
     }
-    MLY_TRY(mly_bytes_append(ids, &sep, sizeof(sep), err));
+    MLY_TRY(mly_bytes_append(ids, frame->suffix, frame->suffix_count * sizeof(int32_t), err));
     size_t end = ids->bytes / sizeof(int32_t);
     return mly_bytes_append(starts, &end, sizeof(end), err);
 }
@@ -256,19 +267,25 @@ static enum mly_err fill_tokens(const memalloy_model *model, const struct mly_to
                                 size_t text_bytes, bool special_tokens, memalloy_tokens *out,
                                 struct mly_error *err)
 {
-    out->count = pieces->count + (special_tokens ? 2 : 0);
+    const struct mly_tokenizer_frame *frame = mly_tokenizer_frame(model->tokenizer);
+    const size_t before = special_tokens ? frame->prefix_count : 0;
+    const size_t behind = special_tokens ? frame->suffix_count : 0;
+    out->count = before + pieces->count + behind;
     out->ids = mly_mem_array(out->mem, out->count, sizeof(out->ids[0]));
     out->spans = mly_mem_array(out->mem, out->count, 2 * sizeof(out->spans[0]));
     if (out->ids == NULL || out->spans == NULL) return mly_fail_nomem(err, out->count * 20);
-    size_t at = special_tokens ? 1 : 0;
-    for (size_t i = 0; i < pieces->count; i++, at++) {
+    for (size_t i = 0; i < before; i++) {
+        out->ids[i] = frame->prefix[i];
+    }
+    for (size_t i = 0; i < pieces->count; i++) {
+        const size_t at = before + i;
         out->ids[at] = pieces->items[i].id;
         out->spans[2 * at] = pieces->items[i].byte_start;
         out->spans[2 * at + 1] = pieces->items[i].byte_end;
     }
-    if (special_tokens) {
-        out->ids[0] = mly_tokenizer_cls_id(model->tokenizer);
-        out->ids[at] = mly_tokenizer_sep_id(model->tokenizer);
+    for (size_t i = 0; i < behind; i++) {
+        const size_t at = before + pieces->count + i;
+        out->ids[at] = frame->suffix[i];
         out->spans[2 * at] = out->spans[2 * at + 1] = text_bytes;
     }
     return MLY_OK;

@@ -45,6 +45,13 @@ struct mly_tokens {
     size_t count, capacity;
 };
 
+/* What the bytes of a tokenizer are (token/token.h). */
+enum mly_tokenizer_form {
+    MLY_TOKENIZER_VOCABULARY, /* the pieces of BERT uncased, one a line, as vocab.txt has them */
+    MLY_TOKENIZER_COMPILED,   /* made by mly_tokenizer_compile */
+    MLY_TOKENIZER_JSON,       /* a tokenizer.json of HF tokenizers */
+};
+
 /* Counts word pieces for those who must not know the tokenizer: fills out (reused, cleared first)
  * with the pieces of text, no special tokens. Spans are offsets into text. Errors NOMEM, LIMIT. */
 struct mly_error;

@@ -28,18 +28,36 @@
 #ifndef MLY_TOKEN_TOKEN_H
 #define MLY_TOKEN_TOKEN_H
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "flow/flow.h"
 
 struct mly_tokenizer;
 
-/* vocabulary: the pieces in the order of their ids, one a line, as vocab.txt has them. It is
- * copied. */
-MLY_MUST_USE enum mly_err mly_tokenizer_create(struct mly_mem *mem, struct mly_str vocabulary,
-                                               struct mly_tokenizer **out, struct mly_error *err);
+/* What stands around a sequence, and what else a model has to know of its tokenizer. */
+#define MLY_FRAME_MAX 4
+struct mly_tokenizer_frame {
+    int32_t prefix[MLY_FRAME_MAX], suffix[MLY_FRAME_MAX]; /* [CLS] and [SEP], <s> and </s> ... */
+    uint32_t prefix_count, suffix_count;
+    int32_t pad_id;
+    uint32_t id_count;   /* ids are below it */
+    uint32_t pieces_max; /* at which the file says to cut, frame included; 0: it does not say */
+};
+
+/* Turns a tokenizer.json into bytes that MLY_TOKENIZER_COMPILED takes: relocatable, the same on
+ * every machine, used where they lie without being unpacked. out is appended to.
+ * Errors  UNSUPPORTED a setting that we do not follow exactly, with its name and value; CORRUPT
+ * what is no tokenizer.json; LIMIT; NOMEM. */
+MLY_MUST_USE enum mly_err mly_tokenizer_compile(struct mly_mem *mem, struct mly_str json,
+                                                struct mly_bytes *out, struct mly_error *err);
+/* The bytes are copied, but for compiled ones that begin at a multiple of 8: those are borrowed
+ * until destroy. Nothing in them is trusted. */
+MLY_MUST_USE enum mly_err mly_tokenizer_create(struct mly_mem *mem, enum mly_tokenizer_form form,
+                                               struct mly_str bytes, struct mly_tokenizer **out,
+                                               struct mly_error *err);
 void mly_tokenizer_destroy(struct mly_tokenizer *tokenizer);
-int32_t mly_tokenizer_cls_id(const struct mly_tokenizer *tokenizer);
-int32_t mly_tokenizer_sep_id(const struct mly_tokenizer *tokenizer);
+/* Borrowed until destroy. */
+const struct mly_tokenizer_frame *mly_tokenizer_frame(const struct mly_tokenizer *tokenizer);
 
 void mly_tokens_init(struct mly_tokens *tokens, struct mly_mem *mem);
 void mly_tokens_deinit(struct mly_tokens *tokens);

@@ -11,6 +11,7 @@
 #define MLY_WORD_BYTES_MAX (4 * MLY_WORD_CHARS_MAX)
 /* [PAD] [UNK] [CLS] [SEP] [MASK]: recognised in the raw text, before it is normalised. */
 #define MLY_SPECIALS 5
+#define MLY_COMPILED_MAGIC "mly-toks"
 
 struct mly_special {
     struct mly_str text;
@@ -25,7 +26,8 @@ struct mly_tokenizer {
     uint8_t byte_kind[256]; /* enum mly_fold_kind of ASCII; CONTROL for all that needs care */
     uint8_t byte_lower[256];
     struct mly_special specials[MLY_SPECIALS];
-    int32_t unk_id, cls_id, sep_id;
+    int32_t unk_id;
+    struct mly_tokenizer_frame frame;
 };
 
 /* Room for more items. */

@@ -21,8 +21,10 @@ static enum mly_err find_specials(struct mly_tokenizer *t, struct mly_error *err
         }
     }
     t->unk_id = t->specials[0].id;
-    t->cls_id = t->specials[1].id;
-    t->sep_id = t->specials[2].id;
+    t->frame.prefix[0] = t->specials[1].id;
+    t->frame.suffix[0] = t->specials[2].id;
+    t->frame.prefix_count = t->frame.suffix_count = 1;
+    if (t->specials[3].id >= 0) t->frame.pad_id = t->specials[3].id;
     return MLY_OK;
 }
 
@@ -42,8 +44,8 @@ static void fill_byte_tables(struct mly_tokenizer *t)
     }
 }
 
-enum mly_err mly_tokenizer_create(struct mly_mem *mem, struct mly_str vocabulary,
-                                  struct mly_tokenizer **out, struct mly_error *err)
+static enum mly_err create_from_lines(struct mly_mem *mem, struct mly_str vocabulary,
+                                      struct mly_tokenizer **out, struct mly_error *err)
 {
     struct mly_tokenizer *t = mly_mem_array(mem, 1, sizeof(*t));
     if (t == NULL) return mly_fail_nomem(err, sizeof(*t));
@@ -55,11 +57,39 @@ enum mly_err mly_tokenizer_create(struct mly_mem *mem, struct mly_str vocabulary
     const struct mly_trie_cell *tail = mly_trie_find(&t->trie, MLY_STR("##"));
     t->tail_base = tail != NULL ? tail->base_label >> 8 : 0;
     fill_byte_tables(t);
+    for (size_t i = 0; i < vocabulary.bytes; i++) {
+        t->frame.id_count += vocabulary.data[i] == '\n' || i + 1 == vocabulary.bytes;
+    }
     *out = t;
     t = NULL;
 done:
     mly_tokenizer_destroy(t);
     return rc;
+}
+
+static enum mly_err create_from_json(struct mly_mem *mem, struct mly_str json,
+                                     struct mly_tokenizer **out, struct mly_error *err)
+{
+    struct mly_bytes compiled;
+    mly_bytes_init(&compiled, mem, SIZE_MAX / 2);
+    enum mly_err rc = mly_tokenizer_compile(mem, json, &compiled, err);
+    if (rc == MLY_OK) {
+        rc = mly_tokenizer_create(mem, MLY_TOKENIZER_COMPILED, mly_bytes_view(&compiled), out, err);
+    }
+    mly_bytes_deinit(&compiled);
+    return rc;
+}
+
+enum mly_err mly_tokenizer_create(struct mly_mem *mem, enum mly_tokenizer_form form,
+                                  struct mly_str bytes, struct mly_tokenizer **out,
+                                  struct mly_error *err)
+{
+    if (form == MLY_TOKENIZER_VOCABULARY) return create_from_lines(mem, bytes, out, err);
+    if (form == MLY_TOKENIZER_JSON) return create_from_json(mem, bytes, out, err);
+    if (bytes.bytes < 8 || memcmp(bytes.data, MLY_COMPILED_MAGIC, 8) != 0) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "these bytes are no compiled tokenizer");
+    }
+    return create_from_lines(mem, mly_str_slice(bytes, 8, bytes.bytes), out, err);
 }
 
 void mly_tokenizer_destroy(struct mly_tokenizer *tokenizer)
@@ -69,14 +99,9 @@ void mly_tokenizer_destroy(struct mly_tokenizer *tokenizer)
     mly_mem_free(tokenizer->mem, tokenizer);
 }
 
-int32_t mly_tokenizer_cls_id(const struct mly_tokenizer *tokenizer)
+const struct mly_tokenizer_frame *mly_tokenizer_frame(const struct mly_tokenizer *tokenizer)
 {
-    return tokenizer->cls_id;
-}
-
-int32_t mly_tokenizer_sep_id(const struct mly_tokenizer *tokenizer)
-{
-    return tokenizer->sep_id;
+    return &tokenizer->frame;
 }
 
 void mly_tokens_init(struct mly_tokens *tokens, struct mly_mem *mem)

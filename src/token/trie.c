@@ -48,15 +48,9 @@ static uint32_t child_of(struct builder *b, uint32_t node_i, uint8_t byte)
     return child;
 }
 
-static enum mly_err insert_piece(struct builder *b, struct mly_str piece, int32_t id,
-                                 struct mly_error *err)
+/* The node at the end of piece, made where it is not there. */
+static uint32_t node_of(struct builder *b, struct mly_str piece)
 {
-    if (piece.bytes == 0) {
-        return mly_fail(err, MLY_ERR_CORRUPT, "vocabulary piece %d is empty", (int)id);
-    }
-    if (memchr(piece.data, 0, piece.bytes) != NULL || mly_utf8_check(piece) != piece.bytes) {
-        return mly_fail(err, MLY_ERR_CORRUPT, "vocabulary piece %d is not UTF-8 text", (int)id);
-    }
     uint32_t node_i = 0;
     for (size_t i = 0; i < piece.bytes; i++) {
         uint8_t byte = (uint8_t)piece.data[i];
@@ -72,6 +66,19 @@ static enum mly_err insert_piece(struct builder *b, struct mly_str piece, int32_
         }
         node_i = child;
     }
+    return node_i;
+}
+
+static enum mly_err insert_line(struct builder *b, struct mly_str piece, int32_t id,
+                                struct mly_error *err)
+{
+    if (piece.bytes == 0) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "vocabulary piece %d is empty", (int)id);
+    }
+    if (memchr(piece.data, 0, piece.bytes) != NULL || mly_utf8_check(piece) != piece.bytes) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "vocabulary piece %d is not UTF-8 text", (int)id);
+    }
+    uint32_t node_i = node_of(b, piece);
     if (b->nodes[node_i].id >= 0) {
         int shown = piece.bytes < 100 ? (int)piece.bytes : 100;
         return mly_fail(err, MLY_ERR_CORRUPT,
@@ -82,15 +89,13 @@ static enum mly_err insert_piece(struct builder *b, struct mly_str piece, int32_
     return MLY_OK;
 }
 
-static enum mly_err insert_pieces(struct builder *b, struct mly_str pieces, struct mly_error *err)
+static enum mly_err insert_lines(struct builder *b, struct mly_str pieces, struct mly_error *err)
 {
-    b->nodes[0] = (struct node){.id = -1};
-    b->node_count = 1;
     int32_t id = 0;
     for (size_t at = 0; at < pieces.bytes; id++) {
         const char *end = memchr(pieces.data + at, '\n', pieces.bytes - at);
         size_t stop = end != NULL ? (size_t)(end - pieces.data) : pieces.bytes;
-        MLY_TRY(insert_piece(b, mly_str_slice(pieces, at, stop), id, err));
+        MLY_TRY(insert_line(b, mly_str_slice(pieces, at, stop), id, err));
         at = stop + 1;
     }
     return MLY_OK;
@@ -215,42 +220,85 @@ static enum mly_err place_nodes(struct builder *b, uint32_t *root_base, struct m
     return MLY_OK;
 }
 
+static enum mly_err insert_pieces(struct builder *b, const struct mly_trie_piece *pieces,
+                                  size_t count, struct mly_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct mly_str text = pieces[i].text;
+        if (text.bytes == 0 || memchr(text.data, 0, text.bytes) != NULL) {
+            return mly_fail(err, MLY_ERR_CORRUPT, "vocabulary piece %d is empty or holds a NUL",
+                            (int)pieces[i].id);
+        }
+        b->nodes[node_of(b, text)].id = pieces[i].id;
+    }
+    return MLY_OK;
+}
+
+/* Room for the worst case, not cleared: what is not needed costs no page. */
+static enum mly_err init_builder(struct builder *b, struct mly_mem *mem, size_t text_bytes,
+                                 struct mly_error *err)
+{
+    *b = (struct builder){.mem = mem};
+    if (text_bytes > MLY_TRIE_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "vocabulary of %zu bytes is above the limit of %zu",
+                        text_bytes, MLY_TRIE_BYTES_MAX);
+    }
+    b->nodes = mly_mem_alloc(mem, (text_bytes + 1) * sizeof(b->nodes[0]));
+    b->queue = mly_mem_alloc(mem, (text_bytes + 1) * sizeof(b->queue[0]));
+    if (b->nodes == NULL || b->queue == NULL) {
+        return mly_fail_nomem(err, (text_bytes + 1) * sizeof(b->nodes[0]));
+    }
+    b->nodes[0] = (struct node){.id = -1};
+    b->node_count = 1;
+    return MLY_OK;
+}
+
+static void deinit_builder(struct builder *b)
+{
+    mly_mem_free(b->mem, b->nodes);
+    mly_mem_free(b->mem, b->queue);
+    mly_mem_free(b->mem, b->cells);
+    mly_mem_free(b->mem, b->next_free);
+    mly_mem_free(b->mem, b->previous_free);
+    mly_mem_free(b->mem, b->base_taken);
+}
+
+static enum mly_err finish(struct builder *b, struct mly_trie *out, struct mly_error *err)
+{
+    uint32_t root_base = 0;
+    MLY_TRY(place_nodes(b, &root_base, err));
+    void *cells = b->cells;
+    if (!grow_array(b->mem, &cells, b->cell_count, sizeof(b->cells[0]))) {
+        return mly_fail_nomem(err, b->cell_count * sizeof(b->cells[0]));
+    }
+    *out = (struct mly_trie){cells, b->cell_count, root_base};
+    b->cells = NULL;
+    return MLY_OK;
+}
+
 enum mly_err mly_trie_build(struct mly_mem *mem, struct mly_str pieces, struct mly_trie *out,
                             struct mly_error *err)
 {
-    if (pieces.bytes > MLY_TRIE_BYTES_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "vocabulary of %zu bytes is above the limit of %zu",
-                        pieces.bytes, MLY_TRIE_BYTES_MAX);
-    }
-    struct builder b = {.mem = mem};
-    enum mly_err rc = MLY_OK;
-    /* Room for the worst case, not cleared: what is not needed costs no page. */
-    b.nodes = mly_mem_alloc(mem, (pieces.bytes + 1) * sizeof(b.nodes[0]));
-    b.queue = mly_mem_alloc(mem, (pieces.bytes + 1) * sizeof(b.queue[0]));
-    if (b.nodes == NULL || b.queue == NULL) {
-        rc = mly_fail_nomem(err, (pieces.bytes + 1) * sizeof(b.nodes[0]));
-        goto done;
-    }
-    rc = insert_pieces(&b, pieces, err);
-    if (rc != MLY_OK) goto done;
-    uint32_t root_base = 0;
-    rc = place_nodes(&b, &root_base, err);
-    if (rc != MLY_OK) goto done;
+    struct builder b;
+    enum mly_err rc = init_builder(&b, mem, pieces.bytes, err);
+    if (rc == MLY_OK) rc = insert_lines(&b, pieces, err);
+    if (rc == MLY_OK) rc = finish(&b, out, err);
+    deinit_builder(&b);
+    return rc;
+}
 
-    void *cells = b.cells;
-    if (!grow_array(mem, &cells, b.cell_count, sizeof(b.cells[0]))) {
-        rc = mly_fail_nomem(err, b.cell_count * sizeof(b.cells[0]));
-        goto done;
+enum mly_err mly_trie_build_pieces(struct mly_mem *mem, const struct mly_trie_piece *pieces,
+                                   size_t count, struct mly_trie *out, struct mly_error *err)
+{
+    struct builder b;
+    size_t text_bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        text_bytes += pieces[i].text.bytes;
     }
-    *out = (struct mly_trie){cells, b.cell_count, root_base};
-    b.cells = NULL;
-done:
-    mly_mem_free(mem, b.nodes);
-    mly_mem_free(mem, b.queue);
-    mly_mem_free(mem, b.cells);
-    mly_mem_free(mem, b.next_free);
-    mly_mem_free(mem, b.previous_free);
-    mly_mem_free(mem, b.base_taken);
+    enum mly_err rc = init_builder(&b, mem, text_bytes, err);
+    if (rc == MLY_OK) rc = insert_pieces(&b, pieces, count, err);
+    if (rc == MLY_OK) rc = finish(&b, out, err);
+    deinit_builder(&b);
     return rc;
 }
 

@@ -22,13 +22,18 @@ struct mly_trie_cell {
     int32_t id;          /* of the piece that ends here, or -1 */
 };
 
+struct mly_trie_piece {
+    struct mly_str text;
+    int32_t id;
+};
+
 struct mly_trie {
     struct mly_trie_cell *cells;
     size_t cell_count; /* a multiple of 256 */
     uint32_t root_base;
 };
 
-/* Bases have 24 bits. BERT's vocabulary is 0.23 MB, the largest multilingual ones about 2 MB. */
+/* Bases have 24 bits. BERT's vocabulary is 0.23 MB, the largest multilingual ones about 4 MB. */
 #define MLY_TRIE_BYTES_MAX ((size_t)8 << 20)
 
 /* pieces: one a line, ids count the lines from 0.
@@ -36,6 +41,12 @@ struct mly_trie {
  * MLY_TRIE_BYTES_MAX; NOMEM. */
 MLY_MUST_USE enum mly_err mly_trie_build(struct mly_mem *mem, struct mly_str pieces,
                                          struct mly_trie *out, struct mly_error *err);
+/* The same of any pieces with any ids, of any bytes but 0; a text that stands twice has the id of the
+ * last one.
+ * Errors  CORRUPT a piece that is empty or holds NUL; LIMIT; NOMEM. */
+MLY_MUST_USE enum mly_err mly_trie_build_pieces(struct mly_mem *mem,
+                                                const struct mly_trie_piece *pieces, size_t count,
+                                                struct mly_trie *out, struct mly_error *err);
 void mly_trie_deinit(struct mly_mem *mem, struct mly_trie *trie);
 /* Where walking piece from the root leads: its cell, or NULL where no piece begins so. */
 const struct mly_trie_cell *mly_trie_find(const struct mly_trie *trie, struct mly_str piece);

@@ -207,10 +207,10 @@ static enum mly_err check_sequence(const struct mly_onnx *onnx, const int32_t *i
                         sequence, end - start, onnx->card.pieces_max);
     }
     for (size_t i = start; i < end; i++) {
-        if (ids[i] < 0 || (size_t)ids[i] >= onnx->folder.vocabulary_count) {
+        if (ids[i] < 0 || (size_t)ids[i] >= onnx->folder.id_count) {
             return mly_fail(err, MLY_ERR_INVAL,
-                            "word piece %d of sequence %zu is outside the vocabulary of %zu",
-                            (int)ids[i], sequence, onnx->folder.vocabulary_count);
+                            "word piece %d of sequence %zu is outside the vocabulary of %u",
+                            (int)ids[i], sequence, onnx->folder.id_count);
         }
     }
     return MLY_OK;

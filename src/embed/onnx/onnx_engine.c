@@ -44,8 +44,9 @@ static enum mly_err fill_card(struct mly_onnx *onnx, const struct mly_map *model
     (void)snprintf(kernels, sizeof(kernels), "onnxruntime %s", onnx->ort.version);
     struct mly_model_card *card = &onnx->card;
     card->id = onnx->folder.id;
-    card->tokenizer = onnx->folder.vocabulary;
-    card->tokenizer_form = MLY_MODEL_VOCABULARY;
+    card->tokenizer = map_view(&onnx->tokenizer);
+    card->tokenizer_form = MLY_TOKENIZER_JSON;
+    card->vocabulary = onnx->folder.id_count;
     card->pieces_max = onnx->folder.pieces_max;
     card->quantisation = MLY_STR("onnx");
     card->pooling = onnx->folder.pooling == MLY_ONNX_MEAN ? MLY_STR("mean") : MLY_STR("cls");
@@ -64,6 +65,8 @@ static enum mly_err fill(struct mly_onnx *onnx, uint32_t threads, const char *pa
 {
     struct mly_map model = {0};
     enum mly_err rc = mly_onnx_folder_read(onnx->env, &onnx->arena, path, &onnx->folder, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_file_map(onnx->env, MLY_AT_CWD, onnx->folder.tokenizer_path, &onnx->tokenizer, err);
     if (rc != MLY_OK) goto done;
     rc = mly_file_map(onnx->env, MLY_AT_CWD, onnx->folder.model_path, &model, err);
     if (rc != MLY_OK) goto done;
@@ -106,6 +109,7 @@ void mly_onnx_close(struct mly_onnx *onnx)
         mly_onnx_session_deinit(&onnx->session);
         mly_ort_unload(&onnx->ort);
     }
+    mly_map_close(&onnx->tokenizer);
     mly_arena_deinit(&onnx->arena);
     mly_mem_free(mem, onnx);
 }

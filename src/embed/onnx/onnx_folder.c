@@ -1,5 +1,5 @@
 /* In: a folder as sentence encoders are published. Out: which files, which pooling, how many word
- * pieces, which vocabulary. What is missing has a default; what is there and means something that
+ * pieces and ids. The tokenizer itself is others' to read. What is missing has a default; what is there and means something that
  * we do not do is refused. */
 #include "embed/onnx/onnx_int.h"
 
@@ -160,6 +160,40 @@ static bool take_pieces(const json_t *object, const char *key, int64_t *out)
     return true;
 }
 
+/* One more than the largest id that a tokenizer.json gives. */
+static enum mly_err count_ids(const json_t *tokenizer, uint32_t *out, struct mly_error *err)
+{
+    json_t *vocabulary = json_object_get(json_object_get(tokenizer, "model"), "vocab");
+    const json_t *added = json_object_get(tokenizer, "added_tokens");
+    json_int_t count = (json_int_t)json_array_size(vocabulary); /* unigram: ids are places */
+    const char *key;
+    json_t *value;
+    json_object_foreach(vocabulary, key, value)
+    {
+        if (json_integer_value(value) >= count) count = json_integer_value(value) + 1;
+    }
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *id = json_object_get(json_array_get(added, i), "id");
+        if (json_integer_value(id) >= count) count = json_integer_value(id) + 1;
+    }
+    if (count < 1 || count > INT32_MAX) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "tokenizer.json has %lld ids, at least 1 is needed",
+                        (long long)count);
+    }
+    *out = (uint32_t)count;
+    return MLY_OK;
+}
+
+/* What stands behind a shorter text of a batch; the mask says that it is nothing. */
+static int64_t find_pad(const json_t *tokenizer, const json_t *config, uint32_t id_count)
+{
+    int64_t pad = 0;
+    if (!take_pieces(json_object_get(tokenizer, "padding"), "pad_id", &pad)) {
+        (void)take_pieces(config, "pad_token_id", &pad);
+    }
+    return pad >= 0 && pad < id_count ? pad : 0;
+}
+
 static enum mly_err set_pieces(struct mly_onnx_folder *out, int64_t pieces, struct mly_error *err)
 {
     if (pieces < 3) {
@@ -235,7 +269,7 @@ enum mly_err mly_onnx_folder_read(const struct mly_env *env, struct mly_arena *a
     if (rc == MLY_OK && tokenizer == NULL) {
         rc = mly_fail(err, MLY_ERR_MODEL, "the folder %s has no tokenizer.json", path);
     }
-    if (rc == MLY_OK) rc = mly_onnx_vocabulary_read(arena, tokenizer, &folder, err);
+    if (rc == MLY_OK) rc = count_ids(tokenizer, &folder.id_count, err);
     if (rc == MLY_OK) rc = read_config(env, arena, path, "config.json", &config, err);
     if (rc == MLY_OK) {
         rc = read_config(env, arena, path, "sentence_bert_config.json", &sentence, err);
@@ -256,6 +290,7 @@ enum mly_err mly_onnx_folder_read(const struct mly_env *env, struct mly_arena *a
         }
         rc = set_pieces(&folder, pieces, err);
     }
+    folder.pad_id = find_pad(tokenizer, config, folder.id_count);
     if (rc == MLY_OK) rc = take_prompts(arena, prompts, pooling, &folder, err);
     if (rc == MLY_OK) rc = take_id(env, arena, path, config, &folder.id, err);
     if (rc == MLY_OK) *out = folder;

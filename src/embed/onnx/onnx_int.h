@@ -31,8 +31,7 @@ enum mly_onnx_pooling { MLY_ONNX_MEAN, MLY_ONNX_CLS };
 struct mly_onnx_folder {
     const char *model_path, *tokenizer_path;
     struct mly_str id;
-    struct mly_str vocabulary; /* pieces in the order of their ids, one a line */
-    size_t vocabulary_count;
+    uint32_t id_count; /* ids are below it */
     int64_t pad_id;
     enum mly_onnx_pooling pooling;
     uint32_t pieces_max;
@@ -60,6 +59,7 @@ struct mly_onnx {
     int64_t pid; /* of the process that opened it */
     struct mly_arena arena;
     struct mly_onnx_folder folder;
+    struct mly_map tokenizer; /* tokenizer.json, for whoever cuts the texts */
     struct mly_ort ort;
     struct mly_onnx_session session;
     struct mly_model_card card;
@@ -82,12 +82,6 @@ MLY_MUST_USE enum mly_err mly_onnx_folder_read(const struct mly_env *env, struct
  * it. */
 MLY_MUST_USE enum mly_err mly_onnx_json_read(const struct mly_env *env, const char *path,
                                              json_t **out, struct mly_error *err);
-/* The vocabulary of a tokenizer.json, if it is BERT's uncased tokenizer with just the settings that
- * src/token has; else UNSUPPORTED, with the setting and its value. */
-MLY_MUST_USE enum mly_err mly_onnx_vocabulary_read(struct mly_arena *arena, json_t *tokenizer,
-                                                   struct mly_onnx_folder *out,
-                                                   struct mly_error *err);
-
 /* Walks a model file's messages: CORRUPT where they are none, UNSUPPORTED where tensors lie in
  * other files. *alone: ranges of numbers are taken over a whole batch at run time. */
 MLY_MUST_USE enum mly_err mly_onnx_scan(const uint8_t *data, size_t bytes, bool *alone,

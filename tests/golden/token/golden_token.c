@@ -1,6 +1,6 @@
 /* Compares word piece ids with those of HF tokenizers, string by string.
  *
- * usage: golden_token VOCABULARY FILE...
+ * usage: golden_token TOKENIZER FILE...
  * FILE is JSON lines: {"text": "...", "ids": [...]}, ids without special tokens, not truncated. The
  * spans are checked too: within the text, in order, on borders of characters. Prints every
  * difference (the first ten of a file in full) and a line of counts; exit 0 if there was none. */
@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SHOWN_MAX 10
 
@@ -125,10 +126,17 @@ static char *read_whole(const char *path, size_t *bytes)
     return data;
 }
 
+static enum mly_tokenizer_form form_of(const char *path)
+{
+    const size_t bytes = strlen(path);
+    if (bytes > 5 && strcmp(path + bytes - 5, ".json") == 0) return MLY_TOKENIZER_JSON;
+    return MLY_TOKENIZER_VOCABULARY;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: golden_token VOCABULARY FILE...\n");
+        fprintf(stderr, "usage: golden_token TOKENIZER FILE...\n");
         return 2;
     }
     size_t bytes = 0;
@@ -136,8 +144,9 @@ int main(int argc, char **argv)
     struct mly_mem mem = MLY_MEM_INIT;
     struct mly_tokenizer *tokenizer = NULL;
     struct mly_error err = {0};
-    if (vocabulary == NULL || mly_tokenizer_create(&mem, (struct mly_str){vocabulary, bytes},
-                                                   &tokenizer, &err) != MLY_OK) {
+    if (vocabulary == NULL ||
+        mly_tokenizer_create(&mem, form_of(argv[1]), (struct mly_str){vocabulary, bytes},
+                             &tokenizer, &err) != MLY_OK) {
         fprintf(stderr, "%s: %s\n", argv[1], vocabulary != NULL ? err.message : "not readable");
         return 2;
     }

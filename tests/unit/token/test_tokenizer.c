@@ -12,7 +12,8 @@ static void assert_refused(struct mly_str vocabulary, enum mly_err code, const c
     struct mly_mem mem = MLY_MEM_INIT;
     struct mly_error err = {0};
     struct mly_tokenizer *tokenizer = NULL;
-    assert_int_equal(mly_tokenizer_create(&mem, vocabulary, &tokenizer, &err), code);
+    assert_int_equal(
+        mly_tokenizer_create(&mem, MLY_TOKENIZER_VOCABULARY, vocabulary, &tokenizer, &err), code);
     assert_null(tokenizer);
     assert_non_null(strstr(err.message, words));
     assert_int_equal(mem.live, 0);
@@ -24,8 +25,8 @@ static void a_vocabulary_gives_its_special_ids(void **state)
     struct mly_mem mem = MLY_MEM_INIT;
     struct mly_tokenizer *tokenizer = tiny_tokenizer(&mem);
     assert_non_null(tokenizer);
-    assert_int_equal(mly_tokenizer_cls_id(tokenizer), TINY_CLS);
-    assert_int_equal(mly_tokenizer_sep_id(tokenizer), TINY_SEP);
+    assert_int_equal(mly_tokenizer_frame(tokenizer)->prefix[0], TINY_CLS);
+    assert_int_equal(mly_tokenizer_frame(tokenizer)->suffix[0], TINY_SEP);
     mly_tokenizer_destroy(tokenizer);
     mly_tokenizer_destroy(NULL);
     assert_int_equal(mem.live, 0);
@@ -68,9 +69,10 @@ static void the_last_line_needs_no_line_feed(void **state)
     struct mly_mem mem = MLY_MEM_INIT;
     struct mly_error err = {0};
     struct mly_tokenizer *tokenizer = NULL;
-    assert_int_equal(mly_tokenizer_create(&mem, MLY_STR("[UNK]\n[CLS]\n[SEP]"), &tokenizer, &err),
+    assert_int_equal(mly_tokenizer_create(&mem, MLY_TOKENIZER_VOCABULARY,
+                                          MLY_STR("[UNK]\n[CLS]\n[SEP]"), &tokenizer, &err),
                      MLY_OK);
-    assert_int_equal(mly_tokenizer_sep_id(tokenizer), 2);
+    assert_int_equal(mly_tokenizer_frame(tokenizer)->suffix[0], 2);
     mly_tokenizer_destroy(tokenizer);
 }
 
@@ -123,7 +125,8 @@ static void every_allocation_of_create_may_fail(void **state)
         mem.fail_at = fail_at;
         struct mly_error err = {0};
         struct mly_tokenizer *tokenizer = NULL;
-        enum mly_err rc = mly_tokenizer_create(&mem, MLY_STR(TINY_VOCABULARY), &tokenizer, &err);
+        enum mly_err rc = mly_tokenizer_create(&mem, MLY_TOKENIZER_VOCABULARY,
+                                               MLY_STR(TINY_VOCABULARY), &tokenizer, &err);
         if (rc == MLY_OK) {
             assert_true(fail_at > 5);
             mly_tokenizer_destroy(tokenizer);

@@ -40,7 +40,8 @@ static inline struct mly_tokenizer *tiny_tokenizer(struct mly_mem *mem)
 {
     struct mly_tokenizer *tokenizer = NULL;
     struct mly_error err = {0};
-    enum mly_err rc = mly_tokenizer_create(mem, MLY_STR(TINY_VOCABULARY), &tokenizer, &err);
+    enum mly_err rc = mly_tokenizer_create(mem, MLY_TOKENIZER_VOCABULARY, MLY_STR(TINY_VOCABULARY),
+                                           &tokenizer, &err);
     return rc == MLY_OK ? tokenizer : NULL;
 }
 

@@ -1,10 +1,10 @@
-/* In: a parsed tokenizer.json. Out: its pieces, one a line, as the native models carry them.
+/* In: a tokenizer.json. Out: its compiled form.
  *
- * Our tokenizer is BERT's uncased one and nothing else. So every setting that could make another of
- * it is compared with what src/token does, and whatever differs is refused by name: vectors of
- * wrongly cut text would be wrong without anybody noticing. */
-#include "embed/onnx/onnx_int.h"
+ * Whatever the file says that we would not follow exactly is refused by name: vectors of wrongly cut
+ * text would be wrong without anybody noticing. */
+#include "token/token_int.h"
 
+#include <jansson.h>
 #include <string.h>
 
 #define VOCABULARY_MAX ((size_t)1 << 24)
@@ -189,8 +189,8 @@ static enum mly_err order_pieces(json_t *vocabulary, struct mly_str *pieces, siz
     return MLY_OK;
 }
 
-static enum mly_err write_pieces(struct mly_arena *arena, json_t *vocabulary,
-                                 struct mly_onnx_folder *out, struct mly_error *err)
+static enum mly_err write_pieces(struct mly_mem *mem, json_t *vocabulary, struct mly_bytes *out,
+                                 struct mly_error *err)
 {
     const size_t count = json_object_size(vocabulary);
     if (count == 0 || count > VOCABULARY_MAX) {
@@ -198,30 +198,21 @@ static enum mly_err write_pieces(struct mly_arena *arena, json_t *vocabulary,
                         "tokenizer.json: %zu pieces, at least 1 and at most %zu", count,
                         VOCABULARY_MAX);
     }
-    struct mly_str *pieces = mly_mem_array(arena->mem, count, sizeof(pieces[0]));
+    struct mly_str *pieces = mly_mem_array(mem, count, sizeof(pieces[0]));
     if (pieces == NULL) return mly_fail_nomem(err, count * sizeof(pieces[0]));
     size_t bytes;
     enum mly_err rc = order_pieces(vocabulary, pieces, count, &bytes, err);
-    if (rc != MLY_OK) goto done;
-    char *text = mly_arena_take(arena, bytes);
-    if (text == NULL) {
-        rc = mly_fail_nomem(err, bytes);
-        goto done;
+    if (rc == MLY_OK) rc = mly_bytes_append(out, MLY_COMPILED_MAGIC, 8, err);
+    for (size_t i = 0; i < count && rc == MLY_OK; i++) {
+        rc = mly_bytes_append(out, pieces[i].data, pieces[i].bytes, err);
+        if (rc == MLY_OK) rc = mly_bytes_append(out, "\n", 1, err);
     }
-    out->vocabulary = (struct mly_str){text, bytes};
-    out->vocabulary_count = count;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(text, pieces[i].data, pieces[i].bytes);
-        text += pieces[i].bytes;
-        *text++ = '\n';
-    }
-done:
-    mly_mem_free(arena->mem, pieces);
+    mly_mem_free(mem, pieces);
     return rc;
 }
 
-enum mly_err mly_onnx_vocabulary_read(struct mly_arena *arena, json_t *tokenizer,
-                                      struct mly_onnx_folder *out, struct mly_error *err)
+static enum mly_err compile(struct mly_mem *mem, json_t *tokenizer, struct mly_bytes *out,
+                            struct mly_error *err)
 {
     MLY_TRY(check_part(tokenizer, "model", model, COUNT(model), err));
     MLY_TRY(check_part(tokenizer, "normalizer", normalizer, COUNT(normalizer), err));
@@ -230,7 +221,24 @@ enum mly_err mly_onnx_vocabulary_read(struct mly_arena *arena, json_t *tokenizer
     json_t *vocabulary = json_object_get(json_object_get(tokenizer, "model"), "vocab");
     if (!json_is_object(vocabulary)) return refuse("model", "vocab", vocabulary, err);
     MLY_TRY(check_all_added(tokenizer, vocabulary, err));
-    const json_t *pad = json_object_get(vocabulary, "[PAD]");
-    out->pad_id = json_is_integer(pad) ? json_integer_value(pad) : 0;
-    return write_pieces(arena, vocabulary, out, err);
+    return write_pieces(mem, vocabulary, out, err);
+}
+
+enum mly_err mly_tokenizer_compile(struct mly_mem *mem, struct mly_str json, struct mly_bytes *out,
+                                   struct mly_error *err)
+{
+    json_error_t fault;
+    json_t *tokenizer =
+        json_loadb(json.bytes > 0 ? json.data : "", json.bytes, JSON_REJECT_DUPLICATES, &fault);
+    if (tokenizer == NULL) {
+        if (json_error_code(&fault) == json_error_out_of_memory) {
+            return mly_fail(err, MLY_ERR_NOMEM, "out of memory while reading tokenizer.json");
+        }
+        return mly_fail(err, MLY_ERR_CORRUPT,
+                        "tokenizer.json cannot be read as JSON: %s at line %d", fault.text,
+                        fault.line);
+    }
+    enum mly_err rc = compile(mem, tokenizer, out, err);
+    json_decref(tokenizer);
+    return rc;
 }
