@@ -170,6 +170,11 @@ MEMALLOY_API MEMALLOY_CHECK int memalloy_model_get_info(const memalloy_model *mo
                                                         struct memalloy_model_info *out,
                                                         struct memalloy_error *err);
 
+/* Reads all weights and compares them with the file's checksum, which opening does not: CORRUPT
+ * where they differ. Of a folder: CORRUPT where its files changed since it was opened. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_model_verify(const memalloy_model *model,
+                                                      struct memalloy_error *err);
+
 /* What a text is to the model: many are trained to tell what is asked from what is found, by a
  * prefix. Stores embed what they hold as passages and what is searched for as queries. */
 enum memalloy_embed_kind { MEMALLOY_EMBED_PASSAGE = 0, MEMALLOY_EMBED_QUERY = 1 };

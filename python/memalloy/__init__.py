@@ -26,6 +26,7 @@ from memalloy._memalloy import (
     LockedError,
     MemalloyError,
     MissingFileError,
+    Model,
     ModelError,
     ModelMismatchError,
     NotFoundError,
@@ -44,6 +45,7 @@ from memalloy._memalloy import (
     open,
     tokenize,
 )
+from memalloy._stream import embed_iter
 
 # The names of memalloy 0.1.
 PyDocument = Document
@@ -64,6 +66,7 @@ __all__ = [
     "LockedError",
     "MemalloyError",
     "MissingFileError",
+    "Model",
     "ModelError",
     "ModelMismatchError",
     "NotFoundError",
@@ -81,6 +84,7 @@ __all__ = [
     "Vectors",
     "__version__",
     "embed",
+    "embed_iter",
     "open",
     "tokenize",
 ]

@@ -14,6 +14,7 @@ _Numbers: TypeAlias = Buffer | Sequence[SupportsFloat]
 _Rows: TypeAlias = Buffer | Sequence[_Numbers]
 _Metadata: TypeAlias = dict[str, Any]
 _Kind: TypeAlias = Literal["heading", "sentence", "fixed", "token"]
+_EmbedKind: TypeAlias = Literal["passage", "query"]
 _OnProgress: TypeAlias = Callable[[Progress], object]
 
 __version__: str
@@ -150,6 +151,10 @@ class Progress(
     def remaining_s(self) -> float | None: ...
     @property
     def bytes_per_s(self) -> float: ...
+    @property
+    def items_done(self) -> int: ...
+    @property
+    def items_total(self) -> int: ...
 
 @final
 class SyncReport:
@@ -211,6 +216,33 @@ class Vectors:
     @overload
     def __getitem__(self, key: slice, /) -> list[list[float]]: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+    # Any: a capsule; its type has no name before 3.13.
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+@final
+class Model:
+    def __new__(cls, path: _Path | None = None, *, threads: int | None = None) -> Self: ...
+    def embed(
+        self,
+        texts: Sequence[str],
+        kind: _EmbedKind = "passage",
+        progress: bool | _OnProgress | None = None,
+    ) -> Vectors: ...
+    def tokenize(self, text: str, special_tokens: bool = False) -> list[int]: ...
+    def info(self) -> dict[str, Any]: ...
+    def verify(self) -> None: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
 
 class RAGKernel:
     def __init__(
@@ -274,7 +306,12 @@ def open(
     chunking: ChunkingStrategy | None = None,
     lock_timeout: float | None = None,
 ) -> RAGKernel: ...
-def embed(texts: Sequence[str], model: _Path | None = None) -> Vectors: ...
+def embed(
+    texts: Sequence[str],
+    model: _Path | Model | None = None,
+    kind: _EmbedKind = "passage",
+    progress: bool | _OnProgress | None = None,
+) -> Vectors: ...
 def tokenize(
-    text: str, special_tokens: bool = False, model: _Path | None = None
+    text: str, special_tokens: bool = False, model: _Path | Model | None = None
 ) -> list[int]: ...

@@ -1,4 +1,4 @@
-"""The progress line of sync(progress=True): on stderr, silent where stderr is no terminal."""
+"""The progress line of sync and embed(progress=True): on stderr, silent where stderr is no terminal."""
 
 import sys
 
@@ -17,6 +17,9 @@ def line(progress):
     """One line of text for a Progress."""
     if progress.stage == "walk":
         return f"looking for files: {progress.files_done} so far"
+    if progress.items_total:
+        text = f"{progress.items_done}/{progress.items_total} texts  {progress.bytes_per_s / 1e3:.0f} kB/s"
+        return text if progress.remaining_s is None else f"{text}  {_time(progress.remaining_s)} left"
     text = (
         f"{progress.files_done}/{progress.files_total} files  "
         f"{_megabytes(progress.bytes_done)} of {_megabytes(progress.bytes_total)}  "
@@ -30,7 +33,7 @@ def line(progress):
 
 
 class Printer:
-    """Rewrites one line in place and ends it when the sync is done."""
+    """Rewrites one line in place and ends it when the call is done."""
 
     def __init__(self, stream=None):
         self._stream = sys.stderr if stream is None else stream

@@ -52,7 +52,7 @@ PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *
         struct memalloy_error err = {0};
         struct mlypy_watch watch;
         options.progress_context = &watch;
-        mlypy_watch_begin(&watch, self, NULL);
+        mlypy_watch_begin(&watch, self->state, self, NULL);
         int rc = memalloy_add_text(self->handle, text.data, text.bytes, &options, &id, &err);
         mlypy_watch_end(&watch);
         result = mlypy_watch_failed(&watch, rc, &err) ? NULL : id_as_str(&id);
@@ -83,7 +83,7 @@ PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwar
         struct memalloy_error err = {0};
         struct mlypy_watch watch;
         options.progress_context = &watch;
-        mlypy_watch_begin(&watch, self, NULL);
+        mlypy_watch_begin(&watch, self->state, self, NULL);
         int rc = memalloy_add_file(self->handle, path_text, &options, &id, &err);
         mlypy_watch_end(&watch);
         result = mlypy_watch_failed(&watch, rc, &err) ? NULL : id_as_str(&id);

@@ -34,26 +34,6 @@ static bool patterns(PyObject *object, const char *name, PyObject **tuple, const
     return true;
 }
 
-/* What to call: NULL for None and False, a printer for True, or the callable. New reference. */
-static bool progress_callback(PyObject *object, PyObject **out)
-{
-    if (object == NULL || object == Py_None || object == Py_False) {
-        return true;
-    }
-    if (object == Py_True) {
-        PyObject *module = PyImport_ImportModule("memalloy._progress");
-        *out = module == NULL ? NULL : PyObject_CallMethod(module, "Printer", NULL);
-        Py_XDECREF(module);
-        return *out != NULL;
-    }
-    if (!PyCallable_Check(object)) {
-        mlypy_raise_type("progress", "True, a callable or None", object);
-        return false;
-    }
-    *out = Py_NewRef(object);
-    return true;
-}
-
 static PyObject *run_sync(struct mlypy_kernel *self, const char *folder, PyObject *callback,
                           struct memalloy_sync_options *options)
 {
@@ -65,7 +45,7 @@ static PyObject *run_sync(struct mlypy_kernel *self, const char *folder, PyObjec
     struct memalloy_error err = {0};
     options->progress = mlypy_watch_progress;
     options->progress_context = &watch;
-    mlypy_watch_begin(&watch, self, callback);
+    mlypy_watch_begin(&watch, self->state, self, callback);
     int rc = memalloy_sync(self->handle, folder, options, &report, &err);
     mlypy_watch_end(&watch);
     PyObject *result =
@@ -102,7 +82,7 @@ PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs)
         patterns(exclude, "exclude", &exclude_tuple, &exclude_array, &options.exclude_count) &&
         mlypy_int_or_none(self->state, max_bytes_object, "max_file_bytes", 1, INT64_MAX, true,
                           &max_bytes) &&
-        progress_callback(progress, &callback)) {
+        mlypy_watch_callback(progress, &callback)) {
         options.include = include_array;
         options.exclude = exclude_array;
         options.file_bytes_max = (uint64_t)max_bytes;

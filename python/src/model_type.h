@@ -1,4 +1,5 @@
-/* Open models, kept by the module so that embed() and tokenize() load one once.
+/* Open models: the user's own, and those that the module keeps so that embed() and tokenize() load
+ * one once.
  *
  * Threads  with the GIL held; the model itself may be used without it by whoever holds the object.
  */
@@ -8,7 +9,8 @@
 #include "state.h"
 
 struct mlypy_model {
-    PyObject_HEAD memalloy_model *model;
+    PyObject_HEAD struct mlypy_state *state; /* borrowed: the type holds the module */
+    memalloy_model *model;
     long pid; /* of the process that opened it: a child opens its own */
     uint32_t dim;
 };
@@ -21,7 +23,18 @@ PyObject *mlypy_model_path(PyObject *model, const char *name);
  * library, a new bytes object; else None. */
 PyObject *mlypy_runtime_path(PyObject *path);
 
-/* The open model of a path (None or NULL: the default). New reference, NULL with an exception. */
+/* The open model of a path (None or NULL: the default), or the Model that was given. New reference,
+ * NULL with an exception. */
 struct mlypy_model *mlypy_model_get(struct mlypy_state *state, PyObject *model, const char *name);
+
+/* What is known of a model, as a dict. */
+PyObject *mlypy_model_info_dict(struct mlypy_state *state, const struct memalloy_model_info *info);
+
+/* ---- model_embed.c: functions of the module, and methods of Model of the same names ---- */
+
+PyObject *mlypy_embed(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_tokenize(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_model_embed(PyObject *model, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_model_tokenize(PyObject *model, PyObject *args, PyObject *kwargs);
 
 #endif

@@ -1,6 +1,5 @@
-/* The module: its state, its types, and the three functions that need no store: open, embed,
- * tokenize. Multi-phase, all types from specs, nothing in globals but constants. Every file of
- * python/src includes no header of ours but <memalloy.h>. */
+/* The module: its state, its types, and its functions. Multi-phase, all types from specs, nothing in
+ * globals but constants. Every file of python/src includes no header of ours but <memalloy.h>. */
 #include "convert.h"
 #include "kernel_type.h"
 #include "model_type.h"
@@ -9,10 +8,6 @@
 #include "vectors_type.h"
 
 #include <string.h>
-
-/* embed() looks for Ctrl-C between batches of this size. */
-enum { EMBED_TEXTS_MAX = 2048 };
-static const size_t embed_bytes_max = 32 * 1024;
 
 static struct PyModuleDef module_def;
 
@@ -42,131 +37,12 @@ void mlypy_object_free(PyObject *object)
     Py_DECREF(type);
 }
 
-/* Embeds in batches, so that signals are seen; vectors do not depend on the batch. */
-static int embed_all(struct mlypy_state *state, struct mlypy_model *model,
-                     const struct memalloy_str *texts, size_t count, struct mlypy_vectors *out)
-{
-    size_t done = 0;
-    while (done < count) {
-        size_t batch = 0;
-        size_t bytes = 0;
-        while (done + batch < count && batch < EMBED_TEXTS_MAX &&
-               (batch == 0 || bytes + texts[done + batch].bytes <= embed_bytes_max)) {
-            bytes += texts[done + batch].bytes;
-            batch++;
-        }
-        size_t truncated = 0;
-        struct memalloy_error err = {0};
-        int rc;
-        Py_BEGIN_ALLOW_THREADS
-        rc = memalloy_embed(model->model, texts + done, batch, NULL, out->data + done * model->dim,
-                            &truncated, &err);
-        Py_END_ALLOW_THREADS
-        if (rc != MEMALLOY_OK) {
-            mlypy_raise(state, &err);
-            return -1;
-        }
-        out->truncated += (Py_ssize_t)truncated;
-        done += batch;
-        if (PyErr_CheckSignals() < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *module_embed(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"texts", "model", NULL};
-    struct mlypy_state *state = mlypy_module_state(module);
-    PyObject *texts_object;
-    PyObject *model_object = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &texts_object, &model_object)) {
-        return NULL;
-    }
-    struct mlypy_model *model = NULL;
-    struct mlypy_vectors *vectors = NULL;
-    struct memalloy_str *texts = NULL;
-    PyObject *tuple = mlypy_tuple(texts_object, "texts", "a sequence of str");
-    if (tuple == NULL) {
-        return NULL;
-    }
-    size_t count = (size_t)PyTuple_Size(tuple);
-    texts = mlypy_array(count, sizeof(*texts));
-    if (texts == NULL) {
-        goto done;
-    }
-    for (size_t i = 0; i < count; i++) {
-        char name[48];
-        PyOS_snprintf(name, sizeof(name), "texts[%zu]", i);
-        if (!mlypy_text(PyTuple_GetItem(tuple, (Py_ssize_t)i), name, &texts[i])) {
-            goto done;
-        }
-    }
-    model = mlypy_model_get(state, model_object, "model");
-    if (model == NULL) {
-        goto done;
-    }
-    vectors = mlypy_vectors_create(state, count, model->dim);
-    if (vectors != NULL && embed_all(state, model, texts, count, vectors) < 0) {
-        Py_CLEAR(vectors);
-    }
-done:
-    Py_XDECREF((PyObject *)model);
-    PyMem_Free(texts);
-    Py_DECREF(tuple);
-    return (PyObject *)vectors;
-}
-
-static PyObject *ids_as_list(const memalloy_tokens *tokens)
-{
-    size_t count = memalloy_tokens_count(tokens);
-    const int32_t *ids = memalloy_tokens_ids(tokens);
-    PyObject *list = PyList_New((Py_ssize_t)count);
-    for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *id = PyLong_FromLong(ids[i]);
-        if (id == NULL || PyList_SetItem(list, (Py_ssize_t)i, id) < 0) {
-            Py_CLEAR(list);
-        }
-    }
-    return list;
-}
-
-static PyObject *module_tokenize(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"text", "special_tokens", "model", NULL};
-    struct mlypy_state *state = mlypy_module_state(module);
-    PyObject *text_object;
-    int special_tokens = 0;
-    PyObject *model_object = NULL;
-    struct memalloy_str text;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|pO", names, &text_object, &special_tokens,
-                                     &model_object) ||
-        !mlypy_text(text_object, "text", &text)) {
-        return NULL;
-    }
-    struct mlypy_model *model = mlypy_model_get(state, model_object, "model");
-    if (model == NULL) {
-        return NULL;
-    }
-    memalloy_tokens *tokens = NULL;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_tokenize(model->model, text.data, text.bytes, special_tokens, &tokens, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *list = rc == MEMALLOY_OK ? ids_as_list(tokens) : mlypy_raise(state, &err);
-    memalloy_tokens_destroy(tokens);
-    Py_DECREF((PyObject *)model);
-    return list;
-}
-
 static int add_types(struct mlypy_state *state, PyObject *module)
 {
     const struct {
         PyTypeObject **place;
         PyType_Spec *spec;
-        const char *name; /* NULL: not for users */
+        const char *name;
     } types[] = {
         {&state->kernel_type, &mlypy_kernel_spec, "RAGKernel"},
         {&state->document_type, &mlypy_document_spec, "Document"},
@@ -174,13 +50,12 @@ static int add_types(struct mlypy_state *state, PyObject *module)
         {&state->report_type, &mlypy_report_spec, "SyncReport"},
         {&state->strategy_type, &mlypy_strategy_spec, "ChunkingStrategy"},
         {&state->vectors_type, &mlypy_vectors_spec, "Vectors"},
-        {&state->model_type, &mlypy_model_spec, NULL},
+        {&state->model_type, &mlypy_model_spec, "Model"},
     };
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
         *types[i].place = (PyTypeObject *)type;
-        if (type == NULL ||
-            (types[i].name != NULL && PyModule_AddObjectRef(module, types[i].name, type) < 0)) {
+        if (type == NULL || PyModule_AddObjectRef(module, types[i].name, type) < 0) {
             return -1;
         }
     }
@@ -297,15 +172,18 @@ static PyMethodDef module_methods[] = {
      "None: every core the process may use. chunking: a ChunkingStrategy; None: heading.\n"
      "lock_timeout: seconds to wait for another writing process; None: 10. Errors:\n"
      "NotFoundError, ModelError, ModelMismatchError, CorruptError, StoreIOError."},
-    {"embed", KEYWORDS(module_embed), METH_VARARGS | METH_KEYWORDS,
-     "embed($module, /, texts, model=None)\n--\n\n"
+    {"embed", KEYWORDS(mlypy_embed), METH_VARARGS | METH_KEYWORDS,
+     "embed($module, /, texts, model=None, kind='passage', progress=None)\n--\n\n"
      "Vectors of texts: float32, shape (count, dim), each of length 1, through the buffer\n"
-     "protocol. A text longer than the model reads is cut off; .truncated counts them. A vector\n"
-     "never depends on the texts beside it."},
-    {"tokenize", KEYWORDS(module_tokenize), METH_VARARGS | METH_KEYWORDS,
+     "protocol and DLPack. A text longer than the model reads is cut off; .truncated counts them.\n"
+     "A vector never depends on the texts beside it.\n\n"
+     "model: a path, the name of one in the models' folder, a Model, or None: the default. kind:\n"
+     "'passage' for what is stored, 'query' for what is asked; models that tell them apart have\n"
+     "a prefix for each. progress: as for sync(). Ctrl-C ends it within a tenth of a second."},
+    {"tokenize", KEYWORDS(mlypy_tokenize), METH_VARARGS | METH_KEYWORDS,
      "tokenize($module, /, text, special_tokens=False, model=None)\n--\n\n"
      "The ids of a text's word pieces as a list of int; special_tokens puts [CLS] and [SEP]\n"
-     "round them. Nothing is cut off."},
+     "round them. Nothing is cut off, and no prefix is put in front."},
     {NULL, NULL, 0, NULL},
 };
 

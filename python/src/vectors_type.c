@@ -6,7 +6,29 @@
 #include "raise.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <structmember.h>
+
+struct mlypy_block *mlypy_block_create(size_t count)
+{
+    struct mlypy_block *block = NULL;
+    if (count <= ((size_t)PY_SSIZE_T_MAX - sizeof(*block)) / sizeof(float)) {
+        block = calloc(1, sizeof(*block) + count * sizeof(float));
+    }
+    if (block == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    atomic_init(&block->refs, 1);
+    return block;
+}
+
+void mlypy_block_release(struct mlypy_block *block)
+{
+    if (block != NULL && atomic_fetch_sub(&block->refs, 1) == 1) {
+        free(block);
+    }
+}
 
 struct mlypy_vectors *mlypy_vectors_create(struct mlypy_state *state, size_t count, size_t dim)
 {
@@ -19,11 +41,12 @@ struct mlypy_vectors *mlypy_vectors_create(struct mlypy_state *state, size_t cou
     if (self == NULL) {
         return NULL;
     }
-    self->data = mlypy_array(count * dim, sizeof(float));
-    if (self->data == NULL) {
+    self->block = mlypy_block_create(count * dim);
+    if (self->block == NULL) {
         Py_DECREF(self);
         return NULL;
     }
+    self->data = self->block->data;
     self->shape[0] = (Py_ssize_t)count;
     self->shape[1] = (Py_ssize_t)dim;
     self->strides[0] = (Py_ssize_t)(dim * sizeof(float));
@@ -33,7 +56,7 @@ struct mlypy_vectors *mlypy_vectors_create(struct mlypy_state *state, size_t cou
 
 static void vectors_dealloc(PyObject *object)
 {
-    PyMem_Free(((struct mlypy_vectors *)object)->data);
+    mlypy_block_release(((struct mlypy_vectors *)object)->block);
     mlypy_object_free(object);
 }
 
@@ -146,6 +169,12 @@ static PyObject *vectors_repr(PyObject *object)
 static PyMethodDef vectors_methods[] = {
     {"tolist", vectors_tolist, METH_NOARGS,
      "tolist($self, /)\n--\n\nThe numbers as a list of count lists of dim floats."},
+    {"__dlpack__", (PyCFunction)(void (*)(void))mlypy_vectors_dlpack, METH_VARARGS | METH_KEYWORDS,
+     "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+     "The numbers as a DLPack capsule, for numpy.from_dlpack, torch.from_dlpack and the like,\n"
+     "without a copy unless copy is True."},
+    {"__dlpack_device__", mlypy_vectors_dlpack_device, METH_NOARGS,
+     "__dlpack_device__($self, /)\n--\n\nWhere the numbers are: (1, 0), the memory of the CPU."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -162,9 +191,10 @@ static PyMemberDef vectors_members[] = {
 
 static PyType_Slot vectors_slots[] = {
     {Py_tp_doc,
-     (void *)"Vectors of embed(): float32, shape (count, dim), row-major, each of length 1.\n\n"
-             "numpy.asarray(vectors) and memoryview(vectors) share the memory; len(), [i] and\n"
-             "tolist() need neither."},
+     (void
+          *)"Vectors of embed(): float32, shape (count, dim), row-major, each of length 1.\n\n"
+            "numpy.asarray(vectors), memoryview(vectors) and torch.from_dlpack(vectors) share the\n"
+            "memory; len(), [i] and tolist() need none of them."},
     {Py_tp_dealloc, (void *)vectors_dealloc},
     {Py_tp_repr, (void *)vectors_repr},
     {Py_tp_methods, vectors_methods},

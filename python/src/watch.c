@@ -14,6 +14,8 @@ static const char *stage_name(int stage)
         return "walk";
     case MEMALLOY_STAGE_INDEX:
         return "index";
+    case MEMALLOY_STAGE_EMBED:
+        return "embed";
     default:
         return "done";
     }
@@ -37,6 +39,8 @@ static PyObject *progress_object(struct mlypy_state *state, const struct memallo
         PyFloat_FromDouble(at->elapsed_s),
         at->remaining_s < 0.0 ? Py_NewRef(Py_None) : PyFloat_FromDouble(at->remaining_s),
         PyFloat_FromDouble(at->bytes_per_s),
+        PyLong_FromUnsignedLongLong(at->items_done),
+        PyLong_FromUnsignedLongLong(at->items_total),
     };
     bool ok = true;
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -56,7 +60,7 @@ static int tell(struct mlypy_watch *watch, const struct memalloy_progress *at)
         return 1;
     }
     if (watch->callback != NULL) {
-        PyObject *progress = progress_object(watch->kernel->state, at);
+        PyObject *progress = progress_object(watch->state, at);
         PyObject *answer =
             progress == NULL ? NULL : PyObject_CallFunctionObjArgs(watch->callback, progress, NULL);
         Py_XDECREF(progress);
@@ -66,7 +70,7 @@ static int tell(struct mlypy_watch *watch, const struct memalloy_progress *at)
             return 1;
         }
     }
-    return watch->kernel->closed ? 1 : 0;
+    return watch->kernel != NULL && watch->kernel->closed ? 1 : 0;
 }
 
 int mlypy_watch_progress(void *context, const struct memalloy_progress *at)
@@ -79,15 +83,38 @@ int mlypy_watch_progress(void *context, const struct memalloy_progress *at)
     return stop;
 }
 
-void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_kernel *kernel, PyObject *callback)
+bool mlypy_watch_callback(PyObject *object, PyObject **out)
+{
+    if (object == NULL || object == Py_None || object == Py_False) {
+        return true;
+    }
+    if (object == Py_True) {
+        PyObject *module = PyImport_ImportModule("memalloy._progress");
+        *out = module == NULL ? NULL : PyObject_CallMethod(module, "Printer", NULL);
+        Py_XDECREF(module);
+        return *out != NULL;
+    }
+    if (!PyCallable_Check(object)) {
+        mlypy_raise_type("progress", "True, a callable or None", object);
+        return false;
+    }
+    *out = Py_NewRef(object);
+    return true;
+}
+
+void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_state *state,
+                       struct mlypy_kernel *kernel, PyObject *callback)
 {
     *watch = (struct mlypy_watch){
-        .next = kernel->watches,
+        .next = kernel != NULL ? kernel->watches : NULL,
+        .state = state,
         .kernel = kernel,
         .callback = callback,
         .thread_id = PyThread_get_thread_ident(),
     };
-    kernel->watches = watch;
+    if (kernel != NULL) {
+        kernel->watches = watch;
+    }
     /* Not Py_BEGIN_ALLOW_THREADS: the callback needs the saved state. */
     watch->thread = PyEval_SaveThread();
 }
@@ -95,6 +122,9 @@ void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_kernel *kernel, P
 void mlypy_watch_end(struct mlypy_watch *watch)
 {
     PyEval_RestoreThread(watch->thread);
+    if (watch->kernel == NULL) {
+        return;
+    }
     struct mlypy_watch **place = &watch->kernel->watches;
     while (*place != NULL && *place != watch) {
         place = &(*place)->next;
@@ -106,21 +136,20 @@ void mlypy_watch_end(struct mlypy_watch *watch)
 
 bool mlypy_watch_failed(const struct mlypy_watch *watch, int rc, const struct memalloy_error *err)
 {
-    struct mlypy_kernel *kernel = watch->kernel;
+    const struct mlypy_kernel *kernel = watch->kernel;
     if (PyErr_Occurred()) { /* of the callback or a signal: it is the reason for CANCELLED */
         return true;
     }
-    if (rc == MEMALLOY_ERR_CANCELLED && kernel->closed) {
-        mlypy_raise_code(kernel->state, MEMALLOY_ERR_CLOSED,
-                         "the store was closed during the call");
+    if (rc == MEMALLOY_ERR_CANCELLED && kernel != NULL && kernel->closed) {
+        mlypy_raise_code(watch->state, MEMALLOY_ERR_CLOSED, "the store was closed during the call");
     } else if (rc != MEMALLOY_OK) {
-        mlypy_raise(kernel->state, err);
+        mlypy_raise(watch->state, err);
     }
     return rc != MEMALLOY_OK;
 }
 
 static PyStructSequence_Field progress_fields[] = {
-    {"stage", "'walk' while looking for files, 'index', 'done'"},
+    {"stage", "'walk' while looking for files, 'index'; 'embed'; 'done'"},
     {"path", "the file in hand, or None"},
     {"files_done", "files read so far"},
     {"files_total", "files that this call must read; known once the walk is done"},
@@ -130,12 +159,14 @@ static PyStructSequence_Field progress_fields[] = {
     {"elapsed_s", "seconds since the call"},
     {"remaining_s", "seconds that are left, or None while that cannot be told"},
     {"bytes_per_s", "rate of this call"},
+    {"items_done", "texts embedded so far, of embed"},
+    {"items_total", "texts of this call, of embed"},
     {NULL, NULL},
 };
 
 PyStructSequence_Desc mlypy_progress_desc = {
     .name = "memalloy.Progress",
-    .doc = "How far a sync has come.",
+    .doc = "How far a call has come.",
     .fields = progress_fields,
     .n_in_sequence = 10,
 };

@@ -9,17 +9,24 @@
 
 #include "kernel_type.h"
 
+#include <stdbool.h>
+
 /* A call that is under way. */
 struct mlypy_watch {
     struct mlypy_watch *next;
-    struct mlypy_kernel *kernel;
-    PyObject *callback;      /* borrowed from the call; NULL: none */
-    PyThreadState *thread;   /* saved while the GIL is released */
-    unsigned long thread_id; /* close() from inside the callback must not wait for itself */
+    struct mlypy_state *state;
+    struct mlypy_kernel *kernel; /* NULL: the call is not one on a store */
+    PyObject *callback;          /* borrowed from the call; NULL: none */
+    PyThreadState *thread;       /* saved while the GIL is released */
+    unsigned long thread_id;     /* close() from inside the callback must not wait for itself */
 };
 
-/* Notes the call with its kernel, which is counted in, and releases the GIL. */
-void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_kernel *kernel, PyObject *callback);
+/* What to call for the argument progress: NULL for None and False, a printer for True, or the
+ * callable. *out is a new reference. */
+bool mlypy_watch_callback(PyObject *object, PyObject **out);
+/* Notes the call with its kernel (NULL: none), which is counted in, and releases the GIL. */
+void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_state *state,
+                       struct mlypy_kernel *kernel, PyObject *callback);
 /* The memalloy_progress_fn of the call; context is the watch. */
 int mlypy_watch_progress(void *context, const struct memalloy_progress *at);
 /* Takes the GIL back and forgets the call. */

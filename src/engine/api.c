@@ -80,6 +80,13 @@ int memalloy_model_get_info(const memalloy_model *model, struct memalloy_model_i
     return give(mly_engine_model_info(model, out, &inner), &inner, err);
 }
 
+int memalloy_model_verify(const memalloy_model *model, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (model == NULL) return refuse_null("model", err);
+    return give(mly_engine_model_verify(model, &inner), &inner, err);
+}
+
 int memalloy_embed(memalloy_model *model, const struct memalloy_str *texts, size_t count,
                    const struct memalloy_embed_options *options, float *out,
                    size_t *truncated_count, struct memalloy_error *err)

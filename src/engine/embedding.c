@@ -184,7 +184,8 @@ static enum mly_err embed_texts(struct embed_work *work, struct mly_error *err)
         MLY_TRY(embed_batch(work, first_i, i + 1, err));
         first_i = i + 1;
     }
-    return MLY_OK;
+    work->watcher.progress.stage = MEMALLOY_STAGE_DONE;
+    return mly_watcher_tell(&work->watcher, true, err);
 }
 
 static enum mly_err take_options(const struct memalloy_embed_options *given,

@@ -128,7 +128,7 @@ struct mly_framing {
 void mly_framing_init(struct mly_framing *framing, struct mly_mem *mem);
 void mly_framing_deinit(struct mly_framing *framing);
 /* Appends the sequence of one text to ids and starts as mly_model_frame does, the kind's prefix in
- * front. *cut: the text was longer than the model reads, its end is missing; the prefix never is. */
+ * front. *cut: the text was longer than the model reads, its end is missing; never the prefix. */
 MLY_MUST_USE enum mly_err mly_model_frame_text(const memalloy_model *model,
                                                enum memalloy_embed_kind kind, struct mly_str text,
                                                struct mly_framing *framing, struct mly_bytes *ids,

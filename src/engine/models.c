@@ -184,6 +184,13 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
     return MLY_OK;
 }
 
+enum mly_err mly_engine_model_verify(const memalloy_model *model, struct mly_error *err)
+{
+    MLY_TRY(mly_model_check(model, err));
+    enum mly_err rc = mly_embedder_verify(model->embedder, err);
+    return rc == MLY_OK ? rc : mly_fail_in(err, rc, "%s", model->path);
+}
+
 enum mly_err mly_model_frame(const memalloy_model *model, const struct mly_tokens *tokens,
                              size_t count, struct mly_bytes *ids, struct mly_bytes *starts,
                              struct mly_error *err)

@@ -89,7 +89,7 @@ enum mly_err mly_watcher_tell(struct mly_watcher *watcher, bool now, struct mly_
     }
     if (progress->stage == MEMALLOY_STAGE_DONE) progress->remaining_s = 0.0;
     if (watcher->fn(watcher->context, progress) == 0) return MLY_OK;
-    if (progress->stage == MEMALLOY_STAGE_EMBED) {
+    if (progress->items_total > 0) {
         return mly_fail(err, MLY_ERR_CANCELLED, "cancelled after %llu of %llu texts",
                         (unsigned long long)progress->items_done,
                         (unsigned long long)progress->items_total);

@@ -1,8 +1,8 @@
 /* In: the path of a folder. Out: an engine behind embed.h's door: the folder's settings, the
  * library, a session, and the card that says which model it is.
  *
- * The hash names all that a vector depends on: the weights, the tokenizer, the pooling, the length at
- * which texts are cut and the prefixes. */
+ * The hash names all that a vector depends on: the weights, the tokenizer, the pooling, the length
+ * at which texts are cut and the prefixes. */
 #include "embed/onnx/onnx_int.h"
 
 #include "base/hash.h"
