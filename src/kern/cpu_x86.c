@@ -42,6 +42,17 @@ bool mly_kern_cpu_has_avx2(void)
     return (extensions_with(0x06).b & avx2) != 0; /* SSE, AVX */
 }
 
+bool mly_kern_cpu_has_avxvnni(void)
+{
+    const uint32_t avxvnni =
+        1u << 4; /* leaf 7, subleaf 1, EAX; its VEX encoding needs no AVX-512 */
+    uint32_t a, b, c, d;
+    if (!mly_kern_cpu_has_avx2()) return false;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || a < 1) return false; /* the last subleaf */
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) == 0) return false;
+    return (a & avxvnni) != 0;
+}
+
 bool mly_kern_cpu_has_avx512vnni(void)
 {
     const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31; /* EBX */

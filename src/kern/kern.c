@@ -11,10 +11,13 @@
 static const struct mly_kern set_scalar = KERN_SET(scalar);
 #if defined(__x86_64__)
 static const struct mly_kern set_avx2 = KERN_SET(avx2);
+static const struct mly_kern set_avxvnni = KERN_SET_OF("avxvnni", avx2, avx2, avxvnni, avx2);
 static const struct mly_kern set_avx512vnni = KERN_SET(avx512vnni);
+#elif defined(__aarch64__)
+static const struct mly_kern set_neon = KERN_SET(neon);
 #endif
 
-#define SETS_MAX 3
+#define SETS_MAX 4
 
 size_t mly_kern_list(const struct mly_kern **out, size_t out_max)
 {
@@ -22,7 +25,10 @@ size_t mly_kern_list(const struct mly_kern **out, size_t out_max)
     size_t count = 0;
 #if defined(__x86_64__)
     if (mly_kern_cpu_has_avx512vnni()) sets[count++] = &set_avx512vnni;
+    if (mly_kern_cpu_has_avxvnni()) sets[count++] = &set_avxvnni;
     if (mly_kern_cpu_has_avx2()) sets[count++] = &set_avx2;
+#elif defined(__aarch64__)
+    if (mly_kern_cpu_has_dotprod()) sets[count++] = &set_neon;
 #endif
     sets[count++] = &set_scalar;
     for (size_t i = 0; i < count && i < out_max; i++) {

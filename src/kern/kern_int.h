@@ -30,10 +30,12 @@
 /* A row of equal values has no range; this keeps the division defined. */
 #define KERN_SCALE_MIN 1e-20f
 
-#define KERN_DECLARE_SET(isa)                                                                      \
+/* What one set has of each part. */
+#define KERN_DECLARE_DOT(isa)                                                                      \
     float mly_kern_dot_f32_##isa(const float *a, const float *b, size_t n);                        \
     void mly_kern_scores_f32_##isa(const float *query, const float *rows, size_t row_count,        \
-                                   size_t dim, float *scores);                                     \
+                                   size_t dim, float *scores);
+#define KERN_DECLARE_ROW(isa)                                                                      \
     void mly_kern_dequantize_s8_f32_##isa(const int8_t *row, float scale, const float *base,       \
                                           size_t n, float *out);                                   \
     void mly_kern_layer_norm_f32_##isa(float *x, const float *weight, const float *bias, size_t n, \
@@ -42,6 +44,9 @@
                                         float *low);                                               \
     void mly_kern_quantize_from_f32_u8_##isa(const float *x, size_t n, float low, uint8_t *q,      \
                                              float *scale);                                        \
+    void mly_kern_add_f32_##isa(const float *x, size_t n, float *sum);                             \
+    void mly_kern_scale_f32_##isa(float *x, size_t n, float factor);
+#define KERN_DECLARE_LINEAR(isa)                                                                   \
     void mly_kern_linear_u8s8_f32_##isa(const struct mly_kern_rows *rows,                          \
                                         const struct mly_kern_linear *linear, float *out,          \
                                         size_t out_stride);                                        \
@@ -50,38 +55,51 @@
                                             size_t out_stride);                                    \
     void mly_kern_linear_gelu_u8s8_f32_##isa(const struct mly_kern_rows *rows,                     \
                                              const struct mly_kern_linear *linear, float *out,     \
-                                             size_t out_stride);                                   \
+                                             size_t out_stride);
+#define KERN_DECLARE_ATTENTION(isa)                                                                \
     void mly_kern_attention_f32_##isa(const float *q, const float *k, const float *v,              \
                                       size_t stride, size_t tokens, size_t head_dim,               \
-                                      float *scratch, float *out, size_t out_stride);              \
-    void mly_kern_add_f32_##isa(const float *x, size_t n, float *sum);                             \
-    void mly_kern_scale_f32_##isa(float *x, size_t n, float factor);
+                                      float *scratch, float *out, size_t out_stride);
+#define KERN_DECLARE_SET(isa)                                                                      \
+    KERN_DECLARE_DOT(isa)                                                                          \
+    KERN_DECLARE_ROW(isa)                                                                          \
+    KERN_DECLARE_LINEAR(isa)                                                                       \
+    KERN_DECLARE_ATTENTION(isa)
 
-#define KERN_SET(isa)                                                                              \
+/* A table from parts, which need not be of one set. */
+#define KERN_SET_OF(set, dot, row, linear, attention)                                              \
     {                                                                                              \
-        .name = #isa,                                                                              \
-        .dot_f32 = mly_kern_dot_f32_##isa,                                                         \
-        .scores_f32 = mly_kern_scores_f32_##isa,                                                   \
-        .dequantize_s8_f32 = mly_kern_dequantize_s8_f32_##isa,                                     \
-        .layer_norm_f32 = mly_kern_layer_norm_f32_##isa,                                           \
-        .quantize_f32_u8 = mly_kern_quantize_f32_u8_##isa,                                         \
-        .quantize_from_f32_u8 = mly_kern_quantize_from_f32_u8_##isa,                               \
-        .linear_u8s8_f32 = mly_kern_linear_u8s8_f32_##isa,                                         \
-        .linear_add_u8s8_f32 = mly_kern_linear_add_u8s8_f32_##isa,                                 \
-        .linear_gelu_u8s8_f32 = mly_kern_linear_gelu_u8s8_f32_##isa,                               \
-        .attention_f32 = mly_kern_attention_f32_##isa,                                             \
-        .add_f32 = mly_kern_add_f32_##isa,                                                         \
-        .scale_f32 = mly_kern_scale_f32_##isa,                                                     \
+        .name = set,                                                                               \
+        .dot_f32 = mly_kern_dot_f32_##dot,                                                         \
+        .scores_f32 = mly_kern_scores_f32_##dot,                                                   \
+        .dequantize_s8_f32 = mly_kern_dequantize_s8_f32_##row,                                     \
+        .layer_norm_f32 = mly_kern_layer_norm_f32_##row,                                           \
+        .quantize_f32_u8 = mly_kern_quantize_f32_u8_##row,                                         \
+        .quantize_from_f32_u8 = mly_kern_quantize_from_f32_u8_##row,                               \
+        .linear_u8s8_f32 = mly_kern_linear_u8s8_f32_##linear,                                      \
+        .linear_add_u8s8_f32 = mly_kern_linear_add_u8s8_f32_##linear,                              \
+        .linear_gelu_u8s8_f32 = mly_kern_linear_gelu_u8s8_f32_##linear,                            \
+        .attention_f32 = mly_kern_attention_f32_##attention,                                       \
+        .add_f32 = mly_kern_add_f32_##row,                                                         \
+        .scale_f32 = mly_kern_scale_f32_##row,                                                     \
     }
+#define KERN_SET(isa) KERN_SET_OF(#isa, isa, isa, isa, isa)
 
 KERN_DECLARE_SET(scalar)
 #if defined(__x86_64__)
 KERN_DECLARE_SET(avx2)
+KERN_DECLARE_LINEAR(avxvnni)
 KERN_DECLARE_SET(avx512vnni)
 /* Does this machine run AVX2, and does its system save the registers? */
 bool mly_kern_cpu_has_avx2(void);
+/* The same with AVX-VNNI: the dot product of bytes in 256 bits, without AVX-512. */
+bool mly_kern_cpu_has_avxvnni(void);
 /* Does this machine run AVX-512 F, BW, VL, DQ and VNNI, and does its system save the registers? */
 bool mly_kern_cpu_has_avx512vnni(void);
+#elif defined(__aarch64__)
+KERN_DECLARE_SET(neon)
+/* Does this machine have the dot product of bytes (ARMv8.2-A's extension)? */
+bool mly_kern_cpu_has_dotprod(void);
 #endif
 
 #endif

@@ -1,11 +1,28 @@
 #include "kern_cases.h"
 
+#include "kern/kern_int.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+
+#if defined(__x86_64__)
+KERN_DECLARE_LINEAR(evexvnni)
+static const struct mly_kern set_evexvnni = KERN_SET_OF("evexvnni", avx2, avx2, evexvnni, avx2);
+#endif
+
+size_t list_sets(const struct mly_kern *sets[SETS_MAX])
+{
+    size_t count = mly_kern_list(sets, SETS_MAX);
+    assert_in_range(count, 1, SETS_MAX - 1);
+#if defined(__x86_64__)
+    if (mly_kern_pick("avx512vnni") != NULL) sets[count++] = &set_evexvnni;
+#endif
+    return count;
+}
 
 uint64_t next_bits(struct numbers *numbers)
 {

@@ -8,6 +8,10 @@
 
 #define SETS_MAX 8
 
+/* The sets that this machine runs, best first, and what is built for these tests alone: AVX-VNNI's
+ * arithmetic in the encoding of AVX-512. Returns how many there are. */
+size_t list_sets(const struct mly_kern *sets[SETS_MAX]);
+
 /* xorshift64*: the same numbers everywhere. */
 struct numbers {
     uint64_t state;

@@ -78,7 +78,7 @@ static void the_definition_is_near_doubles(void **state)
 static void compare_sets(struct numbers *numbers, size_t tokens, size_t head_dim, float size)
 {
     const struct mly_kern *sets[SETS_MAX];
-    const size_t count = mly_kern_list(sets, SETS_MAX), floats = tokens * (head_dim + 1);
+    const size_t count = list_sets(sets), floats = tokens * (head_dim + 1);
     struct head head = make_head(numbers, tokens, head_dim, size);
     float *wanted = room(floats * sizeof(float)), *got = room(floats * sizeof(float));
     run(mly_kern_pick("scalar"), &head, wanted);

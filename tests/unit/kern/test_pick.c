@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -51,10 +52,24 @@ static void the_list_has_what_the_compiler_finds_too(void **state)
         __builtin_cpu_supports("avx512vnni") != 0;
     assert_int_equal(mly_kern_pick("avx2") != NULL, avx2);
     assert_int_equal(mly_kern_pick("avx512vnni") != NULL, avx512vnni);
+    assert_null(mly_kern_pick("neon"));
 #else
     assert_null(mly_kern_pick("avx2"));
+    assert_null(mly_kern_pick("avxvnni"));
     assert_null(mly_kern_pick("avx512vnni"));
 #endif
+}
+
+/* tools/run_arm64.py knows which processor it has qemu be. */
+static void the_set_that_the_caller_expects_is_picked(void **state)
+{
+    (void)state;
+    const char *expected = getenv("MLY_TEST_EXPECT_SET");
+    if (expected == NULL) {
+        print_message("skip: MLY_TEST_EXPECT_SET names no set\n");
+        skip();
+    }
+    assert_string_equal(mly_kern_pick(NULL)->name, expected);
 }
 
 static void faster_sets_come_first(void **state)
@@ -106,6 +121,7 @@ int main(void)
         cmocka_unit_test(scalar_is_always_there),
         cmocka_unit_test(without_a_wish_the_first_of_the_list_is_picked),
         cmocka_unit_test(the_list_has_what_the_compiler_finds_too),
+        cmocka_unit_test(the_set_that_the_caller_expects_is_picked),
         cmocka_unit_test(faster_sets_come_first),
         cmocka_unit_test(an_unknown_name_gives_nothing),
         cmocka_unit_test(a_short_list_is_filled_only_as_far_as_it_goes),

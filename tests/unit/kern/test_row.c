@@ -12,13 +12,6 @@
 static const size_t widths[] = {16, 32, 48, 64, 112, 384, 400, 768, 1536};
 #define WIDTHS (sizeof(widths) / sizeof(widths[0]))
 
-static size_t list_sets(const struct mly_kern **sets)
-{
-    const size_t count = mly_kern_list(sets, SETS_MAX);
-    assert_in_range(count, 1, SETS_MAX);
-    return count;
-}
-
 static void dot_is_near_the_exact_sum(void **state)
 {
     (void)state;
