@@ -47,6 +47,7 @@ static json_t *model_json(const memalloy_model *model, const struct memalloy_mod
     cli_put(item, "dim", cli_json_int(info->dim));
     cli_put(item, "pieces_max", cli_json_int(info->pieces_max));
     cli_put(item, "quantisation", cli_json_str(info->quantisation));
+    cli_put(item, "pooling", cli_json_str(info->pooling));
     cli_put(item, "kernels", cli_json_str(info->kernels));
     return item;
 }
@@ -72,6 +73,8 @@ static void write_json(const struct cli_args *args, const struct memalloy_status
     cli_put(document, "chunks_fragments", cli_json_int(status->chunks_fragments));
     cli_put(document, "model_id", cli_json_str(status->model_id));
     cli_put(document, "model_hash", cli_json_str(status->model_hash));
+    cli_put(document, "model_pooling", cli_json_str(status->model_pooling));
+    cli_put(document, "model_quantisation", cli_json_str(status->model_quantisation));
     cli_put(document, "chunking", chunking);
     cli_put(document, "model", model);
     cli_json_write(document, 17);
@@ -95,6 +98,13 @@ static void write_lines(const struct cli_args *args, const struct memalloy_statu
         fputs("no model yet", stdout);
     }
     cli_put_field(stdout, status->model_id);
+    if (status->model_quantisation.bytes > 0) {
+        fputs(", ", stdout);
+        cli_put_field(stdout, status->model_quantisation);
+    }
+    if (status->model_hash.bytes >= 12) {
+        printf(", hash %.12s", status->model_hash.data);
+    }
     putchar('\n');
 }
 

@@ -346,8 +346,9 @@ struct memalloy_status {
     uint32_t threads;
     int read_only;
     struct memalloy_chunking chunking;
-    struct memalloy_str path, model_id,
-        model_hash; /* borrowed from the kernel; model_id "" without a model */
+    /* borrowed from the kernel; those of the model are "" where there is none */
+    struct memalloy_str path, model_id, model_hash;
+    struct memalloy_str model_pooling, model_quantisation;
 };
 MEMALLOY_API MEMALLOY_CHECK int memalloy_get_status(memalloy_kernel *kernel,
                                                     struct memalloy_status *out,

@@ -211,10 +211,12 @@ static PyObject *status_as_dict(struct mlypy_state *state, const struct memalloy
     PyObject *dict = NULL;
     if (path != NULL && model_id != NULL && model_hash != NULL && dim != NULL) {
         dict = Py_BuildValue(
-            "{s:O,s:K,s:K,s:K,s:O,s:O,s:O,s:{s:s,s:L,s:L},s:I,s:O,s:K,s:K,s:K,s:K,s:K}", "path",
-            path, "documents", (unsigned long long)status->documents, "chunks",
+            "{s:O,s:K,s:K,s:K,s:O,s:O,s:O,s:N,s:N,s:{s:s,s:L,s:L},s:I,s:O,s:K,s:K,s:K,s:K,s:K}",
+            "path", path, "documents", (unsigned long long)status->documents, "chunks",
             (unsigned long long)status->chunks, "skipped", (unsigned long long)status->skipped,
-            "dim", dim, "model_id", model_id, "model_hash", model_hash, "chunking", "kind",
+            "dim", dim, "model_id", model_id, "model_hash", model_hash, "model_pooling",
+            mlypy_str(state, status->model_pooling), "model_quantisation",
+            mlypy_str(state, status->model_quantisation), "chunking", "kind",
             mlypy_strategy_kind(status->chunking.kind), "chunk_size",
             (long long)status->chunking.size, "overlap", (long long)status->chunking.overlap,
             "threads", (unsigned int)status->threads, "read_only",

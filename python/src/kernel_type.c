@@ -444,7 +444,8 @@ static PyMethodDef kernel_methods[] = {
     {"status", mlypy_kernel_status, METH_NOARGS,
      "status($self, /)\n--\n\n"
      "A dict: path, documents, chunks, skipped, dim (None: not known yet), model_id, model_hash,\n"
-     "chunking, threads, read_only, file_bytes, and the versions and fragments of both tables."},
+     "model_pooling, model_quantisation, chunking, threads, read_only, file_bytes, and the "
+     "versions and fragments of both tables."},
     {"set_chunking_strategy", KEYWORDS(kernel_set_chunking), METH_VARARGS | METH_KEYWORDS,
      "set_chunking_strategy($self, /, strategy)\n--\n\n"
      "Cuts what is added from now on by this ChunkingStrategy."},

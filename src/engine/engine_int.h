@@ -54,8 +54,8 @@ struct memalloy_kernel {
     uint64_t calls; /* under way */
     bool closing;
     struct mly_chunking chunking;
-    struct mly_str model_id, model_hash; /* as status gave them last, in arena */
-    memalloy_model *model;               /* NULL until it is needed; never replaced after */
+    struct mly_str model_texts[4]; /* as status gave them last, in arena */
+    memalloy_model *model;         /* NULL until it is needed; never replaced after */
 };
 
 /* ---- options.c ---- */

@@ -174,7 +174,10 @@ static enum mly_err load_model(memalloy_kernel *kernel, memalloy_model **out, st
     memalloy_model *model = NULL;
     MLY_TRY(mly_engine_model_open(kernel->env, &kernel->model_options, &model, err));
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
+    const struct mly_store_model details = {card->pooling, card->quantisation, card->query_prefix,
+                                            card->passage_prefix};
     enum mly_err rc = mly_store_set_model(kernel->store, card->id, card->hash, card->dim, err);
+    if (rc == MLY_OK) rc = mly_store_describe_model(kernel->store, &details, err);
     if (rc != MLY_OK) {
         mly_engine_model_close(model);
         return rc;
@@ -277,10 +280,16 @@ static enum mly_err fill_status(memalloy_kernel *kernel, const struct mly_snapsh
                      .overlap = chunking.overlap},
         .path = mly_str_out(kernel->path),
     };
-    MLY_TRY(
-        keep_text(kernel, mly_snapshot_model_id(snapshot), &kernel->model_id, &out->model_id, err));
-    return keep_text(kernel, mly_snapshot_model_hash(snapshot), &kernel->model_hash,
-                     &out->model_hash, err);
+    const struct mly_store_model model = mly_snapshot_model(snapshot);
+    const struct mly_str texts[] = {mly_snapshot_model_id(snapshot),
+                                    mly_snapshot_model_hash(snapshot), model.pooling,
+                                    model.quantisation};
+    struct memalloy_str *const outs[] = {&out->model_id, &out->model_hash, &out->model_pooling,
+                                         &out->model_quantisation};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        MLY_TRY(keep_text(kernel, texts[i], &kernel->model_texts[i], outs[i], err));
+    }
+    return MLY_OK;
 }
 
 enum mly_err mly_engine_status(memalloy_kernel *kernel, struct memalloy_status *out,

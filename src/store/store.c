@@ -139,6 +139,9 @@ void mly_store_close(struct mly_store *store)
     mly_mem_free(store->mem, store->path);
     mly_mem_free(store->mem, store->model_id);
     mly_mem_free(store->mem, store->model_hash);
+    for (size_t i = 0; i < MLY_STORE_MODEL_DETAILS; i++) {
+        mly_mem_free(store->mem, store->model_details[i]);
+    }
     mly_mem_free(store->mem, store);
 }
 
@@ -205,6 +208,22 @@ enum mly_err mly_store_set_model(struct mly_store *store, struct mly_str model_i
             store->model_hash = NULL;
         }
         store->dim = dim_before;
+    }
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+enum mly_err mly_store_describe_model(struct mly_store *store, const struct mly_store_model *model,
+                                      struct mly_error *err)
+{
+    const struct mly_str texts[MLY_STORE_MODEL_DETAILS] = {
+        model->pooling, model->quantisation, model->query_prefix, model->passage_prefix};
+    enum mly_err rc = MLY_OK;
+    mly_mutex_lock(&store->mutex);
+    for (size_t i = 0; i < MLY_STORE_MODEL_DETAILS && rc == MLY_OK; i++) {
+        if (texts[i].bytes == 0 || store->model_details[i] != NULL) continue;
+        store->model_details[i] = copy_text(store->mem, texts[i]);
+        if (store->model_details[i] == NULL) rc = mly_fail_nomem(err, texts[i].bytes + 1);
     }
     mly_mutex_unlock(&store->mutex);
     return rc;

@@ -41,6 +41,16 @@ MLY_MUST_USE enum mly_err mly_store_set_model(struct mly_store *store, struct ml
                                               struct mly_str model_hash, uint32_t dim,
                                               struct mly_error *err);
 
+/* What is recorded of a model beside its id and hash; null or empty: nothing. */
+struct mly_store_model {
+    struct mly_str pooling, quantisation, query_prefix, passage_prefix;
+};
+/* Copies what stands in the tables from the next commit on; the first call counts. The hash names
+ * all of it, so nothing is compared. */
+MLY_MUST_USE enum mly_err mly_store_describe_model(struct mly_store *store,
+                                                   const struct mly_store_model *model,
+                                                   struct mly_error *err);
+
 /* What open or set_model asked for, or the first commit with vectors made of it; 0: not known. */
 uint32_t mly_store_dim(struct mly_store *store);
 
@@ -62,6 +72,7 @@ void mly_snapshot_get_counts(const struct mly_snapshot *snapshot, struct mly_sto
 /* What the tables say of the model that wrote them; null where they do not. */
 struct mly_str mly_snapshot_model_id(const struct mly_snapshot *snapshot);
 struct mly_str mly_snapshot_model_hash(const struct mly_snapshot *snapshot);
+struct mly_store_model mly_snapshot_model(const struct mly_snapshot *snapshot);
 
 /* Rows that were skipped count as documents here: look at status. Strings are copied into arena. */
 MLY_MUST_USE enum mly_err mly_snapshot_find_document(const struct mly_snapshot *snapshot,

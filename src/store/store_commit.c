@@ -16,7 +16,7 @@
 
 /* Lost races against other programs before giving up. */
 #define STEP_TRIES 20
-#define CONFIG_MAX 8
+#define CONFIG_MAX 12
 
 enum mly_err mly_store_newest(struct mly_store *store, enum mly_store_table_kind kind,
                               struct mly_store_view **out, struct mly_error *err)
@@ -67,6 +67,12 @@ static enum mly_err fill_config(struct mly_store *store, const struct mly_store_
     mly_mutex_lock(&store->mutex);
     add_pair(config, view, MLY_KEY_MODEL_ID, mly_str_of(store->model_id));
     add_pair(config, view, MLY_KEY_MODEL_HASH, mly_str_of(store->model_hash));
+    const struct mly_str keys[MLY_STORE_MODEL_DETAILS] = {
+        MLY_KEY_MODEL_POOLING, MLY_KEY_MODEL_QUANTISATION, MLY_KEY_MODEL_QUERY_PREFIX,
+        MLY_KEY_MODEL_PASSAGE_PREFIX};
+    for (size_t i = 0; i < MLY_STORE_MODEL_DETAILS; i++) {
+        add_pair(config, view, keys[i], mly_str_of(store->model_details[i]));
+    }
     mly_mutex_unlock(&store->mutex);
     return MLY_OK;
 }

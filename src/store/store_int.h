@@ -84,8 +84,13 @@ MLY_MUST_USE enum mly_err mly_store_find_fields(enum mly_store_table_kind kind, 
 #define MLY_KEY_TABLE MLY_STR("memalloy.table")
 #define MLY_KEY_MODEL_ID MLY_STR("memalloy.model_id")
 #define MLY_KEY_MODEL_HASH MLY_STR("memalloy.model_hash")
+#define MLY_KEY_MODEL_POOLING MLY_STR("memalloy.model_pooling")
+#define MLY_KEY_MODEL_QUANTISATION MLY_STR("memalloy.model_quantisation")
+#define MLY_KEY_MODEL_QUERY_PREFIX MLY_STR("memalloy.model_query_prefix")
+#define MLY_KEY_MODEL_PASSAGE_PREFIX MLY_STR("memalloy.model_passage_prefix")
 #define MLY_KEY_DIM MLY_STR("memalloy.dim")
 #define MLY_KEY_METRIC MLY_STR("memalloy.metric")
+#define MLY_STORE_MODEL_DETAILS 4
 #define MLY_KEY_COMMIT MLY_STR("memalloy.commit")
 
 /* ---- key indexes: store_keys.c ---- */
@@ -284,6 +289,9 @@ struct mly_store {
     /* guarded by mutex */
     uint32_t dim;                /* asked for; 0: whatever the table has */
     char *model_id, *model_hash; /* NULL: not known */
+    /* of the same model, set once and then read by every commit: pooling, quantisation, prefix of
+     * queries, of passages; NULL: none */
+    char *model_details[MLY_STORE_MODEL_DETAILS];
     uint32_t serial_next;
     struct mly_snapshot *current; /* what was pinned last; NULL: nothing yet */
     bool writing;                 /* between begin and end */

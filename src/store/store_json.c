@@ -38,9 +38,14 @@ static enum mly_err append_table(struct mly_bytes *out, const char *name,
         const char *name;
         struct mly_str key;
     } keys[] = {
-        {"format", MLY_KEY_FORMAT},     {"table", MLY_KEY_TABLE},
-        {"model_id", MLY_KEY_MODEL_ID}, {"model_hash", MLY_KEY_MODEL_HASH},
-        {"dim", MLY_KEY_DIM},           {"metric", MLY_KEY_METRIC},
+        {"format", MLY_KEY_FORMAT},
+        {"table", MLY_KEY_TABLE},
+        {"model_id", MLY_KEY_MODEL_ID},
+        {"model_hash", MLY_KEY_MODEL_HASH},
+        {"model_pooling", MLY_KEY_MODEL_POOLING},
+        {"model_quantisation", MLY_KEY_MODEL_QUANTISATION},
+        {"dim", MLY_KEY_DIM},
+        {"metric", MLY_KEY_METRIC},
     };
     MLY_TRY(append_text(out, "  \""));
     MLY_TRY(append_text(out, name));

@@ -37,25 +37,35 @@ static void remember_split(struct mly_store *store)
     }
 }
 
-static enum mly_err check_text(const struct mly_store *store, const char *what, const char *asked,
-                               struct mly_str stored, struct mly_error *err)
+static bool differs(const char *asked, struct mly_str stored)
 {
-    if (asked == NULL || stored.data == NULL || mly_str_equal(mly_str_of(asked), stored)) {
-        return MLY_OK;
-    }
-    return mly_fail(err, MLY_ERR_MISMATCH, "store %s was made with %s %.*s, not %.80s", store->path,
-                    what, (int)(stored.bytes < 80 ? stored.bytes : 80), stored.data, asked);
+    return asked != NULL && stored.data != NULL && !mly_str_equal(mly_str_of(asked), stored);
+}
+
+/* Both are named by as much as tells them apart: two files of one model have one id. */
+static enum mly_err check_names(const struct mly_store *store, const struct mly_store_view *view,
+                                struct mly_error *err)
+{
+    const struct mly_str id = mly_store_view_config(view, MLY_KEY_MODEL_ID);
+    const struct mly_str hash = mly_store_view_config(view, MLY_KEY_MODEL_HASH);
+    const struct mly_str kind = mly_store_view_config(view, MLY_KEY_MODEL_QUANTISATION);
+    const bool other_id = differs(store->model_id, id);
+    if (!other_id && !differs(store->model_hash, hash)) return MLY_OK;
+    return mly_fail(err, MLY_ERR_MISMATCH,
+                    "store %s was made with model %.*s%s%.*s (hash %.*s), not %.80s (hash %.12s)",
+                    store->path, (int)(id.bytes < 80 ? id.bytes : 80),
+                    id.data != NULL ? id.data : "", kind.data != NULL ? " " : "",
+                    (int)(kind.bytes < 20 ? kind.bytes : 20), kind.data != NULL ? kind.data : "",
+                    (int)(hash.bytes < 12 ? hash.bytes : 12), hash.data != NULL ? hash.data : "",
+                    store->model_id != NULL ? store->model_id : "",
+                    store->model_hash != NULL ? store->model_hash : "");
 }
 
 enum mly_err mly_store_check_model(const struct mly_store *store, struct mly_error *err)
 {
     const struct mly_store_view *chunks = newest(store, MLY_STORE_CHUNKS);
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        const struct mly_store_view *view = newest(store, (enum mly_store_table_kind)kind);
-        MLY_TRY(check_text(store, "model", store->model_id,
-                           mly_store_view_config(view, MLY_KEY_MODEL_ID), err));
-        MLY_TRY(check_text(store, "model file", store->model_hash,
-                           mly_store_view_config(view, MLY_KEY_MODEL_HASH), err));
+        MLY_TRY(check_names(store, newest(store, (enum mly_store_table_kind)kind), err));
     }
     if (store->dim != 0 && chunks->dim != 0 && store->dim != chunks->dim) {
         return mly_fail(err, MLY_ERR_MISMATCH, "store %s has vectors of %u numbers, not %u",
@@ -237,6 +247,16 @@ struct mly_str mly_snapshot_model_id(const struct mly_snapshot *snapshot)
 struct mly_str mly_snapshot_model_hash(const struct mly_snapshot *snapshot)
 {
     return snapshot_config(snapshot, MLY_KEY_MODEL_HASH);
+}
+
+struct mly_store_model mly_snapshot_model(const struct mly_snapshot *snapshot)
+{
+    return (struct mly_store_model){
+        .pooling = snapshot_config(snapshot, MLY_KEY_MODEL_POOLING),
+        .quantisation = snapshot_config(snapshot, MLY_KEY_MODEL_QUANTISATION),
+        .query_prefix = snapshot_config(snapshot, MLY_KEY_MODEL_QUERY_PREFIX),
+        .passage_prefix = snapshot_config(snapshot, MLY_KEY_MODEL_PASSAGE_PREFIX),
+    };
 }
 
 /* ---- documents ---- */

@@ -251,6 +251,37 @@ static void another_model_or_dimension_is_a_mismatch(void **state)
     mly_store_close(store);
 }
 
+static void what_a_model_is_stands_with_both_tables(void **state)
+{
+    const struct place *place = *state;
+    struct mly_store *store = open_store(place);
+    struct mly_error err = {0};
+    const struct mly_store_model model = {.pooling = MLY_STR("cls"),
+                                          .quantisation = MLY_STR("bf16"),
+                                          .query_prefix = MLY_STR("query: "),
+                                          .passage_prefix = MLY_STR("")};
+    const struct mly_store_model other = {.pooling = MLY_STR("mean")};
+    struct mly_snapshot *snapshot;
+    case_ok(mly_store_describe_model(store, &model, &err), &err);
+    case_ok(mly_store_describe_model(store, &other, &err), &err); /* the first counts */
+    case_ok(case_put(store, 0, 1, &err), &err);
+    mly_store_close(store);
+    store = open_store(place);
+    case_ok(mly_store_pin(store, &snapshot, &err), &err);
+    const struct mly_store_model read = mly_snapshot_model(snapshot);
+    assert_true(mly_str_equal(read.pooling, model.pooling));
+    assert_true(mly_str_equal(read.quantisation, model.quantisation));
+    assert_true(mly_str_equal(read.query_prefix, model.query_prefix));
+    assert_null(read.passage_prefix.data);
+    mly_snapshot_release(snapshot);
+    mly_store_close(store);
+    struct mly_store_options options = case_options();
+    options.model_hash = MLY_STR("11ff");
+    assert_int_equal(try_open(place, &options, &err), MLY_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "was made with model test-model bf16 (hash 00ff), not "
+                                        "test-model (hash 11ff)"));
+}
+
 static void a_commit_that_fails_leaves_no_dimension_behind(void **state)
 {
     const struct place *place = *state;
@@ -443,6 +474,7 @@ int main(void)
         STORE_TEST(removing_what_is_not_there_changes_nothing),
         STORE_TEST(bad_changes_are_refused_and_change_nothing),
         STORE_TEST(another_model_or_dimension_is_a_mismatch),
+        STORE_TEST(what_a_model_is_stands_with_both_tables),
         STORE_TEST(a_store_that_another_model_made_meanwhile_is_a_mismatch),
         STORE_TEST(a_newer_format_is_refused_with_its_number),
         STORE_TEST(a_store_that_is_open_for_reading_writes_nothing),
