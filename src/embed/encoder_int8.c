@@ -1,5 +1,5 @@
 /* The steps of the encoder for weights of 8 bits: rows are quantised to 8 bits in front of each
- * product; the residual stream, the norms and attention stay in floats.
+ * product, and within attention; the residual stream and the norms stay in floats.
  */
 #include "embed/embed_int.h"
 
@@ -63,9 +63,8 @@ static void attend(const struct mly_encoder_block *block, size_t sequence, size_
     const size_t first = block->starts[sequence] - block->starts[0];
     const size_t pieces = block->starts[sequence + 1] - block->starts[sequence];
     const float *q = block->room->projected + first * width + head * head_dim;
-    block->kern->attention_f32(q, q + hidden, q + 2 * hidden, width, pieces, head_dim,
-                               desk->scratch, block->room->mixed + first * hidden + head * head_dim,
-                               hidden);
+    block->kern->attention_s8(q, q + hidden, q + 2 * hidden, width, pieces, head_dim, desk->scratch,
+                              block->room->mixed + first * hidden + head * head_dim, hidden);
 }
 
 /* Rows first to first + count, MLY_ENCODER_INNER_ROWS at most, which stand in rows. */

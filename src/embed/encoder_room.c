@@ -35,9 +35,12 @@ static struct mly_encoder_desk make_desk(struct mly_mem *mem, bool *ok,
 {
     const size_t rows = MLY_ENCODER_INNER_ROWS, inner = config->intermediate;
     const size_t head_dim = config->hidden / config->heads;
-    const size_t scratch = MLY_KERN_ATTENTION_FLOATS(config->pieces_max, head_dim);
+    const size_t scratch =
+        config->precision == MLY_MODEL_INT8
+            ? MLY_KERN_ATTENTION_S8_BYTES(config->pieces_max, head_dim)
+            : MLY_KERN_ATTENTION_FLOATS(config->pieces_max, head_dim) * sizeof(float);
     struct mly_encoder_desk desk = {
-        .scratch = take(mem, ok, scratch, 1, sizeof(float)),
+        .scratch = take(mem, ok, scratch, 1, 1),
         .inner = take(mem, ok, rows, inner, sizeof(float)),
     };
     if (config->precision == MLY_MODEL_INT8) {

@@ -11,10 +11,10 @@
 static const struct mly_kern set_scalar = KERN_SET(scalar);
 #if defined(__x86_64__)
 static const struct mly_kern set_avx2 = KERN_SET(avx2);
-static const struct mly_kern set_avxvnni = KERN_SET_OF("avxvnni", avx2, avx2, avxvnni, avx2);
+static const struct mly_kern set_avxvnni = KERN_SET_OF("avxvnni", avx2, avx2, avxvnni, avx2, avx2);
 static const struct mly_kern set_avx512vnni = KERN_SET(avx512vnni);
 #elif defined(__aarch64__)
-static const struct mly_kern set_neon = KERN_SET(neon);
+static const struct mly_kern set_neon = KERN_SET_OF("neon", neon, neon, neon, neon, scalar);
 #endif
 
 #define SETS_MAX 4

@@ -61,6 +61,12 @@ struct mly_kern_rows {
 #define MLY_KERN_ATTENTION_FLOATS(tokens_max, head_dim)                                            \
     (((((tokens_max) + 63) / 64) * 64) * (2 * (size_t)(head_dim) + 16))
 
+/* What attention in integers needs, in bytes. */
+#define MLY_KERN_ATTENTION_S8_BYTES(tokens_max, head_dim)                                          \
+    (((((tokens_max) + 31) / 32) * 32) * (8 * (size_t)(head_dim) + 64) + 64 * (size_t)(head_dim))
+/* Sequences for it: 2047 * 127 * tokens must fit 31 bits. */
+#define MLY_KERN_ATTENTION_S8_TOKENS_MAX 8192
+
 struct mly_kern {
     const char *name;
 
@@ -102,6 +108,15 @@ struct mly_kern {
     void (*attention_f32)(const float *q, const float *k, const float *v, size_t stride,
                           size_t tokens, size_t head_dim, float *scratch, float *out,
                           size_t out_stride);
+    /* The same in integers, for models of 8 bits. q, k and each dimension of v are rounded to -127
+     * .. 127 (step: the largest size of the sequence in this head / 127 + 1e-20; ties to even);
+     * scores are exact sums s[u] of these. The weight of u is round(2047 * 2^x), x = (s[u] - the
+     * greatest s) * (query step * key step, at most 1e30), the power by a polynomial of degree 3;
+     * out[i] = (exact sum over u of weight * v) * (1 / exact sum of the weights) * value step[i].
+     * scratch: MLY_KERN_ATTENTION_S8_BYTES(tokens, head_dim), 64. */
+    void (*attention_s8)(const float *q, const float *k, const float *v, size_t stride,
+                         size_t tokens, size_t head_dim, void *scratch, float *out,
+                         size_t out_stride);
     /* sum[i] = sum[i] + x[i]. */
     void (*add_f32)(const float *x, size_t n, float *sum);
     /* x[i] = x[i] * factor. */

@@ -27,6 +27,12 @@
 /* 1.5 * 2^23: adding it rounds to the nearest integer, ties to even, and leaves that integer in the
  * low bits. */
 #define KERN_ROUND 12582912.0f
+/* Attention in integers: 2047 * 2^f for f in [-0.5, 0.5], minimax with the constant fixed; off by
+ * 1.1e-4 of the value at most. Below 2^-24 a weight is 0 in any case. */
+#define KERN_WEIGHT_COEFFICIENTS {2047.0f, 1419.15015f, 495.805878f, 112.60328f}
+#define KERN_WEIGHT_MIN (-24.0f)
+/* Keeps the product of a difference of scores and their scale finite. */
+#define KERN_SCALE_MAX 1e30f
 /* A row of equal values has no range; this keeps the division defined. */
 #define KERN_SCALE_MIN 1e-20f
 
@@ -60,14 +66,19 @@
     void mly_kern_attention_f32_##isa(const float *q, const float *k, const float *v,              \
                                       size_t stride, size_t tokens, size_t head_dim,               \
                                       float *scratch, float *out, size_t out_stride);
+#define KERN_DECLARE_ATTENTION_S8(isa)                                                             \
+    void mly_kern_attention_s8_##isa(const float *q, const float *k, const float *v,               \
+                                     size_t stride, size_t tokens, size_t head_dim, void *scratch, \
+                                     float *out, size_t out_stride);
 #define KERN_DECLARE_SET(isa)                                                                      \
     KERN_DECLARE_DOT(isa)                                                                          \
     KERN_DECLARE_ROW(isa)                                                                          \
     KERN_DECLARE_LINEAR(isa)                                                                       \
-    KERN_DECLARE_ATTENTION(isa)
+    KERN_DECLARE_ATTENTION(isa)                                                                    \
+    KERN_DECLARE_ATTENTION_S8(isa)
 
 /* A table from parts, which need not be of one set. */
-#define KERN_SET_OF(set, dot, row, linear, attention)                                              \
+#define KERN_SET_OF(set, dot, row, linear, attention, integers)                                    \
     {                                                                                              \
         .name = set,                                                                               \
         .dot_f32 = mly_kern_dot_f32_##dot,                                                         \
@@ -80,10 +91,11 @@
         .linear_add_u8s8_f32 = mly_kern_linear_add_u8s8_f32_##linear,                              \
         .linear_gelu_u8s8_f32 = mly_kern_linear_gelu_u8s8_f32_##linear,                            \
         .attention_f32 = mly_kern_attention_f32_##attention,                                       \
+        .attention_s8 = mly_kern_attention_s8_##integers,                                          \
         .add_f32 = mly_kern_add_f32_##row,                                                         \
         .scale_f32 = mly_kern_scale_f32_##row,                                                     \
     }
-#define KERN_SET(isa) KERN_SET_OF(#isa, isa, isa, isa, isa)
+#define KERN_SET(isa) KERN_SET_OF(#isa, isa, isa, isa, isa, isa)
 
 KERN_DECLARE_SET(scalar)
 #if defined(__x86_64__)
