@@ -90,7 +90,8 @@ struct mly_encoder_desk {
     float *inner;     /* f32[MLY_ENCODER_INNER_ROWS][n] */
     uint8_t *inner_q; /* u8[MLY_ENCODER_INNER_ROWS][n] */
     float *inner_scale, *inner_low;
-    float *scaled; /* f32[h]: a row times its factors */
+    float *scaled;          /* int8: f32[h], a row times its factors */
+    uint16_t *inner_halves; /* bf16: [MLY_ENCODER_INNER_ROWS][n] */
 };
 
 /* The rows of one block of up to rows_max: one allocation for each part, so that sanitizers see
@@ -101,6 +102,7 @@ struct mly_encoder_room {
     float *scale, *low; /* f32[rows] of q */
     float *projected;   /* f32[rows][3 h] */
     float *mixed;       /* f32[rows][h]: attention's outputs */
+    uint16_t *halves;   /* bf16: [rows][h], what goes into a product */
     struct mly_encoder_desk desk;
 };
 
@@ -138,7 +140,8 @@ struct mly_encoder_block {
     void *watch_context;
 };
 
-/* What the precisions do differently (encoder_int8.c). Rows first to end of the block, or one head
+/* What the precisions do differently (encoder_int8.c, encoder_float.c). Rows first to end of the
+ * block, or one head
  * of one sequence: parts that touch nothing in common, so that several workers may do them at the
  * same time, each at its own desk. */
 struct mly_encoder_steps {
@@ -154,7 +157,7 @@ struct mly_encoder_steps {
     void (*finish)(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
                    struct mly_encoder_desk *desk);
 };
-extern const struct mly_encoder_steps mly_encoder_int8;
+extern const struct mly_encoder_steps mly_encoder_int8, mly_encoder_float;
 const struct mly_encoder_steps *mly_encoder_steps_of(enum mly_model_precision precision);
 
 /* The parts of a run, for those who want to look between them: x from the ids; one layer, x -> x;

@@ -48,13 +48,6 @@ enum mly_err mly_embedder_open(const struct mly_env *env, const struct mly_kern 
     mly_mutex_init(&embedder->mutex);
     enum mly_err rc = mly_model_map(env, path, &embedder->model, err);
     if (rc != MLY_OK) goto done;
-    if (mly_encoder_steps_of(embedder->model.config.precision) == NULL) {
-        rc = mly_fail(err, MLY_ERR_MODEL,
-                      "%s: the model's weights are of a kind that this "
-                      "memalloy cannot run yet",
-                      path);
-        goto done;
-    }
     embedder->room_count = mly_pool_thread_count(pool);
     embedder->rooms = mly_mem_array(env->mem, embedder->room_count, sizeof(embedder->rooms[0]));
     if (embedder->rooms == NULL) {

@@ -14,7 +14,7 @@
 
 const struct mly_encoder_steps *mly_encoder_steps_of(enum mly_model_precision precision)
 {
-    return precision == MLY_MODEL_INT8 ? &mly_encoder_int8 : NULL;
+    return precision == MLY_MODEL_INT8 ? &mly_encoder_int8 : &mly_encoder_float;
 }
 
 struct mly_encoder_place mly_encoder_place_of(const struct mly_encoder_block *block, size_t row)

@@ -28,6 +28,7 @@ static void free_desk(struct mly_encoder_desk *desk, struct mly_mem *mem)
     mly_mem_free(mem, desk->inner_scale);
     mly_mem_free(mem, desk->inner_low);
     mly_mem_free(mem, desk->scaled);
+    mly_mem_free(mem, desk->inner_halves);
 }
 
 static struct mly_encoder_desk make_desk(struct mly_mem *mem, bool *ok,
@@ -48,6 +49,8 @@ static struct mly_encoder_desk make_desk(struct mly_mem *mem, bool *ok,
         desk.inner_scale = take(mem, ok, rows, 1, sizeof(float));
         desk.inner_low = take(mem, ok, rows, 1, sizeof(float));
         desk.scaled = take(mem, ok, config->hidden, 1, sizeof(float));
+    } else if (config->precision == MLY_MODEL_BF16) {
+        desk.inner_halves = take(mem, ok, rows, inner, sizeof(uint16_t));
     }
     return desk;
 }
@@ -67,6 +70,8 @@ enum mly_err mly_encoder_room_init(struct mly_encoder_room *room, struct mly_mem
         made.q = take(mem, &ok, rows, hidden, 1);
         made.scale = take(mem, &ok, rows, 1, sizeof(float));
         made.low = take(mem, &ok, rows, 1, sizeof(float));
+    } else if (config->precision == MLY_MODEL_BF16) {
+        made.halves = take(mem, &ok, rows, hidden, sizeof(uint16_t));
     }
     if (!ok) {
         mly_encoder_room_deinit(&made, mem);
@@ -84,6 +89,7 @@ void mly_encoder_room_deinit(struct mly_encoder_room *room, struct mly_mem *mem)
     mly_mem_free(mem, room->low);
     mly_mem_free(mem, room->projected);
     mly_mem_free(mem, room->mixed);
+    mly_mem_free(mem, room->halves);
     free_desk(&room->desk, mem);
     *room = (struct mly_encoder_room){0};
 }

@@ -10,6 +10,8 @@
 #include "embed/safetensors.h"
 #include "embed/scan.h"
 
+#include <stdio.h>
+
 #define CONFIG_BYTES_MAX 8192
 #define TEXT_BYTES_MAX 256    /* of a name or a checksum */
 #define PREFIX_BYTES_MAX 1024 /* of what is put in front of a text */
@@ -66,14 +68,17 @@ static enum mly_err read_word(const struct setting *setting, struct mly_str word
                               struct mly_error *err)
 {
     const char *const *words = setting->words;
-    for (size_t i = 0; words[i] != NULL; i++) {
-        if (!mly_str_equal(word, mly_str_of(words[i]))) continue;
-        *setting->number = i;
-        return MLY_OK;
+    char all[64] = "";
+    for (size_t i = 0, used = 0; words[i] != NULL; i++) {
+        if (mly_str_equal(word, mly_str_of(words[i]))) {
+            *setting->number = i;
+            return MLY_OK;
+        }
+        used +=
+            (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i > 0 ? ", " : "", words[i]);
     }
-    return mly_fail(err, MLY_ERR_MODEL, "the model's %s is %.*s, only %s%s%s can be run",
-                    setting->key.data, (int)(word.bytes < 40 ? word.bytes : 40), word.data,
-                    words[0], words[1] != NULL ? " and " : "", words[1] != NULL ? words[1] : "");
+    return mly_fail(err, MLY_ERR_MODEL, "the model's %s is %.*s, only %s can be run",
+                    setting->key.data, (int)(word.bytes < 40 ? word.bytes : 40), word.data, all);
 }
 
 static enum mly_err read_text(const struct setting *setting, struct mly_str raw,

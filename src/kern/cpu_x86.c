@@ -61,6 +61,14 @@ bool mly_kern_cpu_has_avx512vnni(void)
     const struct extensions found = extensions_with(0xe6);
     return (found.b & all) == all && (found.c & vnni) != 0;
 }
+
+bool mly_kern_cpu_has_avx512bf16(void)
+{
+    uint32_t a, b, c, d;
+    if (!mly_kern_cpu_has_avx512vnni()) return false;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) == 0) return false;
+    return (a & 1u << 5) != 0;
+}
 #else
 typedef int mly_kern_cpu_x86_is_empty; /* C11 wants a declaration in every file. */
 #endif

@@ -11,19 +11,25 @@
 static const struct mly_kern set_scalar = KERN_SET(scalar);
 #if defined(__x86_64__)
 static const struct mly_kern set_avx2 = KERN_SET(avx2);
-static const struct mly_kern set_avxvnni = KERN_SET_OF("avxvnni", avx2, avx2, avxvnni, avx2, avx2);
+static const struct mly_kern set_avxvnni =
+    KERN_SET_OF("avxvnni", avx2, avx2, avxvnni, avx2, avx2, avx2, avx2);
 static const struct mly_kern set_avx512vnni = KERN_SET(avx512vnni);
+static const struct mly_kern set_avx512bf16 =
+    KERN_SET_OF("avx512bf16", avx512vnni, avx512vnni, avx512vnni, avx512vnni, avx512vnni,
+                avx512vnni, avx512bf16);
 #elif defined(__aarch64__)
-static const struct mly_kern set_neon = KERN_SET_OF("neon", neon, neon, neon, neon, scalar);
+static const struct mly_kern set_neon =
+    KERN_SET_OF("neon", neon, neon, neon, neon, scalar, scalar, scalar);
 #endif
 
-#define SETS_MAX 4
+#define SETS_MAX 5
 
 size_t mly_kern_list(const struct mly_kern **out, size_t out_max)
 {
     const struct mly_kern *sets[SETS_MAX];
     size_t count = 0;
 #if defined(__x86_64__)
+    if (mly_kern_cpu_has_avx512bf16()) sets[count++] = &set_avx512bf16;
     if (mly_kern_cpu_has_avx512vnni()) sets[count++] = &set_avx512vnni;
     if (mly_kern_cpu_has_avxvnni()) sets[count++] = &set_avxvnni;
     if (mly_kern_cpu_has_avx2()) sets[count++] = &set_avx2;

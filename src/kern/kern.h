@@ -25,6 +25,8 @@
 #define MLY_KERN_IN_MAX 65536
 /* GELU never goes below this; the lower end of its 8 bit range. */
 #define MLY_KERN_GELU_MIN (-0.17f)
+/* 2^-56: products of two such numbers, and their sums, are whole multiples of 2^-126. */
+#define MLY_KERN_BF16_MIN 0x1p-56f
 
 /* y = W x + bias for quantised rows. in is a multiple of 64, out of MLY_KERN_PANEL.
  * panels: s8[out / 64][in / 4][64][4], 64: the weight of output o for input i is
@@ -56,6 +58,10 @@ struct mly_kern_rows {
     const float *scale, *low;
     size_t count, stride;
 };
+
+/* What becomes of an output y: out = y, out = out + y, or out = gelu(y), off by 1e-6 at most (of
+ * y, where y is above 1). */
+enum mly_kern_finish { MLY_KERN_STORE, MLY_KERN_ADD, MLY_KERN_GELU };
 
 /* What attention needs beyond its inputs: floats for sequences of up to tokens_max. */
 #define MLY_KERN_ATTENTION_FLOATS(tokens_max, head_dim)                                            \
@@ -117,6 +123,20 @@ struct mly_kern {
     void (*attention_s8)(const float *q, const float *k, const float *v, size_t stride,
                          size_t tokens, size_t head_dim, void *scratch, float *out,
                          size_t out_stride);
+    /* Layers on rows of floats, y = bias + the sum of x * w: from 0, one product and one sum after
+     * the other, in the order of the inputs; then the bias. rows: f32[count][stride]. */
+    void (*linear_f32)(const float *rows, size_t stride, size_t count,
+                       const struct mly_kern_linear_f32 *linear, enum mly_kern_finish finish,
+                       float *out, size_t out_stride);
+    /* rows: bf16[count][stride]. The order within each pair of inputs is turned: 1, 0, 3, 2 ... as
+     * vpdpbf16ps has it. That instruction takes numbers below 2^-126 for 0; no sum comes near them
+     * where all inputs and weights are 0 or at least MLY_KERN_BF16_MIN in size. */
+    void (*linear_bf16)(const uint16_t *rows, size_t stride, size_t count,
+                        const struct mly_kern_linear_bf16 *linear, enum mly_kern_finish finish,
+                        float *out, size_t out_stride);
+    /* The upper half of x[i], rounded to nearest even; 0 where x[i] is below MLY_KERN_BF16_MIN in
+     * size. */
+    void (*round_f32_bf16)(const float *x, size_t n, uint16_t *out);
     /* sum[i] = sum[i] + x[i]. */
     void (*add_f32)(const float *x, size_t n, float *sum);
     /* x[i] = x[i] * factor. */

@@ -19,6 +19,15 @@
 #define KERN_GELU_COEFFICIENTS                                                                     \
     {-0.000132541725f, -0.494422883f,  0.360455424f,   0.101011671f,   -0.19562836f,               \
      0.0868186951f,    -0.0185101517f, 0.00196337374f, -8.2798113e-05f}
+/* The same good to 4e-7, for layers whose outputs stay floats: P(min(|x|, END) - END / 2), around
+ * the middle so that Horner's sums stay small. */
+#define KERN_FINE_GELU_END 5.5f
+#define KERN_FINE_GELU_DEGREE 16
+#define KERN_FINE_GELU_COEFFICIENTS                                                                \
+    {-0.00819438044f,  0.022028273f,     -0.0252908301f,   0.0148430839f,    -0.00312950951f,      \
+     -0.00165642274f,  0.00145339489f,   -0.000386095344f, -4.66424244e-05f, 6.04899942e-05f,      \
+     -1.08990034e-05f, -3.39353937e-06f, 1.35624248e-06f,  7.07739218e-08f,  -6.84932004e-08f,     \
+     2.07005135e-10f,  1.41859025e-09f}
 /* 2^f for f in [-0.5, 0.5], minimax with the constant fixed at 1; off by 1e-7 at most. */
 #define KERN_EXP2_COEFFICIENTS                                                                     \
     {1.0f, 0.693147242f, 0.24022235f, 0.0555030853f, 0.00967187528f, 0.00134072558f}
@@ -36,6 +45,37 @@
 /* A row of equal values has no range; this keeps the division defined. */
 #define KERN_SCALE_MIN 1e-20f
 
+/* Layers in floats (linear_float.c): what a set has of its own. A tile is KERN_FLOAT_TILE rows by
+ * the outputs of one panel, a chunk KERN_FLOAT_CHUNK inputs; it divides every number of inputs. */
+#define KERN_FLOAT_TILE 6
+#define KERN_FLOAT_CHUNK 64
+struct kern_float_parts {
+    /* sums[r][o] = sums[r][o] + x[r][i] * weights[i][o] for i = 0, 1 ...; all 64. x: f32[6][64],
+     * weights: f32[64][64], sums: f32[6][64]. */
+    void (*add_tile)(const float *x, const float *weights, float *sums);
+    /* bf16[32][64][2] -> f32[64][64]: inputs 1, 0, 3, 2 ... */
+    void (*unpack)(const uint16_t *chunk, float *weights);
+    /* count rows of sums f32[][64] with 64 biases into out. */
+    void (*finish)(const float *sums, const float *bias, size_t count, enum mly_kern_finish finish,
+                   float *out, size_t out_stride);
+};
+void mly_kern_linear_f32_by(const struct kern_float_parts *parts, const float *rows, size_t stride,
+                            size_t count, const struct mly_kern_linear_f32 *linear,
+                            enum mly_kern_finish finish, float *out, size_t out_stride);
+void mly_kern_linear_bf16_by(const struct kern_float_parts *parts, const uint16_t *rows,
+                             size_t stride, size_t count, const struct mly_kern_linear_bf16 *linear,
+                             enum mly_kern_finish finish, float *out, size_t out_stride);
+
+#define KERN_DECLARE_FLOAT(isa)                                                                    \
+    void mly_kern_linear_f32_##isa(const float *rows, size_t stride, size_t count,                 \
+                                   const struct mly_kern_linear_f32 *linear,                       \
+                                   enum mly_kern_finish finish, float *out, size_t out_stride);    \
+    void mly_kern_linear_bf16_##isa(const uint16_t *rows, size_t stride, size_t count,             \
+                                    const struct mly_kern_linear_bf16 *linear,                     \
+                                    enum mly_kern_finish finish, float *out, size_t out_stride);   \
+    void mly_kern_round_f32_bf16_##isa(const float *x, size_t n, uint16_t *out);                   \
+    void mly_kern_float_finish_##isa(const float *sums, const float *bias, size_t count,           \
+                                     enum mly_kern_finish finish, float *out, size_t out_stride);
 /* What one set has of each part. */
 #define KERN_DECLARE_DOT(isa)                                                                      \
     float mly_kern_dot_f32_##isa(const float *a, const float *b, size_t n);                        \
@@ -75,10 +115,11 @@
     KERN_DECLARE_ROW(isa)                                                                          \
     KERN_DECLARE_LINEAR(isa)                                                                       \
     KERN_DECLARE_ATTENTION(isa)                                                                    \
-    KERN_DECLARE_ATTENTION_S8(isa)
+    KERN_DECLARE_ATTENTION_S8(isa)                                                                 \
+    KERN_DECLARE_FLOAT(isa)
 
 /* A table from parts, which need not be of one set. */
-#define KERN_SET_OF(set, dot, row, linear, attention, integers)                                    \
+#define KERN_SET_OF(set, dot, row, linear, attention, integers, floats, halves)                    \
     {                                                                                              \
         .name = set,                                                                               \
         .dot_f32 = mly_kern_dot_f32_##dot,                                                         \
@@ -94,22 +135,33 @@
         .attention_s8 = mly_kern_attention_s8_##integers,                                          \
         .add_f32 = mly_kern_add_f32_##row,                                                         \
         .scale_f32 = mly_kern_scale_f32_##row,                                                     \
+        .linear_f32 = mly_kern_linear_f32_##floats,                                                \
+        .linear_bf16 = mly_kern_linear_bf16_##halves,                                              \
+        .round_f32_bf16 = mly_kern_round_f32_bf16_##floats,                                        \
     }
-#define KERN_SET(isa) KERN_SET_OF(#isa, isa, isa, isa, isa, isa)
+#define KERN_SET(isa) KERN_SET_OF(#isa, isa, isa, isa, isa, isa, isa, isa)
 
 KERN_DECLARE_SET(scalar)
 #if defined(__x86_64__)
 KERN_DECLARE_SET(avx2)
 KERN_DECLARE_LINEAR(avxvnni)
 KERN_DECLARE_SET(avx512vnni)
+void mly_kern_linear_bf16_avx512bf16(const uint16_t *rows, size_t stride, size_t count,
+                                     const struct mly_kern_linear_bf16 *linear,
+                                     enum mly_kern_finish finish, float *out, size_t out_stride);
 /* Does this machine run AVX2, and does its system save the registers? */
 bool mly_kern_cpu_has_avx2(void);
 /* The same with AVX-VNNI: the dot product of bytes in 256 bits, without AVX-512. */
 bool mly_kern_cpu_has_avxvnni(void);
 /* Does this machine run AVX-512 F, BW, VL, DQ and VNNI, and does its system save the registers? */
 bool mly_kern_cpu_has_avx512vnni(void);
+/* All that, and the dot product of bf16? */
+bool mly_kern_cpu_has_avx512bf16(void);
 #elif defined(__aarch64__)
-KERN_DECLARE_SET(neon)
+KERN_DECLARE_DOT(neon)
+KERN_DECLARE_ROW(neon)
+KERN_DECLARE_LINEAR(neon)
+KERN_DECLARE_ATTENTION(neon)
 /* Does this machine have the dot product of bytes (ARMv8.2-A's extension)? */
 bool mly_kern_cpu_has_dotprod(void);
 #endif

@@ -362,7 +362,7 @@ static void files_that_are_not_our_models_are_refused(void **state)
     (void)state;
     check_changed("memalloy-model", "somebody-else.", MLY_ERR_MODEL, "model add");
     check_changed("\"format\":", "\"formal\":", MLY_ERR_MODEL, "model add");
-    check_changed("\"format_version\":\"1\"", "\"format_version\":\"3\"", MLY_ERR_MODEL,
+    check_changed("\"format_version\":\"2\"", "\"format_version\":\"3\"", MLY_ERR_MODEL,
                   "version 3");
     check_changed("\\\"bert\\\"", "\\\"gpt2\\\"", MLY_ERR_MODEL, "architecture is gpt2");
     check_changed("\\\"mean\\\"", "\\\"last\\\"", MLY_ERR_MODEL, "pooling is last");

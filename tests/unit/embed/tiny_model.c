@@ -12,7 +12,12 @@
 const struct tiny_shape tiny_small = {64, 128, 4, 2, 100, 96, 200};
 const struct tiny_shape tiny_minilm = {384, 1536, 12, 6, 512, 256, 500};
 
+const struct tiny_kind tiny_int8 = {2, "int8", "mean", "", "", false, false};
+const struct tiny_kind tiny_bf16 = {2, "bf16", "mean", "", "", false, false};
+const struct tiny_kind tiny_f32 = {2, "f32", "mean", "", "", false, false};
+
 struct maker {
+    const struct tiny_kind *kind;
     char *header, *data;
     size_t header_bytes, data_bytes, header_room, data_room;
     uint64_t state;
@@ -87,7 +92,7 @@ static int8_t *random_bytes(struct maker *maker, size_t count)
     return bytes;
 }
 
-static void put_linear(struct maker *maker, size_t layer, const char *part, size_t in, size_t out)
+static void put_int8(struct maker *maker, size_t layer, const char *part, size_t in, size_t out)
 {
     char name[80], shape[64];
     int8_t *panels = random_bytes(maker, in * out);
@@ -109,11 +114,60 @@ static void put_linear(struct maker *maker, size_t layer, const char *part, size
     put_entry(maker, name, "F32", shape, scale, out * sizeof(float));
     (void)snprintf(name, sizeof(name), "layer.%zu.%s.sum", layer, part);
     put_entry(maker, name, "F32", shape, sum, out * sizeof(float));
-    (void)snprintf(name, sizeof(name), "layer.%zu.%s.bias", layer, part);
-    put_floats(maker, name, 0, out, 0.0f, 0.1f);
     free(panels);
     free(scale);
     free(sum);
+}
+
+/* The upper halves of random floats. */
+static void put_halves(struct maker *maker, const char *name, const char *shape, size_t count,
+                       float size)
+{
+    uint16_t *halves = malloc(count * sizeof(halves[0]));
+    assert_non_null(halves);
+    for (size_t i = 0; i < count; i++) {
+        const float value = next_float(maker, 0.0f, size);
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof(bits));
+        halves[i] = (uint16_t)(bits >> 16);
+    }
+    put_entry(maker, name, "BF16", shape, halves, count * sizeof(halves[0]));
+    free(halves);
+}
+
+static void put_floats_of(struct maker *maker, const char *name, const char *shape, size_t count,
+                          float size)
+{
+    float *values = malloc(count * sizeof(float));
+    assert_non_null(values);
+    for (size_t i = 0; i < count; i++) {
+        values[i] = next_float(maker, 0.0f, size);
+    }
+    put_entry(maker, name, "F32", shape, values, count * sizeof(float));
+    free(values);
+}
+
+static bool is(const struct maker *maker, const char *quantisation)
+{
+    return strcmp(maker->kind->quantisation, quantisation) == 0;
+}
+
+static void put_linear(struct maker *maker, size_t layer, const char *part, size_t in, size_t out)
+{
+    char name[80], shape[64];
+    const float size = 1.7f / sqrtf((float)in);
+    (void)snprintf(name, sizeof(name), "layer.%zu.%s.weight", layer, part);
+    if (is(maker, "int8")) {
+        put_int8(maker, layer, part, in, out);
+    } else if (is(maker, "bf16")) {
+        (void)snprintf(shape, sizeof(shape), "[%zu,%zu,64,2]", out / 64, in / 2);
+        put_halves(maker, name, shape, in * out, size);
+    } else {
+        (void)snprintf(shape, sizeof(shape), "[%zu,%zu,64]", out / 64, in);
+        put_floats_of(maker, name, shape, in * out, size);
+    }
+    (void)snprintf(name, sizeof(name), "layer.%zu.%s.bias", layer, part);
+    put_floats(maker, name, 0, out, 0.0f, 0.1f);
 }
 
 static void put_layer(struct maker *maker, size_t layer, const struct tiny_shape *shape)
@@ -124,6 +178,11 @@ static void put_layer(struct maker *maker, size_t layer, const struct tiny_shape
     put_linear(maker, layer, "attention_out", shape->hidden, shape->hidden);
     put_linear(maker, layer, "ffn_in", shape->hidden, shape->intermediate);
     put_linear(maker, layer, "ffn_out", shape->intermediate, shape->hidden);
+    for (size_t i = 0; maker->kind->factors && i < 2; i++) {
+        (void)snprintf(name, sizeof(name), "layer.%zu.%s.factor", layer,
+                       i == 0 ? "attention_in" : "ffn_in");
+        put_floats(maker, name, 0, shape->hidden, 1.0f, 0.5f);
+    }
     for (size_t i = 0; i < 2; i++) {
         (void)snprintf(name, sizeof(name), "layer.%zu.%s.weight", layer, norms[i]);
         put_floats(maker, name, 0, shape->hidden, 1.0f, 0.3f);
@@ -148,17 +207,30 @@ static void put_tensors(struct maker *maker, const struct tiny_shape *shape)
 {
     char text[64], words[4096 * 8] = "";
     size_t words_bytes = 0;
-    int8_t *rows = random_bytes(maker, shape->vocabulary * shape->hidden);
+    const size_t numbers = shape->vocabulary * shape->hidden;
     (void)snprintf(text, sizeof(text), "[%zu,%zu]", shape->vocabulary, shape->hidden);
-    put_entry(maker, "embeddings.word", "I8", text, rows, shape->vocabulary * shape->hidden);
-    free(rows);
+    if (is(maker, "int8")) {
+        int8_t *rows = random_bytes(maker, numbers);
+        put_entry(maker, "embeddings.word", "I8", text, rows, numbers);
+        free(rows);
+    } else if (is(maker, "bf16")) {
+        put_halves(maker, "embeddings.word", text, numbers, 0.1f);
+    } else {
+        put_floats_of(maker, "embeddings.word", text, numbers, 0.1f);
+    }
     put_floats(maker, "embeddings.position", shape->positions, shape->hidden, 0.0f, 0.05f);
     put_floats(maker, "embeddings.norm.weight", 0, shape->hidden, 1.0f, 0.3f);
     put_floats(maker, "embeddings.norm.bias", 0, shape->hidden, 0.0f, 0.2f);
     for (size_t i = 0; i < shape->layers; i++) {
         put_layer(maker, i, shape);
     }
-    put_floats(maker, "embeddings.word_scale", 0, shape->vocabulary, 0.001f, 0.0005f);
+    if (is(maker, "int8")) {
+        put_floats(maker, "embeddings.word_scale", 0, shape->vocabulary, 0.001f, 0.0005f);
+    }
+    if (maker->kind->compiled) {
+        put_entry(maker, "tokenizer", "U8", "[11]", "some bytes\n", 11);
+        return;
+    }
     for (size_t i = 0; i < shape->vocabulary; i++) {
         words_bytes += put_word(words + words_bytes, sizeof(words) - words_bytes, i);
     }
@@ -166,28 +238,48 @@ static void put_tensors(struct maker *maker, const struct tiny_shape *shape)
     put_entry(maker, "vocabulary", "U8", text, words, words_bytes);
 }
 
-struct tiny_file tiny_make(const struct tiny_shape *shape, uint64_t seed)
+/* The metadata, whose values in format 2 are more. */
+static void put_metadata(struct maker *maker, const struct tiny_shape *shape, const char *hex)
 {
-    struct maker maker = {.state = seed * 2 + 1};
-    char text[1024], hex[2 * MLY_HASH_BYTES + 1];
-    put_tensors(&maker, shape);
-    const struct mly_hash hash = mly_hash_bytes((struct mly_str){maker.data, maker.data_bytes});
-    mly_hash_to_hex(&hash, hex);
+    const struct tiny_kind *kind = maker->kind;
+    char text[1024];
     (void)snprintf(
         text, sizeof(text),
         "{\"__metadata__\":{\"config\":\"{\\\"architecture\\\":\\\"bert\\\",\\\"heads\\\":%zu,"
         "\\\"hidden\\\":%zu,\\\"intermediate\\\":%zu,\\\"layer_norm_epsilon_femto\\\":1000,"
-        "\\\"layers\\\":%zu,\\\"pieces_max\\\":%zu,\\\"pooling\\\":\\\"mean\\\","
-        "\\\"positions\\\":%zu,\\\"vocabulary\\\":%zu}\",\"data_blake2b_256\":\"%s\","
-        "\"format\":\"memalloy-model\",\"format_version\":\"1\",\"id\":\"tiny\","
-        "\"quantisation\":\"int8\"}",
+        "\\\"layers\\\":%zu,\\\"pieces_max\\\":%zu,\\\"pooling\\\":\\\"%s\\\","
+        "\\\"positions\\\":%zu,\\\"vocabulary\\\":%zu",
         shape->heads, shape->hidden, shape->intermediate, shape->layers, shape->pieces_max,
-        shape->positions, shape->vocabulary, hex);
+        kind->pooling, shape->positions, shape->vocabulary);
+    put_text(maker, text);
+    if (kind->format == 2) {
+        (void)snprintf(text, sizeof(text),
+                       ",\\\"tokenizer\\\":\\\"%s\\\",\\\"query_prefix\\\":\\\"%s\\\","
+                       "\\\"passage_prefix\\\":\\\"%s\\\"",
+                       kind->compiled ? "compiled" : "vocabulary", kind->query_prefix,
+                       kind->passage_prefix);
+        put_text(maker, text);
+    }
+    (void)snprintf(text, sizeof(text),
+                   "}\",\"data_blake2b_256\":\"%s\",\"format\":\"memalloy-model\","
+                   "\"format_version\":\"%u\",\"id\":\"tiny\",\"quantisation\":\"%s\"}",
+                   hex, kind->format, kind->quantisation);
+    put_text(maker, text);
+}
+
+struct tiny_file tiny_make_as(const struct tiny_shape *shape, const struct tiny_kind *kind,
+                              uint64_t seed)
+{
+    struct maker maker = {.kind = kind, .state = seed * 2 + 1};
+    char hex[2 * MLY_HASH_BYTES + 1];
+    put_tensors(&maker, shape);
+    const struct mly_hash hash = mly_hash_bytes((struct mly_str){maker.data, maker.data_bytes});
+    mly_hash_to_hex(&hash, hex);
     char *entries = maker.header;
     const size_t entries_bytes = maker.header_bytes;
     maker.header = NULL;
     maker.header_bytes = maker.header_room = 0;
-    put_text(&maker, text);
+    put_metadata(&maker, shape, hex);
     put(&maker.header, &maker.header_bytes, &maker.header_room, entries, entries_bytes);
     put_text(&maker, "}");
     while ((8 + maker.header_bytes) % 64 != 0) {
@@ -229,10 +321,21 @@ const char *tiny_write(const struct tiny_file *file, const char *dir, const char
     return path;
 }
 
-const char *tiny_model(const char *dir, const struct tiny_shape *shape, uint64_t seed)
+struct tiny_file tiny_make(const struct tiny_shape *shape, uint64_t seed)
 {
-    struct tiny_file file = tiny_make(shape, seed);
+    return tiny_make_as(shape, &tiny_int8, seed);
+}
+
+const char *tiny_model_as(const char *dir, const struct tiny_shape *shape,
+                          const struct tiny_kind *kind, uint64_t seed)
+{
+    struct tiny_file file = tiny_make_as(shape, kind, seed);
     const char *path = tiny_write(&file, dir, "tiny.safetensors");
     free(file.bytes);
     return path;
+}
+
+const char *tiny_model(const char *dir, const struct tiny_shape *shape, uint64_t seed)
+{
+    return tiny_model_as(dir, shape, &tiny_int8, seed);
 }

@@ -4,6 +4,7 @@
 #ifndef MLY_EMBED_TINY_MODEL_H
 #define MLY_EMBED_TINY_MODEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,13 +17,24 @@ extern const struct tiny_shape tiny_small;
 /* The shape of all-MiniLM-L6-v2 with a small vocabulary. */
 extern const struct tiny_shape tiny_minilm;
 
+/* What a model file is besides its shape. */
+struct tiny_kind {
+    unsigned format; /* 1 or 2 */
+    const char *quantisation, *pooling, *query_prefix, *passage_prefix;
+    bool factors;  /* int8: rows are multiplied by factors before they are quantised */
+    bool compiled; /* a tokenizer of some bytes instead of a list of pieces */
+};
+extern const struct tiny_kind tiny_int8, tiny_bf16, tiny_f32;
+
 /* A whole model file in memory, freed with free(). */
 struct tiny_file {
     char *bytes;
     size_t count;
     size_t header_bytes; /* of the JSON behind the first eight */
 };
-struct tiny_file tiny_make(const struct tiny_shape *shape, uint64_t seed);
+struct tiny_file tiny_make(const struct tiny_shape *shape, uint64_t seed); /* tiny_int8 */
+struct tiny_file tiny_make_as(const struct tiny_shape *shape, const struct tiny_kind *kind,
+                              uint64_t seed);
 /* Replaces the first occurrence of from in the header by to, which is as long; fails the test where
  * there is none. */
 void tiny_replace(struct tiny_file *file, const char *from, const char *to);
@@ -30,5 +42,7 @@ void tiny_replace(struct tiny_file *file, const char *from, const char *to);
 const char *tiny_write(const struct tiny_file *file, const char *dir, const char *name);
 /* A path of a whole model of that shape in dir. */
 const char *tiny_model(const char *dir, const struct tiny_shape *shape, uint64_t seed);
+const char *tiny_model_as(const char *dir, const struct tiny_shape *shape,
+                          const struct tiny_kind *kind, uint64_t seed);
 
 #endif

@@ -52,6 +52,8 @@ static void the_list_has_what_the_compiler_finds_too(void **state)
         __builtin_cpu_supports("avx512vnni") != 0;
     assert_int_equal(mly_kern_pick("avx2") != NULL, avx2);
     assert_int_equal(mly_kern_pick("avx512vnni") != NULL, avx512vnni);
+    const int avx512bf16 = avx512vnni && __builtin_cpu_supports("avx512bf16") != 0;
+    assert_int_equal(mly_kern_pick("avx512bf16") != NULL, avx512bf16);
     assert_null(mly_kern_pick("neon"));
 #else
     assert_null(mly_kern_pick("avx2"));
@@ -79,7 +81,9 @@ static void faster_sets_come_first(void **state)
     const size_t last = mly_kern_list(sets, SETS_MAX) - 1;
     assert_int_equal(place_of("scalar"), last);
     if (mly_kern_pick("avx2") != NULL) assert_int_equal(place_of("avx2"), last - 1);
-    if (mly_kern_pick("avx512vnni") != NULL) assert_int_equal(place_of("avx512vnni"), 0);
+    const size_t bf16 = mly_kern_pick("avx512bf16") != NULL;
+    if (bf16) assert_int_equal(place_of("avx512bf16"), 0);
+    if (mly_kern_pick("avx512vnni") != NULL) assert_int_equal(place_of("avx512vnni"), bf16);
 }
 
 static void an_unknown_name_gives_nothing(void **state)
