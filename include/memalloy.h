@@ -132,8 +132,9 @@ typedef struct memalloy_model memalloy_model;
 
 struct memalloy_model_options {
     size_t struct_bytes;
-    const char *path; /* a model file, or a folder with model.onnx and tokenizer.json; NULL:
-                         $MEMALLOY_MODEL, else the installed default */
+    const char *path; /* a model file, a folder with model.onnx and tokenizer.json, or the name of
+                         either in the models' folder; NULL: $MEMALLOY_MODEL, else the installed
+                         default */
     uint32_t threads; /* 0: every core the process may use */
     /* kernel set to force ("scalar", "avx2", "avx512vnni"); NULL: the best of this machine */
     const char *kernels;
@@ -157,6 +158,10 @@ struct memalloy_model_info {
     struct memalloy_str pooling; /* "mean" or "cls" */
     /* put in front of every query and of every passage; "" for most models */
     struct memalloy_str query_prefix, passage_prefix;
+    struct memalloy_str tokenizer;       /* its form: "word pieces", "compiled", "tokenizer.json" */
+    struct memalloy_str license, source; /* as the file says; data is NULL where it does not */
+    uint32_t layers, vocabulary;         /* layers is 0 for a folder */
+    uint64_t file_bytes;                 /* 0 for a folder */
 };
 
 /* MODEL where there is no such file, it is not a model of ours, or ONNX Runtime is missing or
@@ -174,6 +179,31 @@ MEMALLOY_API MEMALLOY_CHECK int memalloy_model_get_info(const memalloy_model *mo
  * where they differ. Of a folder: CORRUPT where its files changed since it was opened. */
 MEMALLOY_API MEMALLOY_CHECK int memalloy_model_verify(const memalloy_model *model,
                                                       struct memalloy_error *err);
+
+/* The models' folder, $MEMALLOY_MODELS, else $XDG_DATA_HOME/memalloy/models, else
+ * ~/.local/share/memalloy/models: model files, named without ".safetensors", and folders with
+ * model.onnx or links to such. Each is opened (its weights are not read), in the order of names;
+ * the default model comes last where it lies elsewhere, its path for a name. Of options, path and
+ * threads are not looked at. */
+typedef struct memalloy_models memalloy_models;
+struct memalloy_model_entry {
+    size_t struct_bytes;
+    struct memalloy_str name, path;
+    struct memalloy_str error;              /* why it cannot be used; data is NULL where it can */
+    const struct memalloy_model_info *info; /* NULL where it cannot be used */
+    int is_default;
+};
+MEMALLOY_API MEMALLOY_CHECK int memalloy_models_list(memalloy_models **out,
+                                                     const struct memalloy_model_options *options,
+                                                     struct memalloy_error *err);
+MEMALLOY_API size_t memalloy_models_count(const memalloy_models *models);
+MEMALLOY_API const char *memalloy_models_folder(const memalloy_models *models);
+MEMALLOY_API void memalloy_models_get(const memalloy_models *models, size_t index,
+                                      struct memalloy_model_entry *out);
+MEMALLOY_API void memalloy_models_destroy(memalloy_models *models);
+/* Removes the file or link of that name from the models' folder; NOTFOUND. Programs that have the
+ * model open keep it. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_model_remove(const char *name, struct memalloy_error *err);
 
 /* What a text is to the model: many are trained to tell what is asked from what is found, by a
  * prefix. Stores embed what they hold as passages and what is searched for as queries. */

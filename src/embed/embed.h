@@ -30,8 +30,10 @@ struct mly_model_card {
                                                     none, null where the model does not say */
     struct mly_str tokenizer; /* in this form; a model's file, so that nothing in it is trusted */
     enum mly_tokenizer_form tokenizer_form;
-    struct mly_str kernels; /* what runs it, where that is not our kernel set; else null */
+    struct mly_str kernels;         /* what runs it, where that is not our kernel set; else null */
+    struct mly_str license, source; /* null where the model does not say */
     uint32_t dim, pieces_max;
+    uint32_t layers;     /* 0: not known */
     uint32_t vocabulary; /* ids are below it */
 };
 

@@ -190,7 +190,7 @@ static const char *const tokenizers[] = {"vocabulary", "compiled", NULL};
 static const char *const precisions[] = {"int8", "bf16", "f32", NULL};
 
 /* Where the texts of the card stand in model->text. */
-enum { TEXT_ID, TEXT_QUANTISATION, TEXT_SUM, TEXT_HASH, TEXT_COUNT };
+enum { TEXT_ID, TEXT_QUANTISATION, TEXT_SUM, TEXT_HASH, TEXT_LICENSE, TEXT_SOURCE, TEXT_COUNT };
 #define PREFIXES_AT ((size_t)TEXT_COUNT * TEXT_BYTES_MAX)
 #define CARD_BYTES (PREFIXES_AT + (size_t)2 * PREFIX_BYTES_MAX)
 
@@ -259,6 +259,20 @@ static enum mly_err read_precision(const struct mly_tensors *tensors, struct mly
     return MLY_OK;
 }
 
+/* A text for people; null where there is none that can be shown. */
+static struct mly_str take_note(const struct mly_tensors *tensors, struct mly_model *model,
+                                struct mly_str key, size_t text_i)
+{
+    const struct mly_str raw = metadata_get(tensors, key);
+    char *text = model->text + text_i * TEXT_BYTES_MAX; /* zeroed: the last byte stays a NUL */
+    size_t bytes = 0;
+    if (raw.data == NULL || !mly_scan_unescape(raw, text, TEXT_BYTES_MAX - 1, &bytes) ||
+        bytes == 0 || mly_utf8_check((struct mly_str){text, bytes}) != bytes) {
+        return MLY_STR_NULL;
+    }
+    return (struct mly_str){text, bytes};
+}
+
 /* The card: texts of the metadata, and the hash of the header. */
 static enum mly_err fill_card(const struct mly_tensors *tensors, struct mly_model *model,
                               struct mly_error *err)
@@ -276,12 +290,15 @@ static enum mly_err fill_card(const struct mly_tensors *tensors, struct mly_mode
         }
         *targets[i] = (struct mly_str){text, bytes};
     }
+    model->card.license = take_note(tensors, model, MLY_STR("license"), TEXT_LICENSE);
+    model->card.source = take_note(tensors, model, MLY_STR("source"), TEXT_SOURCE);
     const struct mly_hash hash = mly_hash_bytes(tensors->header);
     char *hex = model->text + TEXT_HASH * TEXT_BYTES_MAX;
     mly_hash_to_hex(&hash, hex);
     model->card.hash = mly_str_of(hex);
     model->card.dim = (uint32_t)model->config.hidden;
     model->card.pieces_max = (uint32_t)model->config.pieces_max;
+    model->card.layers = (uint32_t)model->config.layers;
     model->card.vocabulary = (uint32_t)model->config.vocabulary;
     return MLY_OK;
 }

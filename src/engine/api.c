@@ -80,6 +80,21 @@ int memalloy_model_get_info(const memalloy_model *model, struct memalloy_model_i
     return give(mly_engine_model_info(model, out, &inner), &inner, err);
 }
 
+int memalloy_models_list(memalloy_models **out, const struct memalloy_model_options *options,
+                         struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (out == NULL) return refuse_null("out", err);
+    return give(mly_engine_models_list(mly_env_system(), options, out, &inner), &inner, err);
+}
+
+int memalloy_model_remove(const char *name, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (name == NULL) return refuse_null("name", err);
+    return give(mly_engine_model_remove(mly_env_system(), name, &inner), &inner, err);
+}
+
 int memalloy_model_verify(const memalloy_model *model, struct memalloy_error *err)
 {
     struct mly_error inner = {0};

@@ -22,6 +22,11 @@ void mly_engine_model_close(memalloy_model *model);
 MLY_MUST_USE enum mly_err mly_engine_model_info(const memalloy_model *model,
                                                 struct memalloy_model_info *out,
                                                 struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_models_list(const struct mly_env *env,
+                                                 const struct memalloy_model_options *options,
+                                                 memalloy_models **out, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_model_remove(const struct mly_env *env, const char *name,
+                                                  struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_model_verify(const memalloy_model *model,
                                                   struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_embed(memalloy_model *model, const struct memalloy_str *texts,

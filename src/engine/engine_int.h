@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 
 #include "chunk/chunk.h"
+#include "base/limits.h"
 #include "embed/embed.h"
 #include "flow/flow.h"
 #include "kern/kern.h"
@@ -37,6 +38,7 @@ struct memalloy_model {
     struct mly_prefix prefixes[2]; /* by enum memalloy_embed_kind */
     struct mly_gate gate;
     char *path;
+    uint64_t file_bytes; /* 0: a folder */
 };
 
 struct memalloy_kernel {
@@ -110,6 +112,19 @@ size_t mly_model_batch_pieces(const memalloy_model *model);
 MLY_MUST_USE enum mly_err mly_model_encode(memalloy_model *model, const int32_t *ids,
                                            const size_t *starts, size_t count, bool urgent,
                                            float *out, struct mly_error *err);
+
+/* ---- model_folder.c ---- */
+
+/* $MEMALLOY_MODELS, else below $XDG_DATA_HOME, else below ~; it may not exist. */
+MLY_MUST_USE enum mly_err mly_models_folder(const struct mly_env *env, char out[MLY_PATH_BYTES_MAX],
+                                            struct mly_error *err);
+/* The path of the model to use: wanted where it exists, else of that name in the models' folder;
+ * NULL: $MEMALLOY_MODEL, else the installed one. MODEL where there is none. */
+MLY_MUST_USE enum mly_err mly_models_find(const struct mly_env *env, const char *wanted,
+                                          char out[MLY_PATH_BYTES_MAX], struct mly_error *err);
+/* What a model with that hash is called here, or "": none is found. */
+void mly_models_name_hash(const struct mly_env *env, struct mly_str hash, char *out,
+                          size_t out_bytes);
 
 /* ---- embedding.c ---- */
 

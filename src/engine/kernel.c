@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define LOCK_WAIT_MS_DEFAULT 10000u
@@ -168,6 +169,25 @@ enum mly_err mly_kernel_enter_writing(memalloy_kernel *kernel, struct mly_error 
     return mly_kernel_enter(kernel, err);
 }
 
+/* Puts behind the message what helps: the name of the model that the store was made with, where it
+ * is here. */
+static void tell_remedy(const memalloy_kernel *kernel, struct mly_error *err)
+{
+    struct mly_snapshot *snapshot = NULL;
+    char name[200] = "";
+    if (err == NULL || mly_store_pin(kernel->store, &snapshot, NULL) != MLY_OK) return;
+    mly_models_name_hash(kernel->env, mly_snapshot_model_hash(snapshot), name, sizeof(name));
+    mly_snapshot_release(snapshot);
+    const size_t used = strlen(err->message);
+    if (name[0] != '\0') {
+        snprintf(err->message + used, sizeof(err->message) - used, "; open it with the model %s",
+                 name);
+    } else {
+        snprintf(err->message + used, sizeof(err->message) - used,
+                 "; open it with that model, or put the texts into a new store");
+    }
+}
+
 /* Loads the model and tells the store of it; a model that does not fit is closed again. */
 static enum mly_err load_model(memalloy_kernel *kernel, memalloy_model **out, struct mly_error *err)
 {
@@ -177,6 +197,7 @@ static enum mly_err load_model(memalloy_kernel *kernel, memalloy_model **out, st
     const struct mly_store_model details = {card->pooling, card->quantisation, card->query_prefix,
                                             card->passage_prefix};
     enum mly_err rc = mly_store_set_model(kernel->store, card->id, card->hash, card->dim, err);
+    if (rc == MLY_ERR_MISMATCH) tell_remedy(kernel, err);
     if (rc == MLY_OK) rc = mly_store_describe_model(kernel->store, &details, err);
     if (rc != MLY_OK) {
         mly_engine_model_close(model);

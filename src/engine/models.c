@@ -3,12 +3,10 @@
 
 #include "base/limits.h"
 #include "base/utf8.h"
-#include "mly_config.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define DEFAULT_MODEL_NAME "all-minilm-l6-v2.safetensors"
 /* Per thread: some milliseconds of work for each of its blocks. */
 #define PIECES_PER_THREAD ((size_t)2048)
 
@@ -24,29 +22,6 @@ struct memalloy_chunks {
     struct mly_chunks chunks;
     char *text;
 };
-
-/* The model file to use, into out. */
-static enum mly_err find_model(const struct mly_env *env, const char *wanted,
-                               char out[MLY_PATH_BYTES_MAX], struct mly_error *err)
-{
-    const char *variable = env->variable(env->context, "MEMALLOY_MODEL");
-    if (wanted == NULL && variable != NULL && variable[0] != '\0') wanted = variable;
-    int bytes = wanted != NULL
-                    ? snprintf(out, MLY_PATH_BYTES_MAX, "%s", wanted)
-                    : snprintf(out, MLY_PATH_BYTES_MAX, "%s/%s", MLY_MODEL_DIR, DEFAULT_MODEL_NAME);
-    if (bytes < 0 || (size_t)bytes >= MLY_PATH_BYTES_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "model path is longer than %zu bytes",
-                        (size_t)MLY_PATH_BYTES_MAX - 1);
-    }
-    bool exists = true;
-    MLY_TRY(mly_file_exists(env, MLY_AT_CWD, out, &exists, err));
-    if (exists) return MLY_OK;
-    if (wanted != NULL) return mly_fail(err, MLY_ERR_MODEL, "there is no model file %s", out);
-    return mly_fail(err, MLY_ERR_MODEL,
-                    "there is no model file %s; make it with `make model`, or name one with "
-                    "MEMALLOY_MODEL",
-                    out);
-}
 
 enum mly_err mly_choose_kern(const struct mly_env *env, const char *wanted,
                              const struct mly_kern **out, struct mly_error *err)
@@ -74,6 +49,7 @@ static enum mly_err open_embedder(memalloy_model *model,
     const struct mly_env *env = model->env;
     struct mly_file_info info;
     MLY_TRY(mly_file_info_at(env, MLY_AT_CWD, model->path, true, &info, err));
+    model->file_bytes = info.kind == MLY_KIND_FILE ? info.bytes : 0;
     if (info.kind == MLY_KIND_DIR) {
         return mly_embedder_open_folder(env, model->pool, model->path, options->onnxruntime_path,
                                         &model->embedder, err);
@@ -87,7 +63,7 @@ static enum mly_err fill_model(memalloy_model *model, const struct memalloy_mode
     const struct mly_env *env = model->env;
     char path[MLY_PATH_BYTES_MAX];
     MLY_TRY(mly_choose_kern(env, options->kernels, &model->kern, err));
-    MLY_TRY(find_model(env, options->path, path, err));
+    MLY_TRY(mly_models_find(env, options->path, path, err));
     model->path = mly_mem_alloc(env->mem, strlen(path) + 1);
     if (model->path == NULL) return mly_fail_nomem(err, strlen(path) + 1);
     memcpy(model->path, path, strlen(path) + 1);
@@ -165,6 +141,9 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
                                    struct mly_error *err)
 {
     MLY_TRY(mly_model_check(model, err));
+    static const char *const forms[] = {[MLY_TOKENIZER_VOCABULARY] = "word pieces",
+                                        [MLY_TOKENIZER_COMPILED] = "compiled",
+                                        [MLY_TOKENIZER_JSON] = "tokenizer.json"};
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
     struct memalloy_model_info info = {
         .id = mly_str_out(card->id),
@@ -179,6 +158,12 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
         .pooling = mly_str_out(card->pooling),
         .query_prefix = mly_str_out(model->prefixes[MEMALLOY_EMBED_QUERY].text),
         .passage_prefix = mly_str_out(model->prefixes[MEMALLOY_EMBED_PASSAGE].text),
+        .tokenizer = mly_str_out(mly_str_of(forms[card->tokenizer_form])),
+        .license = mly_str_out(card->license),
+        .source = mly_str_out(card->source),
+        .layers = card->layers,
+        .vocabulary = card->vocabulary,
+        .file_bytes = model->file_bytes,
     };
     mly_options_give(out, &info, sizeof(info));
     return MLY_OK;
