@@ -18,61 +18,98 @@
 #define TILE_ROWS 6
 #define VECTORS (MLY_KERN_PANEL / KERN_LANES)
 
-#define DOT4(b, c0, c1, c2, c3)                                                                    \
-    "vpdpbusd %%zmm24, %%zmm" b ", %%zmm" c0 "\n\t"                                                \
-    "vpdpbusd %%zmm25, %%zmm" b ", %%zmm" c1 "\n\t"                                                \
-    "vpdpbusd %%zmm26, %%zmm" b ", %%zmm" c2 "\n\t"                                                \
-    "vpdpbusd %%zmm27, %%zmm" b ", %%zmm" c3 "\n\t"
-#define BROADCAST(row, b) "vpbroadcastd (%[" row "],%[i]), %%zmm" b "\n\t"
-#define CLEAR4(c0, c1, c2, c3)                                                                     \
-    "vpxord %%zmm" c0 ", %%zmm" c0 ", %%zmm" c0 "\n\t"                                             \
-    "vpxord %%zmm" c1 ", %%zmm" c1 ", %%zmm" c1 "\n\t"                                             \
-    "vpxord %%zmm" c2 ", %%zmm" c2 ", %%zmm" c2 "\n\t"                                             \
-    "vpxord %%zmm" c3 ", %%zmm" c3 ", %%zmm" c3 "\n\t"
-#define STORE4(at, c0, c1, c2, c3)                                                                 \
-    "vmovdqa64 %%zmm" c0 ", " at "+0(%[sums])\n\t"                                                 \
-    "vmovdqa64 %%zmm" c1 ", " at "+64(%[sums])\n\t"                                                \
-    "vmovdqa64 %%zmm" c2 ", " at "+128(%[sums])\n\t"                                               \
-    "vmovdqa64 %%zmm" c3 ", " at "+192(%[sums])\n\t"
+/* Row r has the sums zmm 4 r to 4 r + 3; its inputs go through one of the last registers in turn. */
+#define CLEAR(c0, c1, c2, c3)                                                                      \
+    "vpxord %%zmm" #c0 ", %%zmm" #c0 ", %%zmm" #c0 "\n\t"                                          \
+    "vpxord %%zmm" #c1 ", %%zmm" #c1 ", %%zmm" #c1 "\n\t"                                          \
+    "vpxord %%zmm" #c2 ", %%zmm" #c2 ", %%zmm" #c2 "\n\t"                                          \
+    "vpxord %%zmm" #c3 ", %%zmm" #c3 ", %%zmm" #c3 "\n\t"
+#define DOT(row, b, c0, c1, c2, c3)                                                                \
+    "vpbroadcastd (%[" #row "],%[i]), %%zmm" #b "\n\t"                                             \
+    "vpdpbusd %%zmm24, %%zmm" #b ", %%zmm" #c0 "\n\t"                                              \
+    "vpdpbusd %%zmm25, %%zmm" #b ", %%zmm" #c1 "\n\t"                                              \
+    "vpdpbusd %%zmm26, %%zmm" #b ", %%zmm" #c2 "\n\t"                                              \
+    "vpdpbusd %%zmm27, %%zmm" #b ", %%zmm" #c3 "\n\t"
+#define STORE(at, c0, c1, c2, c3)                                                                  \
+    "vmovdqa64 %%zmm" #c0 ", " #at "(%[sums])\n\t"                                                 \
+    "vmovdqa64 %%zmm" #c1 ", " #at "+64(%[sums])\n\t"                                              \
+    "vmovdqa64 %%zmm" #c2 ", " #at "+128(%[sums])\n\t"                                             \
+    "vmovdqa64 %%zmm" #c3 ", " #at "+192(%[sums])\n\t"
+#define CLEAR_1 CLEAR(0, 1, 2, 3)
+#define CLEAR_2 CLEAR_1 CLEAR(4, 5, 6, 7)
+#define CLEAR_3 CLEAR_2 CLEAR(8, 9, 10, 11)
+#define CLEAR_4 CLEAR_3 CLEAR(12, 13, 14, 15)
+#define CLEAR_5 CLEAR_4 CLEAR(16, 17, 18, 19)
+#define CLEAR_6 CLEAR_5 CLEAR(20, 21, 22, 23)
+#define DOT_1 DOT(r0, 28, 0, 1, 2, 3)
+#define DOT_2 DOT_1 DOT(r1, 29, 4, 5, 6, 7)
+#define DOT_3 DOT_2 DOT(r2, 30, 8, 9, 10, 11)
+#define DOT_4 DOT_3 DOT(r3, 31, 12, 13, 14, 15)
+#define DOT_5 DOT_4 DOT(r4, 28, 16, 17, 18, 19)
+#define DOT_6 DOT_5 DOT(r5, 29, 20, 21, 22, 23)
+#define STORE_1 STORE(0, 0, 1, 2, 3)
+#define STORE_2 STORE_1 STORE(256, 4, 5, 6, 7)
+#define STORE_3 STORE_2 STORE(512, 8, 9, 10, 11)
+#define STORE_4 STORE_3 STORE(768, 12, 13, 14, 15)
+#define STORE_5 STORE_4 STORE(1024, 16, 17, 18, 19)
+#define STORE_6 STORE_5 STORE(1280, 20, 21, 22, 23)
+#define WEIGHTS                                                                                    \
+    "vmovdqa64 (%[panel]), %%zmm24\n\t"                                                            \
+    "vmovdqa64 64(%[panel]), %%zmm25\n\t"                                                          \
+    "vmovdqa64 128(%[panel]), %%zmm26\n\t"                                                         \
+    "vmovdqa64 192(%[panel]), %%zmm27\n\t"
+#define NEXT                                                                                       \
+    "add $256, %[panel]\n\t"                                                                       \
+    "add $4, %[i]\n\t"                                                                             \
+    "cmp %[in], %[i]\n\t"                                                                          \
+    "jb 1b\n\t"
+#define TILE(count)                                                                                \
+    static inline void tile_sums_##count(const uint8_t *row, size_t stride, const int8_t *panel,   \
+                                         size_t in, int32_t *sums)                                 \
+    {                                                                                              \
+        size_t i = 0;                                                                              \
+        __asm__ volatile(                                                                          \
+            CLEAR_##count ".p2align 5\n1:\n\t" WEIGHTS DOT_##count NEXT STORE_##count              \
+            : [panel] "+r"(panel), [i] "+r"(i)                                                     \
+            : [in] "r"(in), [sums] "r"(sums), [r0] "r"(row), [r1] "r"(row + (count > 1) * stride), \
+              [r2] "r"(row + (count > 2) * 2 * stride), [r3] "r"(row + (count > 3) * 3 * stride),  \
+              [r4] "r"(row + (count > 4) * 4 * stride), [r5] "r"(row + (count > 5) * 5 * stride)   \
+            : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",      \
+              "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",       \
+              "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",     \
+              "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");                               \
+    }
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
 
-/* sums: s32[6][64], 64. rows: six pointers, which may repeat; in is a multiple of 4, above 0. */
-static inline void tile_sums(const uint8_t *const rows[TILE_ROWS], const int8_t *panel, size_t in,
-                             int32_t *sums)
+/* sums: s32[count][64], 64, of count rows from row on: 1 to 6 of them; in is a multiple of 4. */
+static inline void tile_sums(size_t count, const uint8_t *row, size_t stride, const int8_t *panel,
+                             size_t in, int32_t *sums)
 {
-    size_t i = 0;
-    __asm__ volatile(
-        CLEAR4("0", "1", "2", "3") CLEAR4("4", "5", "6", "7") CLEAR4("8", "9", "10", "11")
-            CLEAR4("12", "13", "14", "15") CLEAR4("16", "17", "18", "19") CLEAR4(
-                "20", "21", "22",
-                "23") ".p2align 5\n"
-                      "1:\n\t"
-                      "vmovdqa64 (%[panel]), %%zmm24\n\t"
-                      "vmovdqa64 64(%[panel]), %%zmm25\n\t"
-                      "vmovdqa64 128(%[panel]), %%zmm26\n\t"
-                      "vmovdqa64 192(%[panel]), %%zmm27\n\t" BROADCAST("r0", "28")
-                          DOT4("28", "0", "1", "2", "3") BROADCAST("r1", "29")
-                              DOT4("29", "4", "5", "6", "7") BROADCAST("r2", "30") DOT4(
-                                  "30", "8", "9", "10", "11") BROADCAST("r3", "31")
-                                  DOT4("31", "12", "13", "14", "15") BROADCAST("r4", "28")
-                                      DOT4("28", "16", "17", "18", "19") BROADCAST("r5", "29") DOT4(
-                                          "29", "20", "21", "22",
-                                          "23") "add $256, %[panel]\n\t"
-                                                "add $4, %[i]\n\t"
-                                                "cmp %[in], %[i]\n\t"
-                                                "jb 1b\n\t" STORE4("0", "0", "1", "2", "3")
-                                                    STORE4("256", "4", "5", "6",
-                                                           "7") STORE4("512", "8", "9", "10", "11")
-                                                        STORE4("768", "12", "13", "14", "15")
-                                                            STORE4("1024", "16", "17", "18", "19")
-                                                                STORE4("1280", "20", "21", "22",
-                                                                       "23")
-        : [panel] "+r"(panel), [i] "+r"(i)
-        : [in] "r"(in), [sums] "r"(sums), [r0] "r"(rows[0]), [r1] "r"(rows[1]), [r2] "r"(rows[2]),
-          [r3] "r"(rows[3]), [r4] "r"(rows[4]), [r5] "r"(rows[5])
-        : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-          "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18",
-          "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28",
-          "xmm29", "xmm30", "xmm31");
+    switch (count) {
+    case 1:
+        tile_sums_1(row, stride, panel, in, sums);
+        break;
+    case 2:
+        tile_sums_2(row, stride, panel, in, sums);
+        break;
+    case 3:
+        tile_sums_3(row, stride, panel, in, sums);
+        break;
+    case 4:
+        tile_sums_4(row, stride, panel, in, sums);
+        break;
+    case 5:
+        tile_sums_5(row, stride, panel, in, sums);
+        break;
+    default:
+        tile_sums_6(row, stride, panel, in, sums);
+        break;
+    }
 }
 
 /* Sixteen outputs of one row. */
@@ -89,11 +126,7 @@ static inline __m512 gelu(__m512 x)
 {
     static const float c[] = KERN_GELU_COEFFICIENTS;
     const __m512 a = _mm512_min_ps(_mm512_abs_ps(x), _mm512_set1_ps(KERN_GELU_END));
-    __m512 p = _mm512_set1_ps(c[8]);
-    p = _mm512_add_ps(_mm512_mul_ps(p, a), _mm512_set1_ps(c[7]));
-    p = _mm512_add_ps(_mm512_mul_ps(p, a), _mm512_set1_ps(c[6]));
-    p = _mm512_add_ps(_mm512_mul_ps(p, a), _mm512_set1_ps(c[5]));
-    p = _mm512_add_ps(_mm512_mul_ps(p, a), _mm512_set1_ps(c[4]));
+    __m512 p = _mm512_set1_ps(c[4]);
     p = _mm512_add_ps(_mm512_mul_ps(p, a), _mm512_set1_ps(c[3]));
     p = _mm512_add_ps(_mm512_mul_ps(p, a), _mm512_set1_ps(c[2]));
     p = _mm512_add_ps(_mm512_mul_ps(p, a), _mm512_set1_ps(c[1]));
@@ -136,11 +169,7 @@ static inline __attribute__((always_inline)) void linear_tiles(const struct mly_
         for (size_t row = 0; row < rows->count; row += TILE_ROWS) {
             const size_t left = rows->count - row;
             const size_t count = left < TILE_ROWS ? left : TILE_ROWS;
-            const uint8_t *q[TILE_ROWS];
-            for (size_t r = 0; r < TILE_ROWS; r++) { /* A short tile repeats its last row. */
-                q[r] = rows->q + (row + (r < count ? r : count - 1)) * rows->stride;
-            }
-            tile_sums(q, panel, linear->in, sums);
+            tile_sums(count, rows->q + row * rows->stride, rows->stride, panel, linear->in, sums);
             finish_tile(rows, linear, row, count, first, sums, out, out_stride, kind);
         }
     }

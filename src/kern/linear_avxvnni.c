@@ -91,11 +91,7 @@ static inline __m256 gelu(__m256 x)
     static const float c[] = KERN_GELU_COEFFICIENTS;
     const __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
     const __m256 a = _mm256_min_ps(size, _mm256_set1_ps(KERN_GELU_END));
-    __m256 p = _mm256_set1_ps(c[8]);
-    p = _mm256_add_ps(_mm256_mul_ps(p, a), _mm256_set1_ps(c[7]));
-    p = _mm256_add_ps(_mm256_mul_ps(p, a), _mm256_set1_ps(c[6]));
-    p = _mm256_add_ps(_mm256_mul_ps(p, a), _mm256_set1_ps(c[5]));
-    p = _mm256_add_ps(_mm256_mul_ps(p, a), _mm256_set1_ps(c[4]));
+    __m256 p = _mm256_set1_ps(c[4]);
     p = _mm256_add_ps(_mm256_mul_ps(p, a), _mm256_set1_ps(c[3]));
     p = _mm256_add_ps(_mm256_mul_ps(p, a), _mm256_set1_ps(c[2]));
     p = _mm256_add_ps(_mm256_mul_ps(p, a), _mm256_set1_ps(c[1]));

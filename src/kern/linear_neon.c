@@ -106,11 +106,7 @@ static inline float32x4_t gelu(float32x4_t x)
 {
     static const float c[] = KERN_GELU_COEFFICIENTS;
     const float32x4_t a = vminq_f32(vabsq_f32(x), vdupq_n_f32(KERN_GELU_END));
-    float32x4_t p = vdupq_n_f32(c[8]);
-    p = vaddq_f32(vmulq_f32(p, a), vdupq_n_f32(c[7]));
-    p = vaddq_f32(vmulq_f32(p, a), vdupq_n_f32(c[6]));
-    p = vaddq_f32(vmulq_f32(p, a), vdupq_n_f32(c[5]));
-    p = vaddq_f32(vmulq_f32(p, a), vdupq_n_f32(c[4]));
+    float32x4_t p = vdupq_n_f32(c[4]);
     p = vaddq_f32(vmulq_f32(p, a), vdupq_n_f32(c[3]));
     p = vaddq_f32(vmulq_f32(p, a), vdupq_n_f32(c[2]));
     p = vaddq_f32(vmulq_f32(p, a), vdupq_n_f32(c[1]));

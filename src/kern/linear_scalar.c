@@ -72,8 +72,8 @@ static float gelu(float x)
     static const float c[] = KERN_GELU_COEFFICIENTS;
     const float size = fabsf(x);
     const float a = size < KERN_GELU_END ? size : KERN_GELU_END;
-    float p = c[8];
-    for (size_t i = 8; i > 0; i--) {
+    float p = c[4];
+    for (size_t i = 4; i > 0; i--) {
         p = p * a + c[i - 1];
     }
     return (x > 0.0f ? x : 0.0f) + p;
