@@ -15,12 +15,15 @@ ASK ?=
 FROM ?=
 # make golden: the folder with data/tok
 SHARED ?=
+# make bench-embed: two minutes instead of ten; torch too; the judged sets are below SHARED
+QUICK ?=
+TORCH ?=
 # As they were typed: a $ in a question is no variable of make's.
 override DIR := $(value DIR)
 override ASK := $(value ASK)
 override FROM := $(value FROM)
 override SHARED := $(value SHARED)
-export PYTHON DIR ASK FROM SHARED
+export PYTHON DIR ASK FROM SHARED QUICK TORCH
 
 PY := .venv/bin/python
 
@@ -41,7 +44,9 @@ help:
 	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang (make setup-clang installs it)'
 	@echo '  make style             clang-format, layers, style rules'
 	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
-	@echo '  make bench             rates beside the rivals, from one run'
+	@echo '  make bench             rates of embedding and tokenizing beside the rivals, from one run'
+	@echo '  make bench-embed       the embedding engine beside four rivals and the roof  [QUICK=1] [TORCH=1]'
+	@echo '  make bench-quality SHARED=dir   cosines and nDCG@10 beside float32, on dir/data/ir'
 	@echo '  make clean             remove what was built (not .venv, not the model)'
 
 # Fetching and installing first, so that building and testing need no network.
@@ -101,6 +106,14 @@ golden: build
 bench: need-build model install-dev
 	@tools/setup.sh bench
 	@.venv-bench/bin/python bench/peers/bench_embed_token.py
+
+.PHONY: bench-embed bench-quality
+bench-embed: need-build model install-dev build
+	@tools/setup.sh rivals
+	@.venv-bench/bin/python bench/bench_embed.py $(if $(QUICK),--quick)
+bench-quality: need-build model install-dev build
+	@tools/setup.sh bench
+	@.venv-bench/bin/python bench/quality.py --shared "$$SHARED"
 
 .PHONY: clean
 clean:

@@ -3,6 +3,8 @@
  *   bench_embed MODEL [PIECES [THREADS [KERNELS]]]   rates for sequences of so many pieces
  *   bench_embed encode MODEL IDS OUT [KERNELS]       IDS: i32 count, then per sequence i32 n,
  * i32[n]; OUT: f32[count][dim]
+ *   bench_embed serve MODEL THREADS [KERNELS]        for bench_embed.py: commands on stdin, one
+ * line of JSON for each: load IDS | run FIRST COUNT | write OUT
  *
  * Before it times anything it checks that vectors have unit length and do not depend on their
  * batch. Rates are real word pieces ([CLS] and [SEP] included) per second of CPU time and of wall
@@ -158,38 +160,111 @@ static int32_t read_number(FILE *file)
     return number;
 }
 
-static int encode_file(const char *model, const char *from, const char *to, const char *kernels)
+struct sequences {
+    int32_t *ids;
+    size_t *starts;
+    size_t count;
+};
+
+static struct sequences read_sequences(const char *path)
 {
-    FILE *file = fopen(from, "rb");
+    FILE *file = fopen(path, "rb");
     if (file == NULL) {
-        perror(from);
-        return 1;
+        perror(path);
+        exit(1);
     }
-    struct engine engine = open_engine(model, 0, kernels);
-    const size_t count = (size_t)read_number(file);
-    size_t *starts = need(malloc((count + 1) * sizeof(starts[0])));
-    float *out = need(malloc((count + 1) * engine.dim * sizeof(out[0])));
-    int32_t *ids = NULL;
-    starts[0] = 0;
-    for (size_t s = 0; s < count; s++) {
+    struct sequences read = {.count = (size_t)read_number(file)};
+    read.starts = need(malloc((read.count + 1) * sizeof(read.starts[0])));
+    read.starts[0] = 0;
+    for (size_t s = 0; s < read.count; s++) {
         const size_t n = (size_t)read_number(file);
-        starts[s + 1] = starts[s] + n;
-        ids = need(realloc(ids, (starts[s + 1] + 1) * sizeof(ids[0])));
-        for (size_t i = starts[s]; i < starts[s + 1]; i++) {
-            ids[i] = read_number(file);
+        read.starts[s + 1] = read.starts[s] + n;
+        read.ids = need(realloc(read.ids, (read.starts[s + 1] + 1) * sizeof(read.ids[0])));
+        for (size_t i = read.starts[s]; i < read.starts[s + 1]; i++) {
+            read.ids[i] = read_number(file);
         }
     }
     fclose(file);
-    encode(&engine, ids, starts, count, out);
-    file = fopen(to, "wb");
-    const bool ok = file != NULL && fwrite(out, engine.dim * sizeof(float), count, file) == count &&
+    return read;
+}
+
+static void free_sequences(struct sequences *read)
+{
+    free(read->ids);
+    free(read->starts);
+    *read = (struct sequences){0};
+}
+
+static bool write_vectors(const struct engine *engine, const struct sequences *read,
+                          const char *path)
+{
+    float *out = need(malloc((read->count + 1) * engine->dim * sizeof(out[0])));
+    encode(engine, read->ids, read->starts, read->count, out);
+    FILE *file = fopen(path, "wb");
+    const bool ok = file != NULL &&
+                    fwrite(out, engine->dim * sizeof(float), read->count, file) == read->count &&
                     fclose(file) == 0;
-    if (!ok) perror(to);
-    free(ids);
-    free(starts);
+    if (!ok) perror(path);
     free(out);
+    return ok;
+}
+
+static int encode_file(const char *model, const char *from, const char *to, const char *kernels)
+{
+    struct engine engine = open_engine(model, 0, kernels);
+    struct sequences read = read_sequences(from);
+    const bool ok = write_vectors(&engine, &read, to);
+    free_sequences(&read);
     close_engine(&engine);
     return ok ? 0 : 1;
+}
+
+/* One encode of some of the sequences; -1 where the command names none. */
+static int run_some(const struct engine *engine, const struct sequences *read, const char *command)
+{
+    unsigned long first, count;
+    if (sscanf(command, "run %lu %lu", &first, &count) != 2 || count == 0 || count > read->count ||
+        first > read->count - count) {
+        return -1;
+    }
+    float *out = need(malloc(count * engine->dim * sizeof(out[0])));
+    const double wall_start = seconds(CLOCK_MONOTONIC);
+    const double cpu_start = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    encode(engine, read->ids, read->starts + first, count, out);
+    const double cpu_taken = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu_start;
+    const double wall_taken = seconds(CLOCK_MONOTONIC) - wall_start;
+    printf("{\"cpu_s\": %.9f, \"wall_s\": %.9f}\n", cpu_taken, wall_taken);
+    free(out);
+    return 0;
+}
+
+static int serve(const char *model, uint32_t threads, const char *kernels)
+{
+    struct engine engine = open_engine(model, threads, kernels);
+    struct sequences read = {0};
+    char line[4096];
+    int exit_code = 0;
+    printf("{\"kernels\": \"%s\", \"threads\": %u}\n", engine.kernels,
+           mly_pool_thread_count(engine.pool));
+    fflush(stdout);
+    while (exit_code == 0 && fgets(line, sizeof(line), stdin) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "load ", 5) == 0) {
+            free_sequences(&read);
+            read = read_sequences(line + 5);
+            printf("{\"sequences\": %zu, \"pieces\": %zu}\n", read.count, read.starts[read.count]);
+        } else if (strncmp(line, "write ", 6) == 0) {
+            exit_code = write_vectors(&engine, &read, line + 6) ? 0 : 1;
+            printf("{}\n");
+        } else if (run_some(&engine, &read, line) != 0) {
+            fprintf(stderr, "bench_embed: not a command that can be followed: %s\n", line);
+            exit_code = 2;
+        }
+        fflush(stdout);
+    }
+    free_sequences(&read);
+    close_engine(&engine);
+    return exit_code;
 }
 
 int main(int argc, char **argv)
@@ -197,9 +272,13 @@ int main(int argc, char **argv)
     if (argc >= 5 && strcmp(argv[1], "encode") == 0) {
         return encode_file(argv[2], argv[3], argv[4], argc > 5 ? argv[5] : NULL);
     }
+    if (argc >= 4 && strcmp(argv[1], "serve") == 0) {
+        return serve(argv[2], (uint32_t)strtoul(argv[3], NULL, 10), argc > 4 ? argv[4] : NULL);
+    }
     if (argc < 2) {
         fprintf(stderr, "usage: bench_embed MODEL [PIECES [THREADS [KERNELS]]]\n"
-                        "       bench_embed encode MODEL IDS OUT [KERNELS]\n");
+                        "       bench_embed encode MODEL IDS OUT [KERNELS]\n"
+                        "       bench_embed serve MODEL THREADS [KERNELS]\n");
         return 2;
     }
     const long pieces = argc > 2 ? strtol(argv[2], NULL, 10) : 128;

@@ -3,9 +3,10 @@
 # virtual environment with pinned tools. Says what it will install before it installs, and touches neither apt nor
 # the network when nothing is missing.
 #
-#   tools/setup.sh build|test|bench|clang [quiet]
+#   tools/setup.sh build|test|bench|rivals|clang [quiet]
 #
-# Each tier contains build; bench has .venv-bench for the rivals; quiet says nothing where nothing is missing.
+# Each tier contains build; bench has .venv-bench for the rivals; rivals adds those that need not install everywhere:
+# OpenVINO, and torch where TORCH=1 asks for it (several GB from PyPI). quiet says nothing where nothing is missing.
 #
 # Environment: PYTHON (default python3) is the interpreter that the virtual environment is made from.
 set -euo pipefail
@@ -21,8 +22,8 @@ fail() {
 }
 
 case "$tier" in
-build | test | bench | clang) ;;
-*) fail "unknown tier '$tier', expected build, test, bench or clang" ;;
+build | test | bench | rivals | clang) ;;
+*) fail "unknown tier '$tier', expected build, test, bench, rivals or clang" ;;
 esac
 
 # ---- what is missing
@@ -130,17 +131,24 @@ venv_stale=1
 if is_fresh "$venv" "$stamp" "$want"; then venv_stale=0; fi
 
 bench_stale=0
-if [ "$tier" = bench ]; then
+if [ "$tier" = bench ] || [ "$tier" = rivals ]; then
     [ -f "${bench_files[0]}" ] || fail "no ${bench_files[0]}"
     bench_want=$(wanted_stamp "${bench_files[@]}")
     is_fresh .venv-bench .memalloy-bench "$bench_want" || bench_stale=1
+fi
+more=()
+if [ "$tier" = rivals ]; then
+    for name in openvino ${TORCH:+torch}; do
+        more_want=$(wanted_stamp "bench/peers/requirements-$name.txt")
+        is_fresh .venv-bench ".memalloy-$name" "$more_want" || more+=("$name")
+    done
 fi
 
 # ---- say it
 
 pins() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e 's/==/ /' "$@" | paste -sd, - | sed 's/,/, /g'; }
 
-if [ ${#missing[@]} -eq 0 ] && [ $venv_stale -eq 0 ] && [ $bench_stale -eq 0 ]; then
+if [ ${#missing[@]} -eq 0 ] && [ $venv_stale -eq 0 ] && [ $bench_stale -eq 0 ] && [ ${#more[@]} -eq 0 ]; then
     [ "${2:-}" = quiet ] || say "setup: nothing to install"
     exit 0
 fi
@@ -148,6 +156,9 @@ say "setup will install:"
 [ ${#missing[@]} -eq 0 ] || say "  system packages: ${missing[*]}"
 [ $venv_stale -eq 0 ] || say "  into $venv: $(pins "${files[@]}")"
 [ $bench_stale -eq 0 ] || say "  into .venv-bench: $(pins "${bench_files[@]}")"
+for name in ${more[@]+"${more[@]}"}; do
+    say "  into .venv-bench, if it can be had: $(pins "bench/peers/requirements-$name.txt")"
+done
 
 # ---- system packages
 
@@ -224,4 +235,12 @@ if [ $bench_stale -eq 1 ]; then
     pip_in .venv-bench install -r "${bench_files[0]}" || fail "pip could not install the rivals into .venv-bench"
     printf '%s\n' "$(wanted_stamp "${bench_files[@]}")" >.venv-bench/.memalloy-bench
 fi
+for name in ${more[@]+"${more[@]}"}; do
+    file=bench/peers/requirements-$name.txt
+    if pip_in .venv-bench install -r "$file"; then
+        wanted_stamp "$file" >".venv-bench/.memalloy-$name"
+    else
+        say "setup: pip could not install $(pins "$file"); the run will be without it"
+    fi
+done
 say "setup: done"
