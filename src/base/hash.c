@@ -1,6 +1,8 @@
 /* BLAKE2b by libb2, XXH3 by libxxhash. */
 #include "base/hash.h"
 
+#include "base/mem.h"
+
 #include <blake2.h>
 #include <xxhash.h>
 
@@ -27,6 +29,37 @@ struct mly_hash mly_hash_bytes(struct mly_str text)
 {
     struct mly_hash hash;
     blake2b(hash.bytes, text.bytes > 0 ? text.data : "", NULL, MLY_HASH_BYTES, text.bytes, 0);
+    return hash;
+}
+
+struct mly_hasher {
+    struct mly_mem *mem;
+    blake2b_state state;
+};
+
+struct mly_hasher *mly_hasher_create(struct mly_mem *mem)
+{
+    struct mly_hasher *hasher = mly_mem_alloc_aligned(mem, sizeof(*hasher)); /* libb2 asks for 64 */
+    if (hasher == NULL) return NULL;
+    hasher->mem = mem;
+    blake2b_init(&hasher->state, MLY_HASH_BYTES);
+    return hasher;
+}
+
+void mly_hasher_destroy(struct mly_hasher *hasher)
+{
+    if (hasher != NULL) mly_mem_free(hasher->mem, hasher);
+}
+
+void mly_hasher_add(struct mly_hasher *hasher, const void *data, size_t bytes)
+{
+    if (bytes > 0) blake2b_update(&hasher->state, data, bytes);
+}
+
+struct mly_hash mly_hasher_end(struct mly_hasher *hasher)
+{
+    struct mly_hash hash;
+    blake2b_final(&hasher->state, hash.bytes, MLY_HASH_BYTES);
     return hash;
 }
 

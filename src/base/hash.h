@@ -17,6 +17,14 @@ struct mly_hash {
 struct mly_hash mly_hash_parts(const struct mly_str *parts, size_t part_count);
 /* BLAKE2b-256 of the plain bytes: what `b2sum -l 256` prints. */
 struct mly_hash mly_hash_bytes(struct mly_str text);
+/* The same over bytes that come in parts. create gives NULL where there is no memory. */
+struct mly_mem;
+struct mly_hasher;
+struct mly_hasher *mly_hasher_create(struct mly_mem *mem);
+void mly_hasher_destroy(struct mly_hasher *hasher);
+void mly_hasher_add(struct mly_hasher *hasher, const void *data, size_t bytes);
+/* Once, at the end. */
+struct mly_hash mly_hasher_end(struct mly_hasher *hasher);
 /* XXH3-64: fast, not for keeps on disk. */
 uint64_t mly_hash_quick(struct mly_str text);
 /* 64 hex digits and a NUL. */
