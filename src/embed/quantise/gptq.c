@@ -97,9 +97,8 @@ static void round_columns(const struct rounding *work, struct room *room, float 
         }
         if (end < in) {
             const struct mly_matrix_rows rows = {room->errors + end, in, PANEL};
-            mly_matrix_add(work->workshop->kern, &rows,
-                           factor->feedback + block * in + end * PANEL, 0, in - end, PANEL,
-                           room->wanted[0], PANEL);
+            mly_matrix_add(work->workshop->kern, &rows, factor->feedback + block * in + end * PANEL,
+                           0, in - end, PANEL, room->wanted[0], PANEL);
         }
         for (size_t r = 0; r < PANEL; r++) {
             float *errors = room->errors + r * in + block;

@@ -37,9 +37,8 @@ static void sort_columns(const float *covariance, size_t in, uint32_t *order, ui
             const size_t end = start + 2 * width < in ? start + 2 * width : in;
             size_t a = start, b = middle;
             for (size_t at = start; at < end; at++) {
-                const bool left =
-                    a < middle && (b >= end || covariance[order[a] * (in + 1)] <=
-                                                   covariance[order[b] * (in + 1)]);
+                const bool left = a < middle && (b >= end || covariance[order[a] * (in + 1)] <=
+                                                                 covariance[order[b] * (in + 1)]);
                 spare[at] = left ? order[a++] : order[b++];
             }
         }

@@ -9,6 +9,7 @@
 #define MLY_EMBED_QUANTISE_MODEL_WRITER_H
 
 #include "base/bytes.h"
+#include "base/limits.h"
 #include "embed/safetensors.h"
 #include "os/os.h"
 
@@ -18,8 +19,8 @@ struct mly_model_writer {
     const struct mly_env *env;
     struct mly_file file;
     char path[MLY_PATH_BYTES_MAX], part_path[MLY_PATH_BYTES_MAX];
-    bool overwrite, made;    /* made: the file of part_path is ours */
-    struct mly_bytes header; /* the tensors' part of the JSON */
+    bool overwrite, made;      /* made: the file of part_path is ours */
+    struct mly_bytes header;   /* the tensors' part of the JSON */
     struct mly_bytes metadata; /* JSON without the checksum */
     struct mly_hasher *hasher;
     uint64_t planned;        /* bytes of all tensors */

@@ -5,6 +5,8 @@
 #include "embed/embed_int.h"
 #include "embed/quantise/snapshot_int.h"
 
+#include "base/limits.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -60,8 +62,9 @@ static enum mly_err take_architecture(struct mly_snapshot *snapshot, const json_
     MLY_TRY(check_word(config, "position_embedding_type", "absolute", err));
     for (size_t i = 0; i < 2; i++) {
         if (!json_is_true(json_object_get(config, flags[i]))) continue;
-        return mly_fail(err, MLY_ERR_UNSUPPORTED, "config.json: %s is true; only encoders are "
-                                                  "supported",
+        return mly_fail(err, MLY_ERR_UNSUPPORTED,
+                        "config.json: %s is true; only encoders are "
+                        "supported",
                         flags[i]);
     }
     if (roberta) {

@@ -102,8 +102,11 @@ static bool is_known_part(const struct mly_snapshot *snapshot, struct mly_str re
 static bool is_known(const struct mly_snapshot *snapshot, struct mly_str name)
 {
     static const char *const embeddings[] = {
-        "word_embeddings.weight", "position_embeddings.weight", "token_type_embeddings.weight",
-        "position_ids",           "token_type_ids",
+        "word_embeddings.weight",
+        "position_embeddings.weight",
+        "token_type_embeddings.weight",
+        "position_ids",
+        "token_type_ids",
     };
     const struct mly_str layers = MLY_STR("encoder.layer."), words = MLY_STR("embeddings.");
     char norm[32];

@@ -5,7 +5,6 @@
 
 #include "embed/quantise/gptq_int.h"
 
-
 #include <math.h>
 #include <string.h>
 
@@ -16,6 +15,7 @@ struct step {
     const float *rows, *factor;
     const struct mly_stream_norm *norm;
     const struct mly_kern_linear *linear;
+    bool inner;
 };
 
 static size_t part_rows(const struct mly_stream *stream, size_t part_i)
@@ -210,15 +210,15 @@ static void add_rows(void *context, size_t part_i, uint32_t worker_i)
     const struct step *step = context;
     const struct mly_stream *stream = step->stream;
     const size_t hidden = stream->shape.hidden;
-    const struct mly_kern_rows rows = rows_of(stream, part_i, step->linear->in != hidden);
+    const struct mly_kern_rows rows = rows_of(stream, part_i, step->inner);
     (void)worker_i;
     stream->workshop->kern->linear_add_u8s8_f32(&rows, step->linear,
                                                 stream->x + part_i * ROWS * hidden, hidden);
 }
 
-void mly_stream_add(struct mly_stream *stream, const struct mly_kern_linear *linear)
+void mly_stream_add(struct mly_stream *stream, const struct mly_kern_linear *linear, bool inner)
 {
-    struct step step = {.linear = linear};
+    struct step step = {.linear = linear, .inner = inner};
     run_rows(stream, add_rows, &step);
 }
 

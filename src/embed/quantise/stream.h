@@ -63,10 +63,10 @@ void mly_stream_pool(const struct mly_stream *stream, bool mean, float *out);
 /* In 8 bits: from x or mixed, times factor (NULL: as they are), into q. */
 struct mly_kern_rows mly_stream_quantise(struct mly_stream *stream, const float *rows,
                                          const float *factor);
-/* q -> projected; q -> inner_q through GELU; x + (q -> out), or x + (inner_q -> out) where the layer
- * is as wide as that. */
+/* q -> projected; q -> inner_q through GELU; x + (q -> out), or, where inner, x + (inner_q ->
+ * out). */
 void mly_stream_project(struct mly_stream *stream, const struct mly_kern_linear *linear);
-void mly_stream_add(struct mly_stream *stream, const struct mly_kern_linear *linear);
+void mly_stream_add(struct mly_stream *stream, const struct mly_kern_linear *linear, bool inner);
 struct mly_kern_rows mly_stream_inner(struct mly_stream *stream,
                                       const struct mly_kern_linear *linear);
 
