@@ -67,6 +67,14 @@ int memalloy_model_open(memalloy_model **out, const struct memalloy_model_option
     return give(mly_engine_model_open(mly_env_system(), options, out, &inner), &inner, err);
 }
 
+int memalloy_model_convert(const struct memalloy_convert_options *options,
+                           struct memalloy_convert_report *out, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (options == NULL) return refuse_null("options", err);
+    return give(mly_engine_convert(mly_env_system(), options, out, &inner), &inner, err);
+}
+
 void memalloy_model_close(memalloy_model *model)
 {
     mly_engine_model_close(model);

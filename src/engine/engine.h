@@ -41,6 +41,10 @@ MLY_MUST_USE enum mly_err mly_engine_chunk(const struct mly_env *env, memalloy_m
                                            const struct memalloy_chunking *chunking,
                                            struct mly_str text, memalloy_chunks **out,
                                            struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_convert(const struct mly_env *env,
+                                             const struct memalloy_convert_options *options,
+                                             struct memalloy_convert_report *out,
+                                             struct mly_error *err);
 
 /* A store. */
 MLY_MUST_USE enum mly_err mly_engine_open(const struct mly_env *env, const char *path,

@@ -8,39 +8,33 @@
 #include "embed/quantise/quantise_int.h"
 
 #include <math.h>
-#include <stdlib.h>
 
-static double tune(const char *name, double otherwise)
+/* The largest number of each column, in size. */
+static void measure_columns(const float *rows, size_t count, size_t width, float *most)
 {
-    const char *text = getenv(name);
-    return text != NULL ? strtod(text, NULL) : otherwise;
+    memset(most, 0, width * sizeof(most[0]));
+    for (size_t row = 0; row < count; row++) {
+        for (size_t i = 0; i < width; i++) {
+            const float size = fabsf(rows[row * width + i]);
+            most[i] = size > most[i] ? size : most[i];
+        }
+    }
 }
 
-/* work->factor for rows f32[rows][in], and the weights divided by it. */
+/* work->factor for rows f32[rows][in], and the weights divided by it: the root of how much wider
+ * the column of the weights is than that of the rows. So both bear an equal part of it. */
 static void smooth(struct mly_conversion *work, const float *rows, size_t out, size_t in)
 {
-    float *weights = work->room.weights;
-    const double alpha = tune("ALPHA", 0.5), mode = tune("STAT", 0);
+    float *weights = work->room.weights, *factor = work->factor, *wide = work->wide;
+    measure_columns(rows, work->calibration.rows, in, wide);
+    measure_columns(weights, out, in, factor);
     for (size_t i = 0; i < in; i++) {
-        double wide = 0.0, heavy = 0.0;
-        for (size_t row = 0; row < work->calibration.rows; row++) {
-            const double x = fabs((double)rows[row * in + i]);
-            if (mode == 0) wide = x > wide ? x : wide;
-            if (mode == 1) wide += x * x;
-        }
-        if (mode == 1) wide = sqrt(wide / (double)work->calibration.rows);
-        for (size_t o = 0; o < out; o++) {
-            const double w = fabs((double)weights[o * in + i]);
-            if (tune("WSTAT", 0) == 0)
-                heavy = w > heavy ? w : heavy;
-            else
-                heavy += w * w;
-        }
-        if (tune("WSTAT", 0) != 0) heavy = sqrt(heavy / (double)out);
-        const double s = wide > 0 && heavy > 0 ? pow(heavy, 1 - alpha) / pow(wide, alpha) : 1.0;
-        work->factor[i] = (float)s;
-        for (size_t o = 0; o < out; o++) {
-            weights[o * in + i] /= work->factor[i];
+        const bool both = wide[i] > 0.0f && factor[i] > 0.0f;
+        factor[i] = both ? sqrtf(factor[i]) / sqrtf(wide[i]) : 1.0f;
+    }
+    for (size_t o = 0; o < out; o++) {
+        for (size_t i = 0; i < in; i++) {
+            weights[o * in + i] /= factor[i];
         }
     }
 }

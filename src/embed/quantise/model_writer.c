@@ -71,8 +71,9 @@ void mly_model_writer_close(struct mly_model_writer *writer)
     if (writer->env == NULL) return;
     mly_file_close(&writer->file);
     if (writer->made) {
-        (void)mly_file_unlink(writer->env, MLY_AT_CWD, writer->part_path, NULL);
-        writer->made = false;
+        /* What cannot be removed stays; its name says what it is. */
+        enum mly_err rc = mly_file_unlink(writer->env, MLY_AT_CWD, writer->part_path, NULL);
+        writer->made = rc != MLY_OK;
     }
     mly_hasher_destroy(writer->hasher);
     writer->hasher = NULL;

@@ -17,6 +17,7 @@
 #include "embed/quantise/snapshot.h"
 #include "embed/quantise/stream.h"
 
+/* What the weights become. */
 enum mly_quantise_precision { MLY_QUANTISE_INT8, MLY_QUANTISE_BF16, MLY_QUANTISE_F32 };
 
 /* Told how far it is, from 0 to 1; a result other than 0 cancels. */
@@ -37,6 +38,7 @@ struct mly_quantise_job {
     void *progress_context;
 };
 
+/* reference is filled in where there are samples. */
 MLY_MUST_USE enum mly_err mly_quantise(const struct mly_snapshot *snapshot,
                                        const struct mly_quantise_job *job, float *reference,
                                        struct mly_error *err);

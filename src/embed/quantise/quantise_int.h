@@ -35,10 +35,10 @@ struct mly_conversion {
     struct mly_product_room room;
     float *second_panels; /* of ffn_out, beside ffn_in's */
     float *second_bias;   /* f32[h] */
-    float *norms;         /* f32[7][h]: all that follow */
+    float *norms;         /* f32[8][h]: all that follow */
     float *norm[4];       /* weight and bias of attention's norm, then of the other */
-    float *factor;
-    float *positions; /* f32[positions][h] */
+    float *factor, *wide; /* of an input: what it is multiplied by, and its largest */
+    float *positions;     /* f32[positions][h] */
     float *word_norm[2];
     float *words;         /* f32[WORDS][h]: a part of the table */
     int8_t *stored_words; /* s8[WORDS][h] */
