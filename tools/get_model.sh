@@ -25,7 +25,7 @@ fail() {
 
 # All that the file depends on: make_model.py, what it imports, and the text it calibrates with.
 tool=$(cd tools && cat make_model.py model_int8.py model_layers.py model_quantiser.py model_source.py word_pieces.py \
-    calibration.txt | sha256sum | cut -d" " -f1)
+    ../data/calibration.txt | sha256sum | cut -d" " -f1)
 if [ -n "$from" ]; then
     [ -d "$from" ] || fail "FROM=$from is not a folder"
     from=$(cd "$from" && pwd)

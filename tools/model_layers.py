@@ -13,7 +13,7 @@ import model_int8
 import model_quantiser
 from word_pieces import WordPieces
 
-CALIBRATION = Path(__file__).resolve().parent / "calibration.txt"
+CALIBRATION = Path(__file__).resolve().parent.parent / "data" / "calibration.txt"
 BREAK = "\n%%\n"
 SHORT_WORDS = 10
 

@@ -21,11 +21,12 @@ static void measure_columns(const float *rows, size_t count, size_t width, float
     }
 }
 
-/* work->factor for rows f32[rows][in], and the weights divided by it: the root of how much wider
+/* factor for rows f32[rows][in], and the loaded weights divided by it: the root of how much wider
  * the column of the weights is than that of the rows. So both bear an equal part of it. */
-static void smooth(struct mly_conversion *work, const float *rows, size_t out, size_t in)
+static void smooth(struct mly_conversion *work, const float *rows, float *factor, size_t out,
+                   size_t in)
 {
-    float *weights = work->room.weights, *factor = work->factor, *wide = work->wide;
+    float *weights = work->room.weights, *wide = work->wide;
     measure_columns(rows, work->calibration.rows, in, wide);
     measure_columns(weights, out, in, factor);
     for (size_t i = 0; i < in; i++) {
@@ -39,13 +40,12 @@ static void smooth(struct mly_conversion *work, const float *rows, size_t out, s
     }
 }
 
-/* Rounds a product whose weights are loaded, writes it, and gives it as the engine has it. */
+/* Rounds a product whose weights are loaded, and gives it as the engine has it. */
 static enum mly_err round_product(struct mly_conversion *work, enum mly_product product,
-                                  const struct mly_kern_rows *rows, const float *factor,
-                                  struct mly_kern_linear *linear, struct mly_error *err)
+                                  const struct mly_kern_rows *rows, struct mly_kern_linear *linear,
+                                  struct mly_error *err)
 {
     struct mly_product_room *room = &work->room;
-    struct mly_model_writer *writer = &work->writer;
     size_t out, in;
     mly_product_shape(work->card, product, &out, &in);
     const struct mly_gptq_layer layer = {room->weights, room->bias, in, out};
@@ -54,12 +54,61 @@ static enum mly_err round_product(struct mly_conversion *work, enum mly_product 
     mly_product_pack(room->stored, out, in, room->packed);
     *linear =
         (struct mly_kern_linear){room->packed, room->scale, room->sum, room->new_bias, in, out};
-    MLY_TRY(mly_model_writer_put(writer, room->packed, out * in, err));
-    MLY_TRY(mly_model_writer_put(writer, room->scale, out * sizeof(float), err));
-    MLY_TRY(mly_model_writer_put(writer, room->sum, out * sizeof(float), err));
-    MLY_TRY(mly_model_writer_put(writer, room->new_bias, out * sizeof(float), err));
+    return MLY_OK;
+}
+
+static enum mly_err put_product(struct mly_conversion *work, const struct mly_kern_linear *linear,
+                                const float *factor, struct mly_error *err)
+{
+    struct mly_model_writer *writer = &work->writer;
+    const size_t out = linear->out, in = linear->in;
+    MLY_TRY(mly_model_writer_put(writer, linear->panels, out * in, err));
+    MLY_TRY(mly_model_writer_put(writer, linear->scale, out * sizeof(float), err));
+    MLY_TRY(mly_model_writer_put(writer, linear->sum, out * sizeof(float), err));
+    MLY_TRY(mly_model_writer_put(writer, linear->bias, out * sizeof(float), err));
     if (factor == NULL) return MLY_OK;
     return mly_model_writer_put(writer, factor, in * sizeof(float), err);
+}
+
+/* Multiplies an output of the product in hand. */
+static void scale_output(struct mly_product_room *room, size_t o, float by)
+{
+    room->scale[o] *= by;
+    room->sum[o] *= by;
+    room->new_bias[o] *= by;
+}
+
+/* The engine rounds queries and keys to 8 bits, all dimensions of a head alike. A dimension in
+ * which one of them is wide and the other narrow is made equally wide in both, which changes no
+ * score. */
+static void balance(struct mly_conversion *work)
+{
+    const size_t hidden = work->card->hidden;
+    float *most = work->wide; /* f32[3][h] */
+    measure_columns(work->calibration.projected, work->calibration.rows, 3 * hidden, most);
+    for (size_t i = 0; i < hidden; i++) {
+        if (!(most[i] > 0.0f && most[hidden + i] > 0.0f)) continue;
+        const float by = sqrtf(most[hidden + i]) / sqrtf(most[i]);
+        scale_output(&work->room, i, by);
+        scale_output(&work->room, hidden + i, 1.0f / by);
+    }
+}
+
+/* The same for the inputs of attention's way out: they are sums of values, so the values' outputs
+ * can be made larger or smaller at no cost. The weights of the way out are loaded. */
+static void smooth_values(struct mly_conversion *work)
+{
+    struct mly_stream *stream = &work->calibration;
+    const size_t hidden = work->card->hidden;
+    smooth(work, stream->mixed, work->fold, hidden, hidden);
+    for (size_t i = 0; i < hidden; i++) {
+        scale_output(&work->room, 2 * hidden + i, work->fold[i]);
+    }
+    for (size_t row = 0; row < stream->rows; row++) {
+        for (size_t i = 0; i < hidden; i++) {
+            stream->mixed[row * hidden + i] *= work->fold[i];
+        }
+    }
 }
 
 static enum mly_err load(struct mly_conversion *work, size_t layer, enum mly_product product,
@@ -77,20 +126,24 @@ static enum mly_err convert_attention(struct mly_conversion *work, size_t layer,
                                       struct mly_error *err)
 {
     struct mly_stream *stream = &work->calibration;
-    struct mly_kern_linear linear;
-    size_t out, in;
-    MLY_TRY(load(work, layer, MLY_PRODUCT_ATTENTION_IN, err));
-    mly_product_shape(work->card, MLY_PRODUCT_ATTENTION_IN, &out, &in);
-    smooth(work, stream->x, out, in);
-    struct mly_kern_rows rows = mly_stream_quantise(stream, stream->x, work->factor);
-    MLY_TRY(round_product(work, MLY_PRODUCT_ATTENTION_IN, &rows, work->factor, &linear, err));
-    mly_stream_project(stream, &linear);
-    mly_stream_attend(stream);
-    MLY_TRY(load(work, layer, MLY_PRODUCT_ATTENTION_OUT, err));
-    rows = mly_stream_quantise(stream, stream->mixed, NULL);
-    MLY_TRY(round_product(work, MLY_PRODUCT_ATTENTION_OUT, &rows, NULL, &linear, err));
-    mly_stream_add(stream, &linear, false);
     const struct mly_stream_norm norm = {work->norm[0], work->norm[1]};
+    const size_t hidden = work->card->hidden;
+    struct mly_kern_linear linear;
+    MLY_TRY(load(work, layer, MLY_PRODUCT_ATTENTION_IN, err));
+    smooth(work, stream->x, work->factor, 3 * hidden, hidden);
+    struct mly_kern_rows rows = mly_stream_quantise(stream, stream->x, work->factor);
+    MLY_TRY(round_product(work, MLY_PRODUCT_ATTENTION_IN, &rows, &linear, err));
+    mly_stream_project(stream, &linear);
+    balance(work);
+    mly_stream_project(stream, &linear);
+    mly_stream_attend_bytes(stream);
+    MLY_TRY(load(work, layer, MLY_PRODUCT_ATTENTION_OUT, err));
+    smooth_values(work);
+    MLY_TRY(put_product(work, &linear, work->factor, err));
+    rows = mly_stream_quantise(stream, stream->mixed, NULL);
+    MLY_TRY(round_product(work, MLY_PRODUCT_ATTENTION_OUT, &rows, &linear, err));
+    MLY_TRY(put_product(work, &linear, NULL, err));
+    mly_stream_add(stream, &linear, false);
     mly_stream_normalise(stream, &norm);
     return MLY_OK;
 }
@@ -98,18 +151,18 @@ static enum mly_err convert_attention(struct mly_conversion *work, size_t layer,
 static enum mly_err convert_inner(struct mly_conversion *work, size_t layer, struct mly_error *err)
 {
     struct mly_stream *stream = &work->calibration;
+    const struct mly_stream_norm norm = {work->norm[2], work->norm[3]};
     struct mly_kern_linear linear;
-    size_t out, in;
     MLY_TRY(load(work, layer, MLY_PRODUCT_FFN_IN, err));
-    mly_product_shape(work->card, MLY_PRODUCT_FFN_IN, &out, &in);
-    smooth(work, stream->x, out, in);
+    smooth(work, stream->x, work->factor, work->card->intermediate, work->card->hidden);
     struct mly_kern_rows rows = mly_stream_quantise(stream, stream->x, work->factor);
-    MLY_TRY(round_product(work, MLY_PRODUCT_FFN_IN, &rows, work->factor, &linear, err));
+    MLY_TRY(round_product(work, MLY_PRODUCT_FFN_IN, &rows, &linear, err));
+    MLY_TRY(put_product(work, &linear, work->factor, err));
     rows = mly_stream_inner(stream, &linear);
     MLY_TRY(load(work, layer, MLY_PRODUCT_FFN_OUT, err));
-    MLY_TRY(round_product(work, MLY_PRODUCT_FFN_OUT, &rows, NULL, &linear, err));
+    MLY_TRY(round_product(work, MLY_PRODUCT_FFN_OUT, &rows, &linear, err));
+    MLY_TRY(put_product(work, &linear, NULL, err));
     mly_stream_add(stream, &linear, true);
-    const struct mly_stream_norm norm = {work->norm[2], work->norm[3]};
     mly_stream_normalise(stream, &norm);
     return MLY_OK;
 }

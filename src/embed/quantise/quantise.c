@@ -21,7 +21,7 @@ static bool take_room(struct mly_conversion *work)
     work->word_scale = mly_gptq_floats(mem, work->job->vocabulary, 1);
     work->second_panels = mly_gptq_floats(mem, inner, hidden);
     work->second_bias = mly_gptq_floats(mem, hidden, 1);
-    work->norms = mly_gptq_floats(mem, hidden, 8);
+    work->norms = mly_gptq_floats(mem, hidden, 11);
     bool ok = room->weights != NULL && room->panels != NULL && room->bias != NULL &&
               work->positions != NULL && work->words != NULL && work->stored_words != NULL &&
               work->word_scale != NULL && work->second_panels != NULL &&
@@ -39,7 +39,8 @@ static bool take_room(struct mly_conversion *work)
         work->norm[i] = work->norms + i * hidden;
     }
     work->factor = work->norms + 4 * hidden;
-    work->wide = work->norms + 7 * hidden;
+    work->fold = work->norms + 7 * hidden;
+    work->wide = work->norms + 8 * hidden;
     work->word_norm[0] = work->norms + 5 * hidden;
     work->word_norm[1] = work->norms + 6 * hidden;
     return true;

@@ -35,9 +35,11 @@ struct mly_conversion {
     struct mly_product_room room;
     float *second_panels; /* of ffn_out, beside ffn_in's */
     float *second_bias;   /* f32[h] */
-    float *norms;         /* f32[8][h]: all that follow */
+    float *norms;         /* f32[11][h]: all that follow */
     float *norm[4];       /* weight and bias of attention's norm, then of the other */
-    float *factor, *wide; /* of an input: what it is multiplied by, and its largest */
+    float *fold;          /* f32[h]: what values are multiplied by */
+    float *wide;          /* f32[3][h] */
+    float *factor;        /* what the inputs of a product are multiplied by */
     float *positions;     /* f32[positions][h] */
     float *word_norm[2];
     float *words;         /* f32[WORDS][h]: a part of the table */

@@ -57,6 +57,8 @@ void mly_stream_place(struct mly_stream *stream, const float *positions,
 void mly_stream_normalise(struct mly_stream *stream, const struct mly_stream_norm *norm);
 /* projected -> mixed */
 void mly_stream_attend(struct mly_stream *stream);
+/* The same as the engine does it at int8. */
+void mly_stream_attend_bytes(struct mly_stream *stream);
 /* The vectors f32[count][h], the mean or the first of x's rows at unit length. */
 void mly_stream_pool(const struct mly_stream *stream, bool mean, float *out);
 

@@ -83,6 +83,7 @@ static void fill_stream(const struct words_part *part, struct mly_stream *stream
 uint16_t mly_convert_bf16(float value)
 {
     uint32_t bits;
+    if (fabsf(value) < MLY_KERN_BF16_MIN) return 0; /* as kern.h asks for */
     memcpy(&bits, &value, sizeof(bits));
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
