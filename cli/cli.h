@@ -24,7 +24,7 @@
 /* Exit codes are part of the interface: docs/memalloy.1 lists them. */
 enum cli_exit {
     CLI_OK = 0,
-    CLI_NOTHING = 1, /* no hits, unknown id, no store */
+    CLI_NOTHING = 1, /* no hits, unknown id or name */
     CLI_USAGE = 2,
     CLI_PARTIAL = 3, /* done but for files that could not be read, or ids that were not there */
     CLI_LOCKED = 4,
@@ -71,7 +71,15 @@ struct cli_args {
     const char *after;
     uint64_t file_bytes_max;
     struct cli_list include, exclude;
-    char **rest; /* what is not an option */
+    /* embed */
+    struct cli_list files;
+    int kind;     /* enum memalloy_embed_kind */
+    int format;   /* enum cli_format */
+    int on_error; /* 0: stop, 1: skip */
+    bool has_format;
+    const char *field, *id_field, *output;
+    struct cli_buf whole_verb; /* what verb points to, where it has two words */
+    char **rest;               /* what is not an option */
     size_t rest_count;
 };
 
@@ -84,7 +92,39 @@ struct cli_verb {
     const char *details;
 };
 extern const struct cli_verb cli_verbs[];
+#define CLI_VERBS_OF_STORES 63u /* the bits of those that need one */
 const struct cli_verb *cli_verb_find(const char *name);
+/* "model": its verbs have two words. */
+bool cli_verb_is_group(const char *name);
+void cli_help_group(FILE *out, const char *name);
+
+/* Options without a letter have numbers above every character. */
+enum {
+    CLI_OPT_DB = 256,
+    CLI_OPT_MODEL,
+    CLI_OPT_THREADS,
+    CLI_OPT_WAIT,
+    CLI_OPT_JSON,
+    CLI_OPT_LINES,
+    CLI_OPT_MAX_BYTES,
+    CLI_OPT_PROGRESS,
+    CLI_OPT_NO_PROGRESS,
+    CLI_OPT_AFTER,
+    CLI_OPT_SPECIAL,
+    CLI_OPT_KIND,
+    CLI_OPT_FIELD,
+    CLI_OPT_ID_FIELD,
+    CLI_OPT_FORMAT,
+    CLI_OPT_ON_ERROR,
+};
+struct cli_option {
+    const char *name; /* NULL: the end of the table */
+    int code;         /* below 256: the letter */
+    const char *argument;
+    unsigned verbs;
+    const char *help;
+};
+extern const struct cli_option cli_options[];
 
 /* Reads argv into args: CLI_OK with args->verb set (NULL for --version), else an exit code. */
 int cli_args_read(struct cli_args *args, int argc, char **argv);
@@ -102,6 +142,10 @@ int cli_verb_rm(struct cli_args *args);
 int cli_verb_status(struct cli_args *args);
 int cli_verb_embed(struct cli_args *args);
 int cli_verb_tokenize(struct cli_args *args);
+int cli_verb_model_ls(struct cli_args *args);
+int cli_verb_model_info(struct cli_args *args);
+int cli_verb_model_verify(struct cli_args *args);
+int cli_verb_model_rm(struct cli_args *args);
 
 /* ---- terminal and streams */
 
@@ -110,6 +154,8 @@ int cli_verb_tokenize(struct cli_args *args);
 void cli_streams_init(void);
 /* Flushes stdout; a failure other than a closed pipe turns result into CLI_FAILED. */
 int cli_streams_finish(int result);
+/* Bytes to stdout; a failure is kept for cli_stdout_gone and cli_streams_finish. */
+void cli_write(const void *data, size_t bytes);
 /* True once the reader of stdout is gone. */
 bool cli_stdout_gone(void);
 bool cli_is_tty(FILE *stream);
@@ -196,10 +242,48 @@ int cli_signal(void);
 
 /* ---- lines of input */
 
-/* Calls take with every text of the arguments, or, where there is none or only "-", with batches
- * of lines of stdin as they come in, without their line ends. first_i counts texts from 0. */
-typedef int (*cli_texts_fn)(void *context, const struct memalloy_str *texts, size_t count,
-                            uint64_t first_i);
-int cli_texts_each(const struct cli_args *args, cli_texts_fn take, void *context);
+/* Lines without their ends, or texts of the arguments. One that is longer than anybody means has
+ * data NULL and the bytes that were counted before it was dropped. */
+struct cli_lines {
+    const char *source; /* "stdin", a file, or NULL: the arguments */
+    const struct memalloy_str *items;
+    size_t count;
+    uint64_t first;                   /* number of the first in its source, from 1 */
+    uint64_t bytes_done, bytes_total; /* read so far, and of all files; total 0: not known */
+};
+/* Calls take with every text of the arguments, or with batches of lines of the files, or, where
+ * there is neither or only "-", of stdin, as they come in: nothing more is read before take is back.
+ * Ends with an exit code, at a signal too. */
+typedef int (*cli_lines_fn)(void *context, const struct cli_lines *lines);
+int cli_lines_each(const struct cli_args *args, cli_lines_fn take, void *context);
+/* "file:17", for messages, into a buffer of the caller's. */
+#define CLI_PLACE_BYTES 400
+const char *cli_place(char out[CLI_PLACE_BYTES], const struct cli_lines *lines, size_t i);
+
+/* ---- vectors out */
+
+enum cli_format { CLI_JSONL, CLI_NPY, CLI_ARROW, CLI_ARROW_FILE };
+
+struct cli_record {
+    struct memalloy_str text, id; /* id.data NULL: none */
+    uint64_t index;               /* of the record in the input, from 0 */
+    bool truncated;
+};
+
+/* One way to write records with their vectors. Each put is flushed; close completes what was put,
+ * also after a failure elsewhere. */
+struct cli_writer {
+    const struct cli_args *args;
+    const struct memalloy_model_info *info;
+    uint64_t rows;
+    void *state;
+    void (*put)(struct cli_writer *writer, const struct cli_record *records, const float *vectors,
+                size_t count);
+    int (*close)(struct cli_writer *writer); /* an exit code; frees state */
+};
+void cli_writer_jsonl(struct cli_writer *writer);
+/* An exit code: a pipe needs a temporary file, since the count stands in front. */
+int cli_writer_npy(struct cli_writer *writer);
+void cli_writer_arrow(struct cli_writer *writer, bool file);
 
 #endif

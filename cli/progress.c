@@ -61,6 +61,28 @@ static const char *time_text(char *out, double seconds)
     return out;
 }
 
+static size_t embed_text(char *out, size_t out_bytes, const struct memalloy_progress *report)
+{
+    char a[CLI_NUMBER_BYTES], b[CLI_NUMBER_BYTES], c[CLI_NUMBER_BYTES];
+    int used = snprintf(out, out_bytes, "%s text%s, %s", cli_count_text(a, report->items_done),
+                        report->items_done == 1 ? "" : "s", cli_bytes_text(b, report->bytes_done));
+    size_t at = (size_t)used;
+    if (report->bytes_total > 0) {
+        used = snprintf(out + at, out_bytes - at, " of %s", cli_bytes_text(a, report->bytes_total));
+        at += (size_t)used;
+    }
+    if (report->elapsed_s > 0.5) {
+        used =
+            snprintf(out + at, out_bytes - at, ", %s texts/s",
+                     cli_count_text(c, (uint64_t)((double)report->items_done / report->elapsed_s)));
+        at += (size_t)used;
+    }
+    if (report->remaining_s >= 0) {
+        snprintf(out + at, out_bytes - at, ", %s left", time_text(a, report->remaining_s));
+    }
+    return strlen(out);
+}
+
 /* The line without the path; returns its columns (it is ASCII). */
 static size_t line_text(char *out, size_t out_bytes, const struct memalloy_progress *report)
 {
@@ -71,10 +93,13 @@ static size_t line_text(char *out, size_t out_bytes, const struct memalloy_progr
                                                                             : report->files_done));
         return strlen(out);
     }
+    if (report->stage == MEMALLOY_STAGE_EMBED) {
+        return embed_text(out, out_bytes, report);
+    }
     int used =
-        snprintf(out, out_bytes, "%s of %s files, %s of %s", cli_count_text(a, report->files_done),
-                 cli_count_text(b, report->files_total), cli_bytes_text(c, report->bytes_done),
-                 cli_bytes_text(d, report->bytes_total));
+        snprintf(out, out_bytes, "%s of %s file%s, %s of %s", cli_count_text(a, report->files_done),
+                 cli_count_text(b, report->files_total), report->files_total == 1 ? "" : "s",
+                 cli_bytes_text(c, report->bytes_done), cli_bytes_text(d, report->bytes_total));
     size_t at = (size_t)used;
     if (report->bytes_per_s > 0 && at < out_bytes) {
         used = snprintf(out + at, out_bytes - at, ", %s/s",

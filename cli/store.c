@@ -22,6 +22,7 @@ int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out)
     }
     int result = cli_fail(args, &err);
     if (code == MEMALLOY_ERR_NOTFOUND) {
+        result = CLI_FAILED; /* no store is no answer */
         fputs("  store: ", stderr);
         cli_put_field(stderr, cli_str(args->db.data));
         fprintf(stderr, " (from %s); \"memalloy sync FOLDER\" makes one\n", args->db_from);

@@ -39,17 +39,30 @@ void cli_streams_init(void)
 static bool stdout_gone;
 static int stdout_errno;
 
+static void note_failure(int reason)
+{
+    if (reason == EPIPE) {
+        stdout_gone = true;
+    } else if (stdout_errno == 0 && !stdout_gone) {
+        stdout_errno = reason != 0 ? reason : EIO;
+    }
+}
+
 /* The first failure counts: stdio keeps only the fact, not the reason, so look after each flush. */
 static void note_stdout(void)
 {
-    int flushed_errno = 0;
     if (fflush(stdout) != 0) {
-        flushed_errno = errno;
+        note_failure(errno);
+    } else if (ferror(stdout)) {
+        note_failure(0);
     }
-    if (flushed_errno == EPIPE) {
-        stdout_gone = true;
-    } else if (ferror(stdout) && stdout_errno == 0 && !stdout_gone) {
-        stdout_errno = flushed_errno != 0 ? flushed_errno : EIO;
+}
+
+void cli_write(const void *data, size_t bytes)
+{
+    errno = 0;
+    if (fwrite(data, 1, bytes, stdout) < bytes) {
+        note_failure(errno); /* of many bytes stdio keeps none for a flush that would fail again */
     }
 }
 

@@ -86,8 +86,8 @@ static void write_lines(const struct cli_args *args, const struct memalloy_statu
     fputs("store      ", stdout);
     cli_put_field(stdout, cli_str(args->db.data));
     printf(" (from %s)\n", args->db_from);
-    printf("documents  %s, and %s files skipped\n", cli_count_text(a, status->documents),
-           cli_count_text(b, status->skipped));
+    printf("documents  %s, and %s file%s skipped\n", cli_count_text(a, status->documents),
+           cli_count_text(b, status->skipped), status->skipped == 1 ? "" : "s");
     printf("chunks     %s of dimension %u; new texts are cut by %s chunking\n",
            cli_count_text(a, status->chunks), status->dim, chunking_name(status->chunking.kind));
     printf("on disk    %s; documents.lance version %s, chunks.lance version %s\n",

@@ -4,6 +4,7 @@
 struct tokenizing {
     const struct cli_args *args;
     memalloy_model *model;
+    uint64_t count;
 };
 
 static void write_ids(const memalloy_tokens *tokens)
@@ -36,25 +37,32 @@ static void write_json(const memalloy_tokens *tokens, struct memalloy_str text, 
     cli_json_line(object, 17);
 }
 
-/* A cli_texts_fn. */
-static int tokenize_batch(void *context, const struct memalloy_str *texts, size_t count,
-                          uint64_t first_i)
+/* A cli_lines_fn. */
+static int tokenize_batch(void *context, const struct cli_lines *lines)
 {
     struct tokenizing *tokenizing = context;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < lines->count; i++) {
+        const struct memalloy_str text = lines->items[i];
         struct memalloy_error err = {0};
         memalloy_tokens *tokens = NULL;
-        if (memalloy_tokenize(tokenizing->model, texts[i].data, texts[i].bytes,
-                              tokenizing->args->special, &tokens, &err) != MEMALLOY_OK) {
+        char place[CLI_PLACE_BYTES];
+        if (text.data == NULL || !cli_utf8_ok(text.data, text.bytes)) {
+            cli_say("%s %s", cli_place(place, lines, i),
+                    text.data == NULL ? "is far longer than a text" : "is not UTF-8");
+            return CLI_USAGE;
+        }
+        if (memalloy_tokenize(tokenizing->model, text.data, text.bytes, tokenizing->args->special,
+                              &tokens, &err) != MEMALLOY_OK) {
             struct cli_args plain = *tokenizing->args;
             plain.json = false; /* lines that were given stay the only ones */
             return cli_fail(&plain, &err);
         }
         if (tokenizing->args->json) {
-            write_json(tokens, texts[i], first_i + i);
+            write_json(tokens, text, tokenizing->count);
         } else {
             write_ids(tokens);
         }
+        tokenizing->count++;
         memalloy_tokens_destroy(tokens);
     }
     return CLI_OK;
@@ -65,7 +73,7 @@ int cli_verb_tokenize(struct cli_args *args)
     struct tokenizing tokenizing = {.args = args};
     int result = cli_open_model(args, &tokenizing.model);
     if (result == CLI_OK) {
-        result = cli_texts_each(args, tokenize_batch, &tokenizing);
+        result = cli_lines_each(args, tokenize_batch, &tokenizing);
     }
     memalloy_model_close(tokenizing.model);
     return result;

@@ -9,4 +9,8 @@ memalloy status
 rm notes/old.md && memalloy sync notes             # the store follows the folder
 memalloy ls | head -n 1 | cut -f 1 | xargs memalloy rm
 echo "a text" | memalloy embed
+memalloy embed --file notes/backup.md --output lines.npy   # a line, a vector; also .arrow, .arrows
+memalloy embed --kind query "how long are backups kept?" | head -c 60
 memalloy tokenize --special "a text"
+memalloy model ls
+memalloy model verify

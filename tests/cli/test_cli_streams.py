@@ -69,7 +69,9 @@ def test_arguments_that_are_not_utf8(filled: Command) -> None:
         done = filled.run(verb, b"good", b"caf\xe9")
         assert done.returncode == USAGE
         assert b"text 2 is not UTF-8" in done.stderr
-        assert filled.run(verb, input=b"a\nb\n\xff\n").returncode == USAGE
+        done = filled.run(verb, input=b"a\nb\n\xff\n")
+        assert (done.returncode, b"stdin:3 is not UTF-8" in done.stderr) == (USAGE, True)
+        assert len(done.stdout.splitlines()) == 2  # what came before it is there
     assert filled.run("get", b"caf\xe9").returncode == NOTHING
     assert filled.run("rm", b"caf\xe9").returncode in (NOTHING, USAGE)
     assert filled.run(b"\xff\x1b[31m").stderr.startswith(b'memalloy: unknown verb "\\xff\\x1b[31m"')

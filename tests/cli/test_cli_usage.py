@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -32,7 +33,7 @@ WRONG = [
     (["sync", "file.txt"], 'cannot sync "file.txt": it is a file'),
     (["sync", "--max-bytes", "0", "."], "--max-bytes"),
     (["sync", "--max-bytes", "99999999999G", "."], "--max-bytes"),
-    (["sync", "--threads", "0", "."], "--threads is a number from 1 to 1024"),
+    (["sync", "--threads", "0", "."], "--threads is a number from 1 to 256"),
     (["sync", "--wait", "soon", "."], "--wait"),
     (["--db", "", "ls"], "--db is empty"),
     (["get"], "get takes one id or path, not 0"),
@@ -42,6 +43,19 @@ WRONG = [
     (["ls", "--limit", "0"], "--limit"),
     (["rm"], "rm needs at least one id"),
     (["status", "x"], "status takes no argument"),
+    (["sync", "--threads", "257", "."], "--threads is a number from 1 to 256"),
+    (["model"], "model needs a verb such as ls"),
+    (["model", "frobnicate"], 'unknown verb "model frobnicate"'),
+    (["help", "model", "frobnicate"], 'unknown verb "model frobnicate"'),
+    (["model", "ls", "x"], 'model ls takes no argument such as "x"'),
+    (["model", "ls", "--kind", "query"], "option --kind is not for model ls"),
+    (["model", "info", "a", "b"], "model info takes one name, not 2"),
+    (["model", "rm"], "model rm needs at least one name"),
+    (["embed", "--kind", "question", "x"], '--kind is one of passage, query, not "question"'),
+    (["embed", "--format", "csv", "x"], '--format is one of jsonl, npy, arrow, arrow-file, not "csv"'),
+    (["embed", "--on-error", "cry", "x"], "--on-error is one of stop, skip"),
+    (["embed", "--format", "npy", "--id-field", "id"], "npy has no place for ids"),
+    (["embed", "--field", "text", "x"], "--field and --id-field are for lines"),
 ]
 
 
@@ -55,10 +69,32 @@ def test_wrong_usage_is_told_and_makes_nothing(bare: Command, arguments: list[st
     assert [path.name for path in bare.home.iterdir()] == ["file.txt"]
 
 
+@pytest.mark.parametrize(("arguments", "message"), WRONG[1:], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_wrong_usage_is_one_document_with_json(bare: Command, arguments: list[str], message: str) -> None:
+    (bare.home / "file.txt").write_text("a file")
+    if arguments == ["--frobnicate"] or arguments[:1] == ["search"] and arguments[-1] in ("-k", "--lin"):
+        arguments = ["--json", *arguments]
+    else:
+        arguments = [*arguments, "--json"]
+    done = bare.run(*arguments)
+    assert done.returncode == USAGE
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "INVAL"
+    assert message in error["message"]
+    assert error["message"] in done.stderr.decode()
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_has_help_on_stdout(bare: Command, verb: str) -> None:
-    assert f"usage: memalloy {verb}" in bare.ok(verb, "--help")
-    assert bare.ok("help", verb) == bare.ok(verb, "-h") == bare.ok("--help", verb)
+    words = verb.split()
+    assert f"usage: memalloy {verb}" in bare.ok(*words, "--help")
+    assert bare.ok("help", *words) == bare.ok(*words, "-h") == bare.ok("--help", *words)
+
+
+def test_a_group_of_verbs_has_help_of_its_own(bare: Command) -> None:
+    text = bare.ok("model", "--help")
+    assert text == bare.ok("help", "model")
+    assert all(f"\n  {verb} " in text for verb in VERBS if verb.startswith("model "))
 
 
 def test_help_names_every_verb_and_version_is_the_projects(bare: Command) -> None:
@@ -73,17 +109,17 @@ def test_help_names_every_verb_and_version_is_the_projects(bare: Command) -> Non
 def test_man_page_has_every_verb_and_option(bare: Command, verb: str) -> None:
     page = (ROOT / "docs/memalloy.1").read_text().replace("\\-", "-")
     assert f"\n.B {verb}\n" in page
-    for option in re.findall(r"--[a-z-]+", bare.ok(verb, "--help")):
+    for option in re.findall(r"--[a-z-]+", bare.ok(*verb.split(), "--help")):
         assert option in page, option
 
 
 @pytest.mark.parametrize("arguments", [["search", "x"], ["get", "x"], ["ls"], ["rm", "x"], ["status"]])
 def test_reading_a_store_that_is_not_there_makes_none(bare: Command, arguments: list[str]) -> None:
     done = bare.run(*arguments)
-    assert done.returncode == NOTHING
+    assert done.returncode == FAILED  # no store is another thing than no hits
     assert f"{bare.home}/.local/share/memalloy/default" in done.stderr.decode()
     assert list(bare.home.iterdir()) == []
-    assert bare.json(*arguments, code=NOTHING)["error"]["code"] == "NOTFOUND"
+    assert bare.json(*arguments, code=FAILED)["error"]["code"] == "NOTFOUND"
 
 
 def test_where_the_store_is(filled: Command) -> None:
