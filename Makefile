@@ -42,6 +42,7 @@ help:
 	@echo '  make check             unit tests, golden tests, style (under 3 minutes)'
 	@echo '  make test-long         the suite with patience'
 	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang (make setup-clang installs it)'
+	@echo '  make arm64             the C tests on arm64 under qemu (make setup-arm64 brings what it needs)'
 	@echo '  make style             clang-format, layers, style rules'
 	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
 	@echo '  make bench             rates of embedding and tokenizing beside the rivals, from one run'
@@ -50,13 +51,15 @@ help:
 	@echo '  make clean             remove what was built (not .venv, not the model)'
 
 # Fetching and installing first, so that building and testing need no network.
-.PHONY: setup setup-test setup-clang need-build need-test
+.PHONY: setup setup-test setup-clang setup-arm64 need-build need-test
 setup:
 	@tools/setup.sh build
 setup-test:
 	@tools/setup.sh test
 setup-clang:
 	@tools/setup.sh clang
+setup-arm64:
+	@tools/setup_arm64.sh
 need-build:
 	@tools/setup.sh build quiet
 need-test:
@@ -86,13 +89,15 @@ test: need-test model
 test-long: need-test model
 	@$(PY) tools/run_tests.py long
 
-.PHONY: asan tsan clang
+.PHONY: asan tsan clang arm64
 asan: need-test model
 	@$(PY) tools/run_tests.py asan
 tsan: need-test model
 	@$(PY) tools/run_tests.py tsan
 clang: need-test
 	@$(PY) tools/run_tests.py clang
+arm64: need-test setup-arm64
+	@$(PY) tools/run_tests.py arm64
 
 .PHONY: style
 style: need-test

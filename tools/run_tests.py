@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the suites of a tier and closes with one line: N passed, N failed, N skipped.
 
-    .venv/bin/python tools/run_tests.py check|test|long|style|asan|tsan|clang
+    .venv/bin/python tools/run_tests.py check|test|long|style|asan|tsan|clang|arm64
 
 Every single test is counted, whether cmocka, pytest or a checker ran it. A suite that crashes or runs nothing is a
 failure. The reasons for what was skipped stand above the last line. What the tiers hold: docs/TESTING.md.
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import arm64_tests
 import c_tests
 from test_results import FAILED, PASSED, SKIPPED, Clock, Result, last_lines, parse_junit, run, run_one
 
@@ -155,11 +156,16 @@ def clang() -> list[Result]:
     return [built] + (c_tests.run_folder("build-clang", env, without_suites={"slow"}) if built.status == PASSED else [])
 
 
+def arm64() -> list[Result]:
+    return arm64_tests.run_all(environment())
+
+
 Suite = tuple[str, Callable[[], list[Result]]]
 STYLE: list[Suite] = [("style", style)]
 QUICK: list[Suite] = [("build", gcc), ("C unit tests", c_unit), ("C golden tests", c_golden)]
 FULL: list[Suite] = [
     *STYLE, *QUICK, ("install", install), ("Python, CLI, compat", pytest), ("wheel", wheel), ("ASan and UBSan", asan), ("clang", clang),
+    ("arm64 under qemu", arm64),
 ]
 TIERS: dict[str, list[Suite]] = {
     "check": [*QUICK, *STYLE],
@@ -169,6 +175,7 @@ TIERS: dict[str, list[Suite]] = {
     "asan": [("ASan and UBSan", asan)],
     "tsan": [("TSan", tsan)],
     "clang": [("clang", clang)],
+    "arm64": [("arm64 under qemu", arm64)],
 }
 
 
