@@ -51,6 +51,9 @@ struct mly_env {
     int (*sync_data)(void *context, int fd); /* fdatasync: data and size */
     int (*sync_dir)(void *context, int fd);  /* fsync of a directory: its names */
     int (*truncate)(void *context, int fd, uint64_t bytes);
+    /* room on the disk for bytes from offset on, zeros where nothing was written; the file grows
+     * where it is shorter. -EOPNOTSUPP where the file system cannot */
+    int (*allocate)(void *context, int fd, uint64_t offset, uint64_t bytes);
     int (*info)(void *context, int fd, struct mly_file_info *out);
     int (*map)(void *context, int fd, size_t bytes, const void **out); /* read-only, shared */
     int (*unmap)(void *context, const void *map, size_t bytes);

@@ -85,6 +85,19 @@ static int sys_truncate(void *context, int fd, uint64_t bytes)
     return result_of(ftruncate(fd, (off_t)bytes));
 }
 
+static int sys_allocate(void *context, int fd, uint64_t offset, uint64_t bytes)
+{
+    (void)context;
+#if defined(__linux__)
+    return result_of(fallocate(fd, 0, (off_t)offset, (off_t)bytes));
+#else
+    (void)fd;
+    (void)offset;
+    (void)bytes;
+    return -EOPNOTSUPP;
+#endif
+}
+
 static int64_t ns_of(struct timespec time)
 {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
@@ -388,6 +401,7 @@ static const struct mly_env system_env = {
     .sync_data = sys_sync_data,
     .sync_dir = sys_sync_dir,
     .truncate = sys_truncate,
+    .allocate = sys_allocate,
     .info = sys_info,
     .map = sys_map,
     .unmap = sys_unmap,

@@ -139,6 +139,38 @@ enum mly_err mly_file_sync(const struct mly_file *file, struct mly_error *err)
     return MLY_OK;
 }
 
+enum mly_err mly_file_truncate(const struct mly_file *file, uint64_t bytes, struct mly_error *err)
+{
+    int result;
+    do {
+        result = file->env->truncate(file->env->context, file->fd, bytes);
+    } while (result == -EINTR);
+    if (result < 0) return mly_fail_errno(err, MLY_ERR_IO, -result, "cannot cut a file off");
+    return MLY_OK;
+}
+
+enum mly_err mly_file_allocate(const struct mly_file *file, uint64_t offset, uint64_t bytes,
+                               struct mly_error *err)
+{
+    static const uint8_t zeros[65536];
+    int result;
+    do {
+        result = file->env->allocate(file->env->context, file->fd, offset, bytes);
+    } while (result == -EINTR);
+    if (result == -EOPNOTSUPP || result == -ENOSYS) {
+        for (uint64_t done = 0; done < bytes; done += sizeof(zeros)) {
+            uint64_t part = bytes - done < sizeof(zeros) ? bytes - done : sizeof(zeros);
+            MLY_TRY(mly_file_write(file, zeros, (size_t)part, offset + done, err));
+        }
+        return MLY_OK;
+    }
+    if (result < 0) {
+        return mly_fail_errno(err, MLY_ERR_IO, -result, "cannot get room for %llu bytes",
+                              (unsigned long long)bytes);
+    }
+    return MLY_OK;
+}
+
 static enum mly_err copy_file(const struct mly_file *file, const char *path, size_t bytes,
                               const void **out, struct mly_error *err)
 {

@@ -47,6 +47,13 @@ MLY_MUST_USE enum mly_err mly_file_write(const struct mly_file *file, const void
 /* Data and size are on disk when it returns OK. After a failure nothing may be concluded about what
  * is. */
 MLY_MUST_USE enum mly_err mly_file_sync(const struct mly_file *file, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_file_truncate(const struct mly_file *file, uint64_t bytes,
+                                            struct mly_error *err);
+/* Room on the disk for bytes from offset on, which reads as zeros: writing there later cannot fail
+ * for want of it. offset is at or behind the end. Where the file system has no call for it, zeros
+ * are written. */
+MLY_MUST_USE enum mly_err mly_file_allocate(const struct mly_file *file, uint64_t offset,
+                                            uint64_t bytes, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_file_map(const struct mly_env *env, int dir_fd, const char *path,
                                        struct mly_map *out, struct mly_error *err);
 /* The same, but a file of less than copy_below bytes is read into memory: a process may have some

@@ -84,6 +84,13 @@ static int fault_truncate(void *context, int fd, uint64_t bytes)
     return real()->truncate(NULL, fd, bytes);
 }
 
+static int fault_allocate(void *context, int fd, uint64_t offset, uint64_t bytes)
+{
+    FAULT("allocate", true);
+    if (fault->no_allocate) return -EOPNOTSUPP;
+    return real()->allocate(NULL, fd, offset, bytes);
+}
+
 static int fault_info(void *context, int fd, struct mly_file_info *out)
 {
     FAULT("info", false);
@@ -234,6 +241,7 @@ void fault_env_init(struct fault_env *fault)
     fault->env.sync_data = fault_sync_data;
     fault->env.sync_dir = fault_sync_dir;
     fault->env.truncate = fault_truncate;
+    fault->env.allocate = fault_allocate;
     fault->env.info = fault_info;
     fault->env.map = fault_map;
     fault->env.unmap = fault_unmap;
@@ -265,6 +273,7 @@ void fault_env_reset(struct fault_env *fault)
     atomic_store(&fault->fail_forever, false);
     atomic_store(&fault->interrupt, false);
     fault->short_transfers = false;
+    fault->no_allocate = false;
     fault->failed_call = NULL;
     fault->fail_errno = EIO;
     atomic_store(&fault->mem.fail_at, 0);

@@ -17,6 +17,7 @@ struct fault_env {
     _Atomic bool fail_forever; /* and so do all after it, closes excepted */
     int fail_errno;            /* EIO, ENOSPC ... */
     bool short_transfers;      /* reads and writes do at most 7 bytes at a time */
+    bool no_allocate;          /* as a file system that cannot */
     _Atomic bool interrupt;    /* every other call that may gives EINTR first */
     _Atomic uint64_t interrupts;
     _Atomic int64_t open_count; /* descriptors, mappings, streams, libraries */
