@@ -25,6 +25,7 @@ ALLOWED = {
     "token": FLOOR | {"os", "kern"},
     "embed": FLOOR | {"os", "kern"},
     "lance": FLOOR | {"os", "kern"},
+    "log": FLOOR | {"os", "kern"},
     "store": FLOOR | {"os", "kern", "lance"},
     "index": FLOOR | {"os", "kern"},
     "search": FLOOR | {"kern", "store", "index"},

@@ -1,0 +1,173 @@
+/* Reading beside a writer, without a lock.
+ *
+ * In: a folder that changes. Out: records in order, as far as they are there. What is half written
+ * is the end, for now. A segment that ends is left when a newer one begins with the next record;
+ * one that begins before it takes back what was read, which is told. */
+#include "log/log_int.h"
+
+/* Segments come and go while they are looked at. */
+#define TRIES 8
+
+struct mly_log_reader {
+    const struct mly_env *env;
+    mly_crc32c_fn crc;
+    char *dir;
+    bool strict;
+    uint64_t from_lsn;
+    bool has_cursor, judged;
+    struct log_cursor cursor;
+    uint64_t limit; /* where the next segment begins, as far as is known */
+    struct log_segments segments;
+};
+
+enum mly_err mly_log_reader_open(const struct mly_env *env, const char *dir, uint64_t from_lsn,
+                                 bool strict, struct mly_log_reader **out, struct mly_error *err)
+{
+    struct mly_log_reader *reader = mly_mem_array(env->mem, 1, sizeof(*reader));
+    if (reader == NULL) return mly_fail_nomem(err, sizeof(*reader));
+    size_t bytes = strlen(dir) + 1;
+    reader->env = env;
+    reader->crc = mly_crc32c_pick();
+    reader->strict = strict;
+    reader->from_lsn = from_lsn;
+    reader->segments.mem = env->mem;
+    reader->dir = mly_mem_alloc(env->mem, bytes);
+    if (reader->dir == NULL) {
+        mly_mem_free(env->mem, reader);
+        return mly_fail_nomem(err, bytes);
+    }
+    memcpy(reader->dir, dir, bytes);
+    *out = reader;
+    return MLY_OK;
+}
+
+static void leave_segment(struct mly_log_reader *reader)
+{
+    if (reader->has_cursor) mly_log_cursor_close(&reader->cursor);
+    reader->has_cursor = reader->judged = false;
+}
+
+void mly_log_reader_close(struct mly_log_reader *reader)
+{
+    if (reader == NULL) return;
+    leave_segment(reader);
+    mly_log_segments_deinit(&reader->segments);
+    mly_mem_free(reader->env->mem, reader->dir);
+    mly_mem_free(reader->env->mem, reader);
+}
+
+static enum mly_err list(struct mly_log_reader *reader, struct mly_error *err)
+{
+    return mly_log_list(reader->env, reader->crc, reader->dir, false, &reader->segments, err);
+}
+
+/* Opens the segment that has the record behind from_lsn. *there false: there is no log. */
+static enum mly_err enter_segment(struct mly_log_reader *reader, bool *there, struct mly_error *err)
+{
+    for (int attempt = 0; attempt < TRIES; attempt++) {
+        const struct log_segments *segments = &reader->segments;
+        MLY_TRY(list(reader, err));
+        *there = segments->count > 0;
+        if (!*there) return MLY_OK;
+        size_t i = segments->count;
+        while (i > 0 && segments->items[i - 1].first_lsn > reader->from_lsn + 1)
+            i--;
+        if (i == 0) {
+            return mly_fail(err, MLY_ERR_CONFLICT, "log %s begins with record %llu, not %llu",
+                            reader->dir, (unsigned long long)segments->items[0].first_lsn,
+                            (unsigned long long)reader->from_lsn + 1);
+        }
+        enum mly_err rc =
+            mly_log_cursor_open(reader->env, reader->crc, reader->dir,
+                                segments->items[i - 1].generation, &reader->cursor, err);
+        if (rc == MLY_ERR_NOTFOUND) continue;
+        if (rc != MLY_OK) return rc;
+        reader->limit = i < segments->count ? segments->items[i].first_lsn : UINT64_MAX;
+        reader->has_cursor = true;
+        return MLY_OK;
+    }
+    return mly_fail(err, MLY_ERR_CONFLICT, "log %s changes too fast to be read", reader->dir);
+}
+
+/* What a newer segment says of this one. *moved: look again. */
+static enum mly_err look_for_next(struct mly_log_reader *reader, bool *moved, struct mly_error *err)
+{
+    struct log_cursor *cursor = &reader->cursor;
+    const struct log_segments *segments = &reader->segments;
+    uint64_t known_limit = reader->limit;
+    *moved = false;
+    MLY_TRY(list(reader, err));
+    size_t i = 0;
+    while (i < segments->count && segments->items[i].generation <= cursor->head.generation)
+        i++;
+    if (i == segments->count) return MLY_OK;
+    const struct log_segment *next = &segments->items[i];
+    *moved = true;
+    reader->limit = next->first_lsn;
+    if (next->first_lsn < cursor->next_lsn) {
+        return mly_fail(err, MLY_ERR_CONFLICT,
+                        "log %s: records from %llu on were taken back after a failed sync",
+                        reader->dir, (unsigned long long)next->first_lsn);
+    }
+    if (next->first_lsn == cursor->next_lsn || next->first_lsn - 1 <= reader->from_lsn) {
+        leave_segment(reader);
+        return MLY_OK;
+    }
+    /* What came before it must be in this one: written between our two looks, or else damaged. */
+    if (known_limit == next->first_lsn) {
+        enum mly_err rc = mly_log_fail_damaged(cursor, err);
+        return mly_fail_in(err, rc, "log %s", reader->dir);
+    }
+    return MLY_OK;
+}
+
+/* There is no next record, here or elsewhere: is that as it should be? */
+static enum mly_err check_end(struct mly_log_reader *reader, struct mly_log_record *out,
+                              bool *found, struct mly_error *err)
+{
+    struct log_cursor *cursor = &reader->cursor;
+    enum log_find find = LOG_FIND_END;
+    bool proof = false;
+    if (reader->judged && !reader->strict) return MLY_OK;
+    reader->judged = true;
+    if (reader->strict) {
+        MLY_TRY(mly_log_cursor_judge(cursor, &find, err));
+        proof = find == LOG_FIND_DAMAGED;
+    } else {
+        MLY_TRY(mly_log_cursor_has_proof(cursor, &proof, err));
+    }
+    if (!proof) return MLY_OK;
+    /* It may have been written while we looked. */
+    MLY_TRY(mly_log_cursor_next(cursor, out, found, err));
+    if (*found) return MLY_OK;
+    enum mly_err rc = mly_log_fail_damaged(cursor, err);
+    return mly_fail_in(err, rc, "log %s", reader->dir);
+}
+
+static enum mly_err read_next(struct mly_log_reader *reader, struct mly_log_record *out,
+                              bool *found, struct mly_error *err)
+{
+    *found = false;
+    for (;;) {
+        bool moved;
+        bool there = true;
+        if (!reader->has_cursor) MLY_TRY(enter_segment(reader, &there, err));
+        if (!there) return MLY_OK;
+        if (reader->cursor.next_lsn < reader->limit) {
+            MLY_TRY(mly_log_cursor_next(&reader->cursor, out, found, err));
+        }
+        if (*found) return MLY_OK;
+        MLY_TRY(look_for_next(reader, &moved, err));
+        if (!moved) return check_end(reader, out, found, err);
+    }
+}
+
+enum mly_err mly_log_reader_next(struct mly_log_reader *reader, struct mly_log_record *out,
+                                 bool *found, struct mly_error *err)
+{
+    do {
+        MLY_TRY(read_next(reader, out, found, err));
+    } while (*found && out->lsn <= reader->from_lsn);
+    if (*found) reader->from_lsn = out->lsn;
+    return MLY_OK;
+}
