@@ -125,8 +125,7 @@ MLY_MUST_USE enum mly_err mly_log_reader_open(const struct mly_env *env, const c
                                               struct mly_log_reader **out, struct mly_error *err);
 void mly_log_reader_close(struct mly_log_reader *reader);
 /* *found false: that is all for now; later calls look again. CONFLICT: records beyond from_lsn were
- * retired, or what was read was taken back after a failed sync: read the tables anew and start
- * over. */
+ * retired: read the tables anew and start over. */
 MLY_MUST_USE enum mly_err mly_log_reader_next(struct mly_log_reader *reader,
                                               struct mly_log_record *out, bool *found,
                                               struct mly_error *err);

@@ -8,7 +8,7 @@
 #include "base/limits.h"
 #include "log/log_int.h"
 
-#define WINDOW_BYTES ((size_t)256 << 10)
+#define WINDOW_BYTES ((size_t)64 << 10)
 
 /* ---- the window ---- */
 

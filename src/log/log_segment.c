@@ -9,9 +9,15 @@
 #include <stdio.h>
 
 /* Room is taken in steps, so that most syncs need not record a new size. */
-#define STEP_BYTES ((uint64_t)1 << 20)
-/* What is kept back for removals where the disk is full. */
-#define RESERVE_BYTES ((uint64_t)128 << 10)
+#define STEP_BYTES_MIN ((uint64_t)64 << 10)
+#define STEP_BYTES_MAX ((uint64_t)1 << 20)
+
+static uint64_t step_bytes(const struct mly_log *log)
+{
+    uint64_t step = log->segment_bytes / 16;
+    if (step < STEP_BYTES_MIN) return STEP_BYTES_MIN;
+    return step > STEP_BYTES_MAX ? STEP_BYTES_MAX : log_round_up(step, LOG_PAGE_BYTES);
+}
 
 void mly_log_place(struct mly_log *log, struct log_batch *batch,
                    const struct log_segment_head *head, uint64_t offset, uint64_t synced_lsn,
@@ -40,8 +46,10 @@ enum mly_err mly_log_make_room(struct mly_log *log, const struct mly_file *file,
                                uint64_t *allocated, uint64_t end, bool urgent,
                                struct mly_error *err)
 {
-    if (end + RESERVE_BYTES <= *allocated) return MLY_OK;
-    uint64_t wanted = log_round_up(end + RESERVE_BYTES, STEP_BYTES);
+    uint64_t step = step_bytes(log);
+    uint64_t reserve = step / 8; /* for removals, where the disk is full */
+    if (end + reserve <= *allocated) return MLY_OK;
+    uint64_t wanted = log_round_up(end + reserve, step);
     enum mly_err rc = mly_file_allocate(file, *allocated, wanted - *allocated, err);
     if (rc == MLY_OK) {
         *allocated = wanted;

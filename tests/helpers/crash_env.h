@@ -1,0 +1,75 @@
+/* A system table over a disk that lives in memory and remembers the order of everything that was
+ * done to it, so that a power cut can be tried at every moment and in every way a file system may
+ * answer it.
+ *
+ * What survives at a moment: whatever a sync covers. Of the rest, anything may be there or not, in
+ * any combination: each 512 bytes of a write, each change of a size, each name that was made, moved
+ * or removed. A sync of a file covers its bytes and its size, one of a folder the names in it,
+ * nothing else; a name that was not synced is lost with all that is below it. This is more than
+ * ext4 and xfs do (they keep the order of names), and what POSIX allows.
+ *
+ * Bytes that were never written are zeros, files are looked up without links, locks are kept, and
+ * the clock, chance and threads are the system's. Paths begin with "/".
+ */
+#ifndef MLY_TEST_CRASH_ENV_H
+#define MLY_TEST_CRASH_ENV_H
+
+#include "os/env.h"
+
+#include <pthread.h>
+
+struct crash_inode;
+struct crash_op;
+
+struct crash_env {
+    struct mly_env env; /* give &crash->env to the code under test */
+    struct mly_mem mem;
+    pthread_mutex_t mutex;
+    struct crash_inode *inodes;
+    size_t inode_count, inode_capacity;
+    struct crash_op *ops; /* since the disk was made, or came out of a crash */
+    size_t op_count, op_capacity;
+    int64_t open_count; /* descriptors, streams, mappings */
+    uint64_t syncs;     /* calls so far */
+    uint64_t skip_sync; /* this one, counted from 1, does nothing and says it did; 0: none */
+    char skipped[256];  /* which that was */
+    bool skipped_work;  /* there was something that it would have covered */
+};
+
+/* A disk with nothing but "/". */
+void crash_env_init(struct crash_env *crash);
+void crash_env_deinit(struct crash_env *crash);
+
+/* How a power cut answers what no sync covers. */
+enum crash_kind {
+    CRASH_DROP_ALL,
+    CRASH_KEEP_ALL,
+    CRASH_DROP_ONE, /* all others kept; number counts the uncovered */
+    CRASH_KEEP_ONE,
+    CRASH_PREFIX, /* number of them kept, in order */
+    CRASH_RANDOM  /* each on its own, writes in parts; number is the seed */
+};
+struct crash_choice {
+    size_t moment; /* operations done: 0 to op_count */
+    enum crash_kind kind;
+    uint64_t number;
+};
+/* The disk after a power cut: everything on it is durable. */
+void crash_env_cut(const struct crash_env *crash, const struct crash_choice *choice,
+                   struct crash_env *out);
+/* Operations before moment that no sync covers. */
+size_t crash_env_uncovered(const struct crash_env *crash, size_t moment);
+/* Operations so far: a moment to remember. */
+size_t crash_env_now(struct crash_env *crash);
+
+/* Calls fn for every choice at every moment from first on: both extremes, every single uncovered
+ * operation dropped and kept, every prefix, and random_count at random. fn's false ends it and is
+ * given. *states counts. */
+typedef bool (*crash_fn)(void *context, struct crash_env *after, const struct crash_choice *choice);
+bool crash_env_each(const struct crash_env *crash, size_t first, uint64_t random_count, crash_fn fn,
+                    void *context, uint64_t *states);
+/* For messages. */
+void crash_env_describe(const struct crash_env *crash, const struct crash_choice *choice, char *out,
+                        size_t out_bytes);
+
+#endif
