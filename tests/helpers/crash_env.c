@@ -1,49 +1,15 @@
 /* The disk is a table of inodes; every change is done to it at once and put on a list. A crash
  * starts from what the disk was at first and does the list again, leaving things out. */
-#include "crash_env.h"
+#include "crash_env_int.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SECTOR 512
-#define NAME_BYTES 128
 #define FD_FIRST 5000
 #define FDS 4096
 #define BYTES_MAX ((uint64_t)1 << 30)
-
-struct crash_entry {
-    char name[NAME_BYTES];
-    size_t inode;
-};
-
-struct crash_inode {
-    bool is_dir;
-    uint8_t *data;
-    uint64_t bytes, capacity;
-    struct crash_entry *entries;
-    size_t entry_count;
-    int64_t changed;
-    int locked[4]; /* descriptor that holds byte i, or 0 */
-    /* what it was when the disk was made */
-    uint8_t *first_data;
-    uint64_t first_bytes;
-    struct crash_entry *first_entries;
-    size_t first_entry_count;
-};
-
-enum op_kind { OP_WRITE, OP_SIZE, OP_GROW, OP_ADD, OP_REMOVE, OP_MOVE, OP_SYNC };
-
-struct crash_op {
-    enum op_kind kind;
-    size_t inode; /* of the file, or of the folder */
-    uint64_t offset, bytes;
-    uint8_t *data;
-    char name[NAME_BYTES], to[NAME_BYTES];
-    size_t target; /* the inode that the name leads to */
-    bool is_dir;   /* of target */
-};
 
 /* Which descriptor is what: one table for all disks, as descriptors must not be mixed up. */
 static struct {
@@ -59,7 +25,7 @@ struct crash_stream {
     size_t count, at;
 };
 
-static void *need(void *block)
+void *crash_need(void *block)
 {
     if (block == NULL) abort();
     return block;
@@ -67,24 +33,24 @@ static void *need(void *block)
 
 /* ---- the disk ---- */
 
-static size_t new_inode(struct crash_env *crash, bool is_dir)
+size_t crash_new_inode(struct crash_env *crash, bool is_dir)
 {
     if (crash->inode_count == crash->inode_capacity) {
         crash->inode_capacity = crash->inode_capacity * 2 + 16;
         crash->inodes =
-            need(realloc(crash->inodes, crash->inode_capacity * sizeof(crash->inodes[0])));
+            crash_need(realloc(crash->inodes, crash->inode_capacity * sizeof(crash->inodes[0])));
     }
     memset(&crash->inodes[crash->inode_count], 0, sizeof(crash->inodes[0]));
     crash->inodes[crash->inode_count].is_dir = is_dir;
     return crash->inode_count++;
 }
 
-static void set_size(struct crash_inode *inode, uint64_t bytes)
+void crash_set_size(struct crash_inode *inode, uint64_t bytes)
 {
     if (bytes > BYTES_MAX) abort();
     if (bytes > inode->capacity) {
         inode->capacity = bytes < 4096 ? 4096 : bytes + bytes / 4;
-        inode->data = need(realloc(inode->data, inode->capacity));
+        inode->data = crash_need(realloc(inode->data, inode->capacity));
     }
     if (bytes > inode->bytes) memset(inode->data + inode->bytes, 0, bytes - inode->bytes);
     inode->bytes = bytes;
@@ -98,12 +64,12 @@ static struct crash_entry *find_entry(const struct crash_inode *dir, const char 
     return NULL;
 }
 
-static void set_entry(struct crash_inode *dir, const char *name, size_t inode)
+void crash_set_entry(struct crash_inode *dir, const char *name, size_t inode)
 {
     struct crash_entry *entry = find_entry(dir, name);
     if (entry == NULL) {
         dir->entries =
-            need(realloc(dir->entries, (dir->entry_count + 1) * sizeof(dir->entries[0])));
+            crash_need(realloc(dir->entries, (dir->entry_count + 1) * sizeof(dir->entries[0])));
         entry = &dir->entries[dir->entry_count++];
         snprintf(entry->name, NAME_BYTES, "%s", name);
     }
@@ -117,7 +83,7 @@ static void remove_entry(struct crash_inode *dir, const char *name)
 }
 
 /* Does the part of an operation that keep says: bit i of it for sector i of a write. */
-static void apply(struct crash_env *crash, const struct crash_op *op, const uint8_t *keep)
+void crash_apply(struct crash_env *crash, const struct crash_op *op, const uint8_t *keep)
 {
     struct crash_inode *inode = &crash->inodes[op->inode];
     inode->changed++;
@@ -130,27 +96,27 @@ static void apply(struct crash_env *crash, const struct crash_op *op, const uint
             if (part > op->bytes - done) part = op->bytes - done;
             if (keep == NULL || (keep[bit / 8] >> bit % 8 & 1) != 0) {
                 uint64_t end = op->offset + done + part;
-                if (end > inode->bytes) set_size(inode, end);
+                if (end > inode->bytes) crash_set_size(inode, end);
                 memcpy(inode->data + op->offset + done, op->data + done, part);
             }
             done += part;
         }
         break;
     case OP_SIZE:
-        set_size(inode, op->bytes);
+        crash_set_size(inode, op->bytes);
         break;
     case OP_GROW:
-        if (op->bytes > inode->bytes) set_size(inode, op->bytes);
+        if (op->bytes > inode->bytes) crash_set_size(inode, op->bytes);
         break;
     case OP_ADD:
-        set_entry(inode, op->name, op->target);
+        crash_set_entry(inode, op->name, op->target);
         break;
     case OP_REMOVE:
         remove_entry(inode, op->name);
         break;
     case OP_MOVE:
         remove_entry(inode, op->name);
-        set_entry(inode, op->to, op->target);
+        crash_set_entry(inode, op->to, op->target);
         break;
     case OP_SYNC:
         break;
@@ -161,9 +127,9 @@ static void record(struct crash_env *crash, struct crash_op op)
 {
     if (crash->op_count == crash->op_capacity) {
         crash->op_capacity = crash->op_capacity * 2 + 64;
-        crash->ops = need(realloc(crash->ops, crash->op_capacity * sizeof(crash->ops[0])));
+        crash->ops = crash_need(realloc(crash->ops, crash->op_capacity * sizeof(crash->ops[0])));
     }
-    apply(crash, &op, NULL);
+    crash_apply(crash, &op, NULL);
     crash->ops[crash->op_count++] = op;
 }
 
@@ -241,7 +207,8 @@ static int crash_open(void *context, int dir_fd, const char *path, uint32_t flag
         char parent[4096];
         snprintf(parent, sizeof(parent), "%.*s", slash == NULL ? 0 : (int)(slash - path), path);
         if (slash != NULL && look_up(crash, dir_fd, parent, &above, last) < 0) CRASH_LEAVE(-ENOENT);
-        struct crash_op op = {.kind = OP_ADD, .inode = dir, .target = new_inode(crash, false)};
+        struct crash_op op = {
+            .kind = OP_ADD, .inode = dir, .target = crash_new_inode(crash, false)};
         snprintf(op.name, NAME_BYTES, "%s", name);
         record(crash, op);
         CRASH_LEAVE(open_fd(crash, op.target));
@@ -281,7 +248,7 @@ static int64_t crash_pwrite(void *context, int fd, const void *data, size_t byte
     CRASH_ENTER();
     struct crash_op op = {
         .kind = OP_WRITE, .inode = inode_of(crash, fd), .offset = offset, .bytes = bytes};
-    op.data = need(malloc(bytes == 0 ? 1 : bytes));
+    op.data = crash_need(malloc(bytes == 0 ? 1 : bytes));
     memcpy(op.data, data, bytes);
     record(crash, op);
     CRASH_LEAVE((int64_t)bytes);
@@ -367,7 +334,7 @@ static int crash_map(void *context, int fd, size_t bytes, const void **out)
 {
     CRASH_ENTER();
     const struct crash_inode *inode = &crash->inodes[inode_of(crash, fd)];
-    uint8_t *copy = need(calloc(1, bytes));
+    uint8_t *copy = crash_need(calloc(1, bytes));
     memcpy(copy, inode->data, bytes < inode->bytes ? bytes : (size_t)inode->bytes);
     *out = copy;
     crash->open_count++;
@@ -428,7 +395,7 @@ static int crash_make_dir(void *context, int dir_fd, const char *path)
     int64_t found = look_up(crash, dir_fd, path, &op.inode, op.name);
     if (found >= 0) CRASH_LEAVE(-EEXIST);
     if (found != -ENOENT) CRASH_LEAVE((int)found);
-    op.target = new_inode(crash, true);
+    op.target = crash_new_inode(crash, true);
     op.is_dir = true;
     record(crash, op);
     CRASH_LEAVE(0);
@@ -488,10 +455,10 @@ static int crash_dir_open(void *context, int dir_fd, const char *path, struct ml
     if (found < 0) CRASH_LEAVE((int)found);
     const struct crash_inode *inode = &crash->inodes[found];
     if (!inode->is_dir) CRASH_LEAVE(-ENOTDIR);
-    struct crash_stream *stream = need(calloc(1, sizeof(*stream)));
+    struct crash_stream *stream = crash_need(calloc(1, sizeof(*stream)));
     stream->crash = crash;
     stream->count = inode->entry_count;
-    stream->names = need(calloc(stream->count + 1, NAME_BYTES));
+    stream->names = crash_need(calloc(stream->count + 1, NAME_BYTES));
     for (size_t i = 0; i < stream->count; i++)
         memcpy(stream->names[i], inode->entries[i].name, NAME_BYTES);
     stream->fd = open_fd(crash, (size_t)found);
@@ -557,7 +524,7 @@ void crash_env_init(struct crash_env *crash)
     env->dir_next = crash_dir_next;
     env->dir_fd = crash_dir_fd;
     env->dir_close = crash_dir_close;
-    (void)new_inode(crash, true);
+    (void)crash_new_inode(crash, true);
 }
 
 void crash_env_deinit(struct crash_env *crash)
@@ -573,179 +540,4 @@ void crash_env_deinit(struct crash_env *crash)
     free(crash->inodes);
     free(crash->ops);
     pthread_mutex_destroy(&crash->mutex);
-}
-
-/* ---- power cuts ---- */
-
-size_t crash_env_now(struct crash_env *crash)
-{
-    pthread_mutex_lock(&crash->mutex);
-    size_t now = crash->op_count;
-    pthread_mutex_unlock(&crash->mutex);
-    return now;
-}
-
-static bool is_covered(const struct crash_env *crash, size_t op_i, size_t moment)
-{
-    for (size_t i = op_i + 1; i < moment; i++) {
-        if (crash->ops[i].kind == OP_SYNC && crash->ops[i].inode == crash->ops[op_i].inode) {
-            return true;
-        }
-    }
-    return false;
-}
-
-size_t crash_env_uncovered(const struct crash_env *crash, size_t moment)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < moment; i++)
-        count += crash->ops[i].kind != OP_SYNC && !is_covered(crash, i, moment);
-    return count;
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state >> 11;
-}
-
-/* Fills keep for an uncovered operation, the i-th of them; false: nothing of it is kept. */
-static bool choose(const struct crash_choice *choice, size_t i, uint64_t *state, uint8_t *keep,
-                   size_t keep_bytes)
-{
-    memset(keep, 0xff, keep_bytes);
-    switch (choice->kind) {
-    case CRASH_DROP_ALL:
-        return false;
-    case CRASH_KEEP_ALL:
-        return true;
-    case CRASH_DROP_ONE:
-        return i != choice->number;
-    case CRASH_KEEP_ONE:
-        return i == choice->number;
-    case CRASH_PREFIX:
-        return i < choice->number;
-    case CRASH_RANDOM:
-        break;
-    }
-    uint64_t likely = 1 + choice->number % 9; /* of ten */
-    if (choice->number % 3 == 0) return next_random(state) % 10 < likely;
-    for (size_t bit = 0; bit < keep_bytes * 8; bit++) {
-        if (next_random(state) % 10 >= likely) keep[bit / 8] &= (uint8_t) ~(1u << bit % 8);
-    }
-    return true;
-}
-
-static void copy_first(const struct crash_env *crash, struct crash_env *out)
-{
-    for (size_t i = 0; i < crash->inode_count; i++) {
-        const struct crash_inode *from = &crash->inodes[i];
-        if (i > 0) (void)new_inode(out, from->is_dir);
-        struct crash_inode *to = &out->inodes[i];
-        if (from->first_bytes > 0) {
-            set_size(to, from->first_bytes);
-            memcpy(to->data, from->first_data, from->first_bytes);
-        }
-        for (size_t j = 0; j < from->first_entry_count; j++)
-            set_entry(to, from->first_entries[j].name, from->first_entries[j].inode);
-    }
-}
-
-/* What is on the disk now is where its own crashes start from. */
-static void keep_first(struct crash_env *crash)
-{
-    for (size_t i = 0; i < crash->inode_count; i++) {
-        struct crash_inode *inode = &crash->inodes[i];
-        if (inode->bytes > 0) {
-            inode->first_data = need(malloc(inode->bytes));
-            memcpy(inode->first_data, inode->data, inode->bytes);
-        }
-        inode->first_bytes = inode->bytes;
-        if (inode->entry_count > 0) {
-            size_t bytes = inode->entry_count * sizeof(inode->entries[0]);
-            inode->first_entries = need(malloc(bytes));
-            memcpy(inode->first_entries, inode->entries, bytes);
-        }
-        inode->first_entry_count = inode->entry_count;
-    }
-}
-
-void crash_env_cut(const struct crash_env *crash, const struct crash_choice *choice,
-                   struct crash_env *out)
-{
-    uint64_t state = choice->number * 0x9e3779b97f4a7c15u + choice->moment + 1;
-    size_t uncovered = 0;
-    crash_env_init(out);
-    copy_first(crash, out);
-    for (size_t i = 0; i < choice->moment; i++) {
-        const struct crash_op *op = &crash->ops[i];
-        if (op->kind == OP_SYNC) continue;
-        if (is_covered(crash, i, choice->moment)) {
-            apply(out, op, NULL);
-            continue;
-        }
-        size_t sectors = (size_t)(op->bytes / SECTOR + 2);
-        uint8_t *keep = need(malloc(sectors / 8 + 1));
-        size_t keep_bytes = op->kind == OP_WRITE ? sectors / 8 + 1 : 1;
-        bool kept = choose(choice, uncovered++, &state, keep, keep_bytes);
-        if (op->kind != OP_WRITE) kept = kept && (keep[0] & 1) != 0;
-        if (kept) apply(out, op, keep);
-        free(keep);
-    }
-    keep_first(out);
-}
-
-static bool try_one(const struct crash_env *crash, size_t moment, enum crash_kind kind,
-                    uint64_t number, crash_fn fn, void *context, uint64_t *states)
-{
-    struct crash_choice choice = {moment, kind, number};
-    struct crash_env after;
-    crash_env_cut(crash, &choice, &after);
-    bool legal = fn(context, &after, &choice);
-    crash_env_deinit(&after);
-    (*states)++;
-    return legal;
-}
-
-bool crash_env_each(const struct crash_env *crash, size_t first, uint64_t random_count, crash_fn fn,
-                    void *context, uint64_t *states)
-{
-    for (size_t moment = first; moment <= crash->op_count; moment++) {
-        size_t uncovered = crash_env_uncovered(crash, moment);
-        if (!try_one(crash, moment, CRASH_DROP_ALL, 0, fn, context, states)) return false;
-        if (uncovered == 0) continue;
-        if (!try_one(crash, moment, CRASH_KEEP_ALL, 0, fn, context, states)) return false;
-        for (uint64_t i = 0; uncovered > 1 && i < uncovered; i++) {
-            if (!try_one(crash, moment, CRASH_DROP_ONE, i, fn, context, states) ||
-                !try_one(crash, moment, CRASH_KEEP_ONE, i, fn, context, states) ||
-                (i > 0 && !try_one(crash, moment, CRASH_PREFIX, i, fn, context, states))) {
-                return false;
-            }
-        }
-        for (uint64_t i = 0; i < random_count; i++) {
-            uint64_t seed = moment * 1000 + i;
-            if (!try_one(crash, moment, CRASH_RANDOM, seed, fn, context, states)) return false;
-        }
-    }
-    return true;
-}
-
-void crash_env_describe(const struct crash_env *crash, const struct crash_choice *choice, char *out,
-                        size_t out_bytes)
-{
-    static const char *const kinds[] = {"all dropped", "all kept", "one dropped",
-                                        "one kept",    "prefix",   "random"};
-    static const char *const ops[] = {"write",  "truncate", "allocate", "name",
-                                      "remove", "move",     "sync"};
-    int bytes = snprintf(out, out_bytes, "moment %zu of %zu, %s %llu; uncovered:", choice->moment,
-                         crash->op_count, kinds[choice->kind], (unsigned long long)choice->number);
-    for (size_t i = 0; i < choice->moment && bytes > 0 && (size_t)bytes < out_bytes; i++) {
-        const struct crash_op *op = &crash->ops[i];
-        if (op->kind == OP_SYNC || is_covered(crash, i, choice->moment)) continue;
-        bytes += snprintf(out + bytes, out_bytes - (size_t)bytes, " %s(%zu %s%s %llu+%llu)",
-                          ops[op->kind], op->inode, op->name, op->to,
-                          (unsigned long long)op->offset, (unsigned long long)op->bytes);
-    }
 }
