@@ -26,6 +26,7 @@ ALLOWED = {
     "embed": FLOOR | {"os", "kern"},
     "lance": FLOOR | {"os", "kern"},
     "log": FLOOR | {"os", "kern"},
+    "sums": FLOOR | {"os", "kern"},
     "store": FLOOR | {"os", "kern", "lance"},
     "index": FLOOR | {"os", "kern"},
     "search": FLOOR | {"kern", "store", "index"},
