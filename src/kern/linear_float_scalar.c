@@ -7,25 +7,20 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK 16 /* outputs at a time: as many sums as the floor's registers hold for two rows */
-
-/* Two rows, which share the loads of the weights. */
+/* Two rows, which share the loads of the weights, and four inputs, which share those of the sums. */
 static void add_rows(const float *restrict a, const float *restrict b,
                      const float *restrict weights, float *restrict a_sums, float *restrict b_sums)
 {
-    for (size_t first = 0; first < MLY_KERN_PANEL; first += BLOCK) {
-        float s[BLOCK], t[BLOCK];
-        memcpy(s, a_sums + first, sizeof(s));
-        memcpy(t, b_sums + first, sizeof(t));
-        for (size_t i = 0; i < KERN_FLOAT_CHUNK; i++) {
-            const float *w = weights + i * MLY_KERN_PANEL + first;
-            for (size_t o = 0; o < BLOCK; o++) {
-                s[o] = s[o] + a[i] * w[o];
-                t[o] = t[o] + b[i] * w[o];
-            }
+    for (size_t i = 0; i < KERN_FLOAT_CHUNK; i += 4) {
+        const float *restrict w = weights + i * MLY_KERN_PANEL;
+        const float a0 = a[i], a1 = a[i + 1], a2 = a[i + 2], a3 = a[i + 3];
+        const float b0 = b[i], b1 = b[i + 1], b2 = b[i + 2], b3 = b[i + 3];
+        for (size_t o = 0; o < MLY_KERN_PANEL; o++) {
+            const float w0 = w[o], w1 = w[MLY_KERN_PANEL + o];
+            const float w2 = w[2 * MLY_KERN_PANEL + o], w3 = w[3 * MLY_KERN_PANEL + o];
+            a_sums[o] = (((a_sums[o] + a0 * w0) + a1 * w1) + a2 * w2) + a3 * w3;
+            b_sums[o] = (((b_sums[o] + b0 * w0) + b1 * w1) + b2 * w2) + b3 * w3;
         }
-        memcpy(a_sums + first, s, sizeof(s));
-        memcpy(b_sums + first, t, sizeof(t));
     }
 }
 
