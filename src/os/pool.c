@@ -1,6 +1,8 @@
-/* One job at a time: workers and the caller take part numbers from a shared counter until none is
- * left. A job's end is the moment when the last worker has left it, so that its context may live on
- * the caller's stack. */
+/* One job at a time: workers and the caller take parts, by a ticket that names the stage and its next
+ * part, until none is left. Who finishes the last part of a stage opens the next one. So a worker
+ * that wakes late, or is kept from its core, holds up nobody but by the part in its hands. A job's
+ * end is the moment when the last worker has left it, so that its context may live on the caller's
+ * stack. */
 #include "os/pool.h"
 
 #include "os/lock.h"
@@ -9,6 +11,9 @@
 
 /* More threads than this help no machine we know and would cost workspaces. */
 #define POOL_THREADS_MAX 256u
+/* Looks at the ticket before a waiting thread sleeps: some 20 microseconds, about what sleeping and
+ * being woken costs. */
+#define POOL_SPINS 600
 
 struct pool_worker {
     struct mly_pool *pool;
@@ -29,10 +34,16 @@ struct mly_pool {
     bool quit;
     uint64_t job; /* counts jobs, so that a worker knows a new one */
     uint32_t busy;
-    mly_pool_part_fn part;
+    bool open; /* the job may still be entered */
+    /* the job; constant while it is open or anybody is busy */
+    mly_pool_stage_fn stage;
     void *context;
-    size_t part_count;
-    _Atomic size_t next_part;
+    const size_t *part_counts;
+    size_t stage_count;
+    _Atomic uint64_t ticket;   /* stage << 32 | next part */
+    _Atomic size_t done;       /* parts of this stage */
+    _Atomic uint32_t sleepers; /* waiting for another stage; changed with the mutex held */
+    struct mly_cond next;      /* tells them */
 };
 
 enum mly_err mly_pool_create(const struct mly_env *env, uint32_t thread_count,
@@ -55,18 +66,82 @@ enum mly_err mly_pool_create(const struct mly_env *env, uint32_t thread_count,
     mly_mutex_init(&pool->mutex);
     mly_cond_init(&pool->wake);
     mly_cond_init(&pool->idle);
+    mly_cond_init(&pool->next);
     *out = pool;
     return MLY_OK;
 }
 
-/* part is the caller's copy, taken with the mutex held: the field is cleared as soon as the last
- * part has been taken, which may be between our taking one and our calling it. */
-static void run_parts(struct mly_pool *pool, mly_pool_part_fn part, uint32_t worker_i)
+static uint64_t ticket_of(size_t stage_i)
 {
+    return (uint64_t)stage_i << 32;
+}
+
+/* The first stage from stage_i on that has parts, or stage_count. */
+static size_t skip_empty(const struct mly_pool *pool, size_t stage_i)
+{
+    while (stage_i < pool->stage_count && pool->part_counts[stage_i] == 0) {
+        stage_i++;
+    }
+    return stage_i;
+}
+
+static void open_next_stage(struct mly_pool *pool, size_t stage_i)
+{
+    atomic_store(&pool->done, 0);
+    atomic_store(&pool->ticket, ticket_of(skip_empty(pool, stage_i + 1)));
+    /* A sleeper counts itself and then looks at the ticket, we do it the other way round: one of us
+     * sees the other. */
+    if (atomic_load(&pool->sleepers) == 0) return;
+    mly_mutex_lock(&pool->mutex);
+    mly_cond_wake_all(&pool->next);
+    mly_mutex_unlock(&pool->mutex);
+}
+
+static inline void pause_core(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("pause");
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Until the stage is over. */
+static void wait_for_stage(struct mly_pool *pool, size_t stage_i)
+{
+    const uint64_t end = ticket_of(stage_i + 1);
+    for (int i = 0; i < POOL_SPINS; i++) {
+        if (atomic_load_explicit(&pool->ticket, memory_order_acquire) >= end) return;
+        pause_core();
+    }
+    mly_mutex_lock(&pool->mutex);
+    atomic_fetch_add(&pool->sleepers, 1);
+    while (atomic_load(&pool->ticket) < end) {
+        mly_cond_wait(&pool->next, &pool->mutex);
+    }
+    atomic_fetch_sub(&pool->sleepers, 1);
+    mly_mutex_unlock(&pool->mutex);
+}
+
+/* Takes parts until the last stage has none left; the caller of run also waits for its end. */
+static void run_parts(struct mly_pool *pool, uint32_t worker_i)
+{
+    uint64_t ticket = atomic_load(&pool->ticket);
     for (;;) {
-        size_t part_i = atomic_fetch_add(&pool->next_part, 1);
-        if (part_i >= pool->part_count) return;
-        part(pool->context, part_i, worker_i);
+        const size_t stage_i = (size_t)(ticket >> 32), part_i = (size_t)(ticket & UINT32_MAX);
+        if (stage_i >= pool->stage_count) return;
+        if (part_i >= pool->part_counts[stage_i]) {
+            const bool last = skip_empty(pool, stage_i + 1) == pool->stage_count;
+            if (last && worker_i != 0) return;
+            wait_for_stage(pool, stage_i);
+            ticket = atomic_load(&pool->ticket);
+            continue;
+        }
+        if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket + 1)) continue;
+        pool->stage(pool->context, stage_i, part_i, worker_i);
+        if (atomic_fetch_add(&pool->done, 1) + 1 == pool->part_counts[stage_i])
+            open_next_stage(pool, stage_i);
+        ticket = atomic_load(&pool->ticket);
     }
 }
 
@@ -77,15 +152,14 @@ static void *run_worker(void *argument)
     uint64_t seen = 0;
     mly_mutex_lock(&pool->mutex);
     for (;;) {
-        while (!pool->quit && (pool->job == seen || pool->part == NULL)) {
+        while (!pool->quit && (pool->job == seen || !pool->open)) {
             mly_cond_wait(&pool->wake, &pool->mutex);
         }
         if (pool->quit) break;
         seen = pool->job;
-        mly_pool_part_fn part = pool->part;
         pool->busy++;
         mly_mutex_unlock(&pool->mutex);
-        run_parts(pool, part, worker->worker_i);
+        run_parts(pool, worker->worker_i);
         mly_mutex_lock(&pool->mutex);
         pool->busy--;
         if (pool->busy == 0) mly_cond_wake_all(&pool->idle);
@@ -128,6 +202,7 @@ void mly_pool_destroy(struct mly_pool *pool)
         for (uint32_t i = 0; i < pool->worker_count; i++) {
             (void)env->thread_join(env->context, pool->workers[i].thread);
         }
+        mly_cond_deinit(&pool->next);
         mly_cond_deinit(&pool->idle);
         mly_cond_deinit(&pool->wake);
         mly_mutex_deinit(&pool->mutex);
@@ -142,28 +217,54 @@ uint32_t mly_pool_thread_count(const struct mly_pool *pool)
     return pool->thread_count;
 }
 
-void mly_pool_run(struct mly_pool *pool, size_t part_count, mly_pool_part_fn part, void *context)
+void mly_pool_run_stages(struct mly_pool *pool, const size_t *part_counts, size_t stage_count,
+                         mly_pool_stage_fn stage, void *context)
 {
-    if (part_count == 0) return;
+    bool several = false; /* parts in any stage */
+    for (size_t i = 0; i < stage_count; i++) {
+        several = several || part_counts[i] > 1;
+    }
     mly_mutex_lock(&pool->job_mutex);
-    if (part_count > 1) start_workers(pool);
+    if (several) start_workers(pool);
     mly_mutex_lock(&pool->mutex);
-    pool->part = part;
+    pool->stage = stage;
     pool->context = context;
-    pool->part_count = part_count;
-    atomic_store(&pool->next_part, 0);
-    if (part_count > 1 && pool->worker_count > 0) {
+    pool->part_counts = part_counts;
+    pool->stage_count = stage_count;
+    atomic_store(&pool->done, 0);
+    atomic_store(&pool->ticket, ticket_of(skip_empty(pool, 0)));
+    if (several && pool->worker_count > 0) {
+        pool->open = true;
         pool->job++;
         mly_cond_wake_all(&pool->wake);
     }
     mly_mutex_unlock(&pool->mutex);
-    run_parts(pool, part, 0);
+    run_parts(pool, 0);
     mly_mutex_lock(&pool->mutex);
     /* No part is left to take. Workers that have not woken yet must not enter this job any more. */
-    pool->part = NULL;
+    pool->open = false;
     while (pool->busy > 0) {
         mly_cond_wait(&pool->idle, &pool->mutex);
     }
     mly_mutex_unlock(&pool->mutex);
     mly_mutex_unlock(&pool->job_mutex);
+}
+
+/* A job of one stage. */
+struct flat_job {
+    mly_pool_part_fn part;
+    void *context;
+};
+
+static void run_flat(void *context, size_t stage_i, size_t part_i, uint32_t worker_i)
+{
+    const struct flat_job *job = context;
+    (void)stage_i;
+    job->part(job->context, part_i, worker_i);
+}
+
+void mly_pool_run(struct mly_pool *pool, size_t part_count, mly_pool_part_fn part, void *context)
+{
+    struct flat_job job = {part, context};
+    if (part_count > 0) mly_pool_run_stages(pool, &part_count, 1, run_flat, &job);
 }

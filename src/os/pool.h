@@ -25,4 +25,11 @@ uint32_t mly_pool_thread_count(const struct mly_pool *pool);
 typedef void (*mly_pool_part_fn)(void *context, size_t part_i, uint32_t worker_i);
 void mly_pool_run(struct mly_pool *pool, size_t part_count, mly_pool_part_fn part, void *context);
 
+/* The same in stages: no part of a stage begins before all parts of the stage before it are done.
+ * Threads that wait for a stage spin for some microseconds before they sleep, so that stages may be
+ * short. part_counts: of each stage, below 2^32. */
+typedef void (*mly_pool_stage_fn)(void *context, size_t stage_i, size_t part_i, uint32_t worker_i);
+void mly_pool_run_stages(struct mly_pool *pool, const size_t *part_counts, size_t stage_count,
+                         mly_pool_stage_fn stage, void *context);
+
 #endif

@@ -39,6 +39,56 @@ static void run_jobs(const struct mly_env *env, uint32_t threads)
     mly_pool_destroy(pool);
 }
 
+enum { STAGES = 9 };
+
+struct stages {
+    const size_t *counts;
+    _Atomic size_t seen[STAGES];
+    _Atomic int in_use[8];
+    _Atomic bool clash, early;
+};
+
+static void count_stage(void *context, size_t stage_i, size_t part_i, uint32_t worker_i)
+{
+    struct stages *stages = context;
+    if (atomic_fetch_add(&stages->in_use[worker_i], 1) != 0) atomic_store(&stages->clash, true);
+    for (size_t i = 0; i < stage_i; i++) {
+        if (atomic_load(&stages->seen[i]) != stages->counts[i]) atomic_store(&stages->early, true);
+    }
+    for (volatile size_t i = 0; i < part_i % 7 * 50; i++) {
+    }
+    atomic_fetch_add(&stages->seen[stage_i], 1);
+    atomic_fetch_sub(&stages->in_use[worker_i], 1);
+}
+
+static void no_stage_begins_before_the_one_before_is_done(void **state)
+{
+    (void)state;
+    static const size_t counts[][STAGES] = {{1, 12, 1, 12, 3, 0, 0, 40, 7},
+                                            {0, 0, 5, 1, 1, 1, 9, 0, 0},
+                                            {0, 0, 0, 0, 0, 0, 0, 0, 0},
+                                            {1, 1, 1, 1, 1, 1, 1, 1, 1},
+                                            {2, 2, 2, 2, 2, 2, 2, 2, 500}};
+    for (uint32_t threads = 1; threads <= 5; threads++) {
+        struct mly_pool *pool = NULL;
+        assert_int_equal(mly_pool_create(mly_env_system(), threads, &pool, NULL), MLY_OK);
+        for (size_t round = 0; round < 400; round++) {
+            struct stages stages;
+            memset(&stages, 0, sizeof(stages));
+            stages.counts = counts[round % 5];
+            const size_t stage_count = round % 11 == 10 ? 0 : STAGES;
+            mly_pool_run_stages(pool, stages.counts, stage_count, count_stage, &stages);
+            for (size_t i = 0; i < STAGES; i++) {
+                assert_int_equal(atomic_load(&stages.seen[i]),
+                                 stage_count == 0 ? 0 : stages.counts[i]);
+            }
+            assert_false(atomic_load(&stages.clash));
+            assert_false(atomic_load(&stages.early));
+        }
+        mly_pool_destroy(pool);
+    }
+}
+
 static void every_part_runs_once_for_any_thread_count(void **state)
 {
     (void)state;
@@ -83,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_part_runs_once_for_any_thread_count),
+        cmocka_unit_test(no_stage_begins_before_the_one_before_is_done),
         cmocka_unit_test(a_pool_without_threads_still_works),
         cmocka_unit_test(too_many_threads_are_refused),
     };
