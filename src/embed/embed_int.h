@@ -167,6 +167,11 @@ void mly_encoder_layer(const struct mly_encoder_block *block, size_t layer_i);
 bool mly_encoder_end(const struct mly_encoder_block *block, float *out);
 /* All of it. */
 bool mly_encoder_run(const struct mly_encoder_block *block, float *out);
+/* The same by all workers of a pool; rooms: one for each, for its desk. Gives the same bits. */
+bool mly_encoder_run_team(const struct mly_encoder_block *block, struct mly_pool *pool,
+                          struct mly_encoder_room *rooms, float *out);
+/* Rows of x from their ids, normalised: mly_encoder_begin for a part of the block. */
+void mly_encoder_begin_rows(const struct mly_encoder_block *block, size_t first, size_t end);
 
 /* For the steps: norm of rows first to end of x, in place. */
 void mly_encoder_normalise(const struct mly_encoder_block *block, const struct mly_model_norm *norm,

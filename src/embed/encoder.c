@@ -46,7 +46,7 @@ void mly_encoder_normalise(const struct mly_encoder_block *block, const struct m
     }
 }
 
-static void begin_rows(const struct mly_encoder_block *block, size_t first, size_t end)
+void mly_encoder_begin_rows(const struct mly_encoder_block *block, size_t first, size_t end)
 {
     mly_encoder_steps_of(block->model->config.precision)->look_up(block, first, end);
     mly_encoder_normalise(block, &block->model->word_norm, first, end);
@@ -54,7 +54,7 @@ static void begin_rows(const struct mly_encoder_block *block, size_t first, size
 
 void mly_encoder_begin(const struct mly_encoder_block *block)
 {
-    begin_rows(block, 0, block->rows);
+    mly_encoder_begin_rows(block, 0, block->rows);
 }
 
 void mly_encoder_layer(const struct mly_encoder_block *block, size_t layer_i)

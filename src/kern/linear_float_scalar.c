@@ -7,7 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Two rows, which share the loads of the weights, and four inputs, which share those of the sums. */
+/* Two rows, which share the loads of the weights, and four inputs, which share those of the sums.
+ */
 static void add_rows(const float *restrict a, const float *restrict b,
                      const float *restrict weights, float *restrict a_sums, float *restrict b_sums)
 {

@@ -1,8 +1,9 @@
-/* One job at a time: workers and the caller take parts, by a ticket that names the stage and its next
- * part, until none is left. Who finishes the last part of a stage opens the next one. So a worker
- * that wakes late, or is kept from its core, holds up nobody but by the part in its hands. A job's
- * end is the moment when the last worker has left it, so that its context may live on the caller's
- * stack. */
+/* One job at a time: workers and the caller take parts, by a ticket that names the stage and its
+ * next part, until none is left. Who finishes the last part of a stage opens the next one. So a
+ * worker that wakes late, or is kept from its core, holds up nobody but by the part in its hands. A
+ * job's end is the moment when the last worker has left it, so that its context may live on the
+ * caller's stack.
+ */
 #include "os/pool.h"
 
 #include "os/lock.h"
@@ -34,7 +35,8 @@ struct mly_pool {
     bool quit;
     uint64_t job; /* counts jobs, so that a worker knows a new one */
     uint32_t busy;
-    bool open; /* the job may still be entered */
+    bool open;     /* the job may still be entered */
+    size_t widest; /* parts of its widest stage: more workers would find nothing to do */
     /* the job; constant while it is open or anybody is busy */
     mly_pool_stage_fn stage;
     void *context;
@@ -157,6 +159,7 @@ static void *run_worker(void *argument)
         }
         if (pool->quit) break;
         seen = pool->job;
+        if (worker->worker_i >= pool->widest) continue;
         pool->busy++;
         mly_mutex_unlock(&pool->mutex);
         run_parts(pool, worker->worker_i);
@@ -220,12 +223,12 @@ uint32_t mly_pool_thread_count(const struct mly_pool *pool)
 void mly_pool_run_stages(struct mly_pool *pool, const size_t *part_counts, size_t stage_count,
                          mly_pool_stage_fn stage, void *context)
 {
-    bool several = false; /* parts in any stage */
+    size_t widest = 0;
     for (size_t i = 0; i < stage_count; i++) {
-        several = several || part_counts[i] > 1;
+        widest = part_counts[i] > widest ? part_counts[i] : widest;
     }
     mly_mutex_lock(&pool->job_mutex);
-    if (several) start_workers(pool);
+    if (widest > 1) start_workers(pool);
     mly_mutex_lock(&pool->mutex);
     pool->stage = stage;
     pool->context = context;
@@ -233,7 +236,8 @@ void mly_pool_run_stages(struct mly_pool *pool, const size_t *part_counts, size_
     pool->stage_count = stage_count;
     atomic_store(&pool->done, 0);
     atomic_store(&pool->ticket, ticket_of(skip_empty(pool, 0)));
-    if (several && pool->worker_count > 0) {
+    pool->widest = widest;
+    if (widest > 1 && pool->worker_count > 0) {
         pool->open = true;
         pool->job++;
         mly_cond_wake_all(&pool->wake);

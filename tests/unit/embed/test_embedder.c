@@ -249,6 +249,9 @@ static void warm_calls_allocate_nothing(void **state)
         assert_int_equal(
             mly_embedder_encode(engine.embedder, batch->ids, batch->starts, n, out, &err), MLY_OK);
     }
+    /* One long text, which the workers share. */
+    assert_int_equal(
+        mly_embedder_encode(engine.embedder, batch->ids, batch->starts + 3, 1, out, &err), MLY_OK);
     assert_int_equal(engine.fault->mem.calls, calls);
     free(out);
     free(batch);
