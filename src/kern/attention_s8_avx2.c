@@ -183,22 +183,35 @@ static inline void score_tile(const struct head *head, const int16_t *const q[RO
     EACH_ROW(SCORE_STORE)
 }
 
-/* 2047 * 2^x, whole, as the definition has it, for the scores of eight columns. */
-static inline __m256i weights_of(__m256i scores, __m256i most, __m256 scale)
+/* How far scores are below the greatest, in steps of 1 / 2048; far below may be any large number. */
+static inline __m256i steps_below(const int32_t *scores, __m256i most, __m256 scale)
 {
-    static const float c[] = KERN_WEIGHT_COEFFICIENTS;
-    const __m256 round = _mm256_set1_ps(KERN_ROUND);
-    const __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(scores, most)), scale);
-    const __m256 clamped = _mm256_max_ps(x, _mm256_set1_ps(KERN_WEIGHT_MIN));
-    const __m256 shifted = _mm256_add_ps(clamped, round);
-    const __m256 f = _mm256_sub_ps(clamped, _mm256_sub_ps(shifted, round));
-    __m256 p = _mm256_set1_ps(c[3]);
-    p = _mm256_add_ps(_mm256_mul_ps(p, f), _mm256_set1_ps(c[2]));
-    p = _mm256_add_ps(_mm256_mul_ps(p, f), _mm256_set1_ps(c[1]));
-    p = _mm256_add_ps(_mm256_mul_ps(p, f), _mm256_set1_ps(c[0]));
-    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
-    const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(p), exponent);
-    return _mm256_cvtps_epi32(_mm256_castsi256_ps(bits));
+    const __m256i below = _mm256_sub_epi32(load(scores), most);
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(below), scale));
+}
+
+/* The weights of 16 columns as the definition has them, in 16 bits. */
+static inline __m256i weights_of(const int32_t *scores, __m256i most, __m256 scale)
+{
+    /* A shift by s, up to 16, is the upper half of the product with 2^(16 - s): its upper byte is
+     * entry s - 1 of this table, its lower byte entry s - 9. Below 0 vpshufb gives 0. */
+    const __m256i powers = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8((char)128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0));
+    const __m256i first = steps_below(scores, most, scale);
+    const __m256i second = steps_below(scores + HALF, most, scale);
+    /* Saturates at -32768: numbers that do not fit 32 bits have become the least one of those. */
+    const __m256i x = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xd8);
+    const __m256i fraction = _mm256_and_si256(_mm256_slli_epi16(x, 4), _mm256_set1_epi16(0x7ff0));
+    __m256i power = _mm256_mulhrs_epi16(fraction, _mm256_set1_epi16(KERN_WEIGHT_2));
+    power = _mm256_add_epi16(power, _mm256_set1_epi16(KERN_WEIGHT_1));
+    power = _mm256_mulhrs_epi16(fraction, power);
+    power = _mm256_add_epi16(power, _mm256_set1_epi16(16384));
+    __m256i shift = _mm256_sub_epi16(_mm256_set1_epi16(2), _mm256_srai_epi16(x, KERN_WEIGHT_BITS));
+    shift = _mm256_min_epi16(shift, _mm256_set1_epi16(16));
+    shift = _mm256_or_si256(shift, _mm256_slli_epi16(shift, 8));
+    shift = _mm256_add_epi8(shift, _mm256_set1_epi16((short)0xfff7)); /* -1 above, -9 below */
+    power = _mm256_mulhi_epu16(power, _mm256_shuffle_epi8(powers, shift));
+    return _mm256_avg_epu16(power, _mm256_setzero_si256());
 }
 
 static inline int32_t greatest_of(__m256i eight)
@@ -240,14 +253,14 @@ static inline int32_t soften(const int32_t *scores, int16_t *weights, size_t tok
     const __m256i most = _mm256_set1_epi32(greatest_of(greatest));
     const __m256 scale = _mm256_set1_ps(by);
     for (u = 0; u < tokens; u += KERN_LANES) {
-        __m256i low = weights_of(load(scores + u), most, scale);
-        __m256i high = weights_of(load(scores + u + HALF), most, scale);
+        __m256i weight = weights_of(scores + u, most, scale);
         if (u + KERN_LANES > tokens) {
-            low = _mm256_and_si256(low, within(u, tokens));
-            high = _mm256_and_si256(high, within(u + HALF, tokens));
+            const __m256i low = within(u, tokens), high = within(u + HALF, tokens);
+            weight = _mm256_and_si256(
+                weight, _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8));
         }
-        sum = _mm256_add_epi32(sum, _mm256_add_epi32(low, high));
-        store(weights + u, _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(weight, _mm256_set1_epi16(1)));
+        store(weights + u, weight);
     }
     return sum_of(sum);
 }
@@ -314,7 +327,8 @@ void mly_kern_attention_s8_avx2(const float *q, const float *k, const float *v, 
     head.queries = (int16_t *)(void *)(head.steps + head_dim);
     float query_step, key_step;
     find_steps(&head, q, k, v, stride, &query_step, &key_step);
-    head.scale = query_step * key_step < KERN_SCALE_MAX ? query_step * key_step : KERN_SCALE_MAX;
+    const float scale = query_step * key_step * 2048.0f;
+    head.scale = scale < KERN_SCALE_MAX ? scale : KERN_SCALE_MAX;
     fill_queries(&head, q, stride, query_step);
     fill_keys(&head, k, stride, key_step);
     fill_values(&head, v, stride);

@@ -13,20 +13,23 @@
 #endif
 
 #include <immintrin.h>
+#include <stdalign.h>
+#include <string.h>
 
 #define ROWS 8
+#define COLUMNS 32
 /* Where scores behind the sequence's end start from: they are never the greatest. */
 #define NO_SCORE (-(1 << 30))
 
 struct head {
-    int32_t *scores;  /* s32[ROWS][columns] */
-    int32_t *starts;  /* s32[columns] */
-    int8_t *keys;     /* s8[head_dim / 4][columns][4] */
-    int16_t *values;  /* s16[columns / 2][head_dim][2] */
-    uint8_t *queries; /* u8[tokens][head_dim] */
-    int16_t *weights; /* s16[ROWS][columns] */
-    float *steps;     /* f32[head_dim], of the values */
-    size_t tokens, head_dim, columns;
+    int32_t *scores;                          /* s32[columns / 32][ROWS][32] */
+    int32_t *starts;                          /* s32[columns] */
+    int8_t *keys;                             /* s8[head_dim / 4][columns][4] */
+    int16_t *values;                          /* s16[columns / 2][head_dim][2] */
+    uint8_t *queries;                         /* u8[tokens rounded up to ROWS][head_dim] */
+    int16_t *weights;                         /* s16[ROWS][stride] */
+    float *steps;                             /* f32[head_dim], of the values */
+    size_t tokens, head_dim, columns, stride; /* stride: columns rounded up to 32 */
     float scale;
 };
 
@@ -72,6 +75,8 @@ static void fill_queries(const struct head *head, const float *q, size_t stride,
                              _mm_xor_si128(bytes, above));
         }
     }
+    const size_t rest = (ROWS - head->tokens % ROWS) % ROWS; /* Their outputs go nowhere. */
+    memset(head->queries + head->tokens * head->head_dim, 0, rest * head->head_dim);
 }
 
 /* Sixteen dimensions of up to four pieces: in quarter l of the register the dimensions 4 l to
@@ -136,144 +141,176 @@ static void fill_values(const struct head *head, const float *v, size_t stride)
     }
 }
 
-static inline __m512i broadcast(const void *four_bytes)
-{
-    int32_t value;
-    __builtin_memcpy(&value, four_bytes, sizeof(value));
-    return _mm512_set1_epi32(value);
-}
-
-#define EACH_ROW(what) what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7)
-
-#define SCORE_START(r) __m512i s##r##0 = start0, s##r##1 = start1;
-#define SCORE_STEP(r)                                                                              \
+/* Eight rows by two registers: row r has the sums zmm 2 r and 2 r + 1. In assembly because gcc 12
+ * moves every sum to another register and back when it is given intrinsics. */
+#define CLEAR_NARROW                                                                               \
+    "vmovdqa64 (%[start]), %%zmm16\n\t"                                                            \
+    "vmovdqa64 %%zmm16, %%zmm0\n\tvmovdqa64 %%zmm16, %%zmm2\n\t"                                   \
+    "vmovdqa64 %%zmm16, %%zmm4\n\tvmovdqa64 %%zmm16, %%zmm6\n\t"                                   \
+    "vmovdqa64 %%zmm16, %%zmm8\n\tvmovdqa64 %%zmm16, %%zmm10\n\t"                                  \
+    "vmovdqa64 %%zmm16, %%zmm12\n\tvmovdqa64 %%zmm16, %%zmm14\n\t"
+#define CLEAR_WIDE                                                                                 \
+    CLEAR_NARROW                                                                                   \
+    "vmovdqa64 64(%[start]), %%zmm17\n\t"                                                          \
+    "vmovdqa64 %%zmm17, %%zmm1\n\tvmovdqa64 %%zmm17, %%zmm3\n\t"                                   \
+    "vmovdqa64 %%zmm17, %%zmm5\n\tvmovdqa64 %%zmm17, %%zmm7\n\t"                                   \
+    "vmovdqa64 %%zmm17, %%zmm9\n\tvmovdqa64 %%zmm17, %%zmm11\n\t"                                  \
+    "vmovdqa64 %%zmm17, %%zmm13\n\tvmovdqa64 %%zmm17, %%zmm15\n\t"
+#define LOAD_NARROW "vmovdqa64 (%[b]), %%zmm16\n\t"
+#define LOAD_WIDE LOAD_NARROW "vmovdqa64 64(%[b]), %%zmm17\n\t"
+#define STEP_NARROW(dot, at, by, c0, c1)                                                           \
+    "vpbroadcastd " at ", %%zmm" #by "\n\t" dot " %%zmm16, %%zmm" #by ", %%zmm" #c0 "\n\t"
+#define STEP_WIDE(dot, at, by, c0, c1)                                                             \
+    STEP_NARROW(dot, at, by, c0, c1) dot " %%zmm17, %%zmm" #by ", %%zmm" #c1 "\n\t"
+#define STORE_NARROW(r, c0, c1) "vmovdqa64 %%zmm" #c0 ", " #r "*128(%[sums])\n\t"
+#define STORE_WIDE(r, c0, c1)                                                                      \
+    STORE_NARROW(r, c0, c1) "vmovdqa64 %%zmm" #c1 ", 64+" #r "*128(%[sums])\n\t"
+#define EACH_ROW_STEP(step, dot)                                                                   \
+    step(dot, "(%[a])", 18, 0, 1) step(dot, "(%[a],%[s])", 19, 2, 3)                               \
+        step(dot, "(%[a],%[s],2)", 20, 4, 5) step(dot, "(%[a],%[s3])", 21, 6, 7)                   \
+            step(dot, "(%[a],%[s],4)", 22, 8, 9) step(dot, "(%[a],%[s5])", 23, 10, 11)             \
+                step(dot, "(%[a],%[s3],2)", 24, 12, 13) step(dot, "(%[a],%[s7])", 25, 14, 15)
+#define EACH_ROW_STORE(store)                                                                      \
+    store(0, 0, 1) store(1, 2, 3) store(2, 4, 5) store(3, 6, 7) store(4, 8, 9) store(5, 10, 11)    \
+        store(6, 12, 13) store(7, 14, 15)
+#define TILE(name, dot, width)                                                                     \
+    static inline void name(const void *a, size_t a_stride, const void *b, size_t b_stride,        \
+                            size_t steps, const int32_t *start, int32_t *sums)                     \
     {                                                                                              \
-        const __m512i four = broadcast(q[r] + i);                                                  \
-        s##r##0 = _mm512_dpbusd_epi32(s##r##0, four, k0);                                          \
-        if (wide) s##r##1 = _mm512_dpbusd_epi32(s##r##1, four, k1);                                \
+        __asm__ volatile(CLEAR_##width ".p2align 5\n1:\n\t" LOAD_##width EACH_ROW_STEP(            \
+                             STEP_##width, dot) "add $4, %[a]\n\t"                                 \
+                                                "add %[b_stride], %[b]\n\t"                        \
+                                                "dec %[steps]\n\t"                                 \
+                                                "jnz 1b\n\t" EACH_ROW_STORE(STORE_##width)         \
+                         : [a] "+r"(a), [b] "+r"(b), [steps] "+r"(steps)                           \
+                         : [s] "r"(a_stride), [s3] "r"(3 * a_stride), [s5] "r"(5 * a_stride),      \
+                           [s7] "r"(7 * a_stride), [b_stride] "r"(b_stride), [start] "r"(start),   \
+                           [sums] "r"(sums)                                                        \
+                         : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", \
+                           "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",    \
+                           "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", \
+                           "xmm23", "xmm24", "xmm25");                                             \
     }
-#define SCORE_STORE(r)                                                                             \
-    _mm512_store_si512(scores + r * head->columns, s##r##0);                                       \
-    if (wide) _mm512_store_si512(scores + r * head->columns + KERN_LANES, s##r##1);
+/* sums: s32[8][32], 64: start (two registers, 64) and the products of rows a and columns b. In each
+ * of the steps (above 0) four bytes of a row of a, and of b 64 or 128 bytes, 64. */
+TILE(score_wide, "vpdpbusd", WIDE)
+TILE(score_narrow, "vpdpbusd", NARROW)
+TILE(mix_wide, "vpdpwssd", WIDE)
+TILE(mix_narrow, "vpdpwssd", NARROW)
 
-/* Scores of eight rows and 32 columns from u on (16 where wide is 0). */
-static inline __attribute__((always_inline)) void
-score_tile(const struct head *head, const uint8_t *const q[ROWS], size_t u, int wide)
+/* How far scores are below the greatest, in steps of 1 / 2048; far below may be any large number. */
+static inline __m512i steps_below(const int32_t *scores, __m512i most, __m512 scale)
 {
-    const __m512i start0 = _mm512_load_si512(head->starts + u);
-    const __m512i start1 = wide ? _mm512_load_si512(head->starts + u + KERN_LANES) : start0;
-    const int8_t *keys = head->keys + u * 4;
-    int32_t *scores = head->scores + u;
-    EACH_ROW(SCORE_START)
-    for (size_t i = 0; i < head->head_dim; i += 4) {
-        const __m512i k0 = _mm512_load_si512(keys);
-        const __m512i k1 = wide ? _mm512_load_si512(keys + 4 * KERN_LANES) : k0;
-        EACH_ROW(SCORE_STEP)
-        keys += 4 * head->columns;
-    }
-    EACH_ROW(SCORE_STORE)
+    const __m512i below = _mm512_sub_epi32(_mm512_load_si512(scores), most);
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(below), scale));
 }
 
-/* 2047 * 2^x, whole, as the definition has it, for the scores of sixteen columns. */
-static inline __m512i weights_of(__m512i scores, __m512i most, __m512 scale)
+/* The weights of 32 columns as the definition has them, in 16 bits. */
+static inline __m512i weights_of(const int32_t *scores, __m512i most, __m512 scale)
 {
-    static const float c[] = KERN_WEIGHT_COEFFICIENTS;
-    const __m512 round = _mm512_set1_ps(KERN_ROUND);
-    const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(scores, most)), scale);
-    const __m512 clamped = _mm512_max_ps(x, _mm512_set1_ps(KERN_WEIGHT_MIN));
-    const __m512 shifted = _mm512_add_ps(clamped, round);
-    const __m512 f = _mm512_sub_ps(clamped, _mm512_sub_ps(shifted, round));
-    __m512 p = _mm512_set1_ps(c[3]);
-    p = _mm512_add_ps(_mm512_mul_ps(p, f), _mm512_set1_ps(c[2]));
-    p = _mm512_add_ps(_mm512_mul_ps(p, f), _mm512_set1_ps(c[1]));
-    p = _mm512_add_ps(_mm512_mul_ps(p, f), _mm512_set1_ps(c[0]));
-    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
-    const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(p), exponent);
-    return _mm512_cvtps_epi32(_mm512_castsi512_ps(bits));
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    const __m512i first = steps_below(scores, most, scale);
+    const __m512i second = steps_below(scores + KERN_LANES, most, scale);
+    /* Saturates at -32768: numbers that do not fit 32 bits have become the least one of those. */
+    const __m512i x = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(first, second));
+    const __m512i fraction = _mm512_and_si512(_mm512_slli_epi16(x, 4), _mm512_set1_epi16(0x7ff0));
+    __m512i power = _mm512_mulhrs_epi16(fraction, _mm512_set1_epi16(KERN_WEIGHT_2));
+    power = _mm512_add_epi16(power, _mm512_set1_epi16(KERN_WEIGHT_1));
+    power = _mm512_mulhrs_epi16(fraction, power);
+    power = _mm512_add_epi16(power, _mm512_set1_epi16(16384));
+    const __m512i shift =
+        _mm512_sub_epi16(_mm512_set1_epi16(2), _mm512_srai_epi16(x, KERN_WEIGHT_BITS));
+    return _mm512_avg_epu16(_mm512_srlv_epi16(power, shift), _mm512_setzero_si512());
 }
 
-/* Turns a row of scores into weights; returns their sum. */
-static inline int32_t soften(const int32_t *scores, int16_t *weights, size_t tokens, float by)
+static inline __m512i greatest_of(const struct head *head, size_t r)
 {
-    const size_t whole = tokens - tokens % KERN_LANES;
-    __m512i greatest = _mm512_load_si512(scores), sum = _mm512_setzero_si512();
-    for (size_t u = KERN_LANES; u < tokens; u += KERN_LANES) {
-        greatest = _mm512_max_epi32(greatest, _mm512_load_si512(scores + u));
+    const int32_t *scores = head->scores + r * COLUMNS;
+    __m512i greatest = _mm512_set1_epi32(NO_SCORE);
+    size_t left = head->columns;
+    for (; left >= COLUMNS; left -= COLUMNS) {
+        const __m512i low = _mm512_load_si512(scores);
+        const __m512i high = _mm512_load_si512(scores + KERN_LANES);
+        greatest = _mm512_max_epi32(greatest, _mm512_max_epi32(low, high));
+        scores += COLUMNS * ROWS;
     }
-    const __m512i most = _mm512_set1_epi32(_mm512_reduce_max_epi32(greatest));
-    const __m512 scale = _mm512_set1_ps(by);
-    for (size_t u = 0; u < whole; u += KERN_LANES) {
-        const __m512i weight = weights_of(_mm512_load_si512(scores + u), most, scale);
-        sum = _mm512_add_epi32(sum, weight);
-        _mm256_store_si256((__m256i *)(void *)(weights + u), _mm512_cvtepi32_epi16(weight));
-    }
-    if (whole < tokens) {
-        const __mmask16 mask = (__mmask16)((1u << (tokens - whole)) - 1u);
-        const __m512i weight = _mm512_maskz_mov_epi32(
-            mask, weights_of(_mm512_load_si512(scores + whole), most, scale));
-        sum = _mm512_add_epi32(sum, weight);
-        _mm256_store_si256((__m256i *)(void *)(weights + whole), _mm512_cvtepi32_epi16(weight));
-    }
-    return _mm512_reduce_add_epi32(sum);
+    if (left > 0) greatest = _mm512_max_epi32(greatest, _mm512_load_si512(scores));
+    return _mm512_set1_epi32(_mm512_reduce_max_epi32(greatest));
 }
 
-#define MIX_START(r) __m512i m##r##0 = _mm512_setzero_si512(), m##r##1 = m##r##0;
-#define MIX_STEP(r)                                                                                \
-    {                                                                                              \
-        const __m512i pair = broadcast(weights + r * head->columns + u);                           \
-        m##r##0 = _mm512_dpwssd_epi32(m##r##0, pair, v0);                                          \
-        if (wide) m##r##1 = _mm512_dpwssd_epi32(m##r##1, pair, v1);                                \
-    }
-#define MIX_STORE(r)                                                                               \
-    if (r < count) {                                                                               \
-        float *to = out + r * out_stride;                                                          \
-        const __m512 factor = _mm512_set1_ps(factors[r]);                                          \
-        const __m512 y0 = _mm512_mul_ps(_mm512_cvtepi32_ps(m##r##0), factor);                      \
-        const __m512 y1 = _mm512_mul_ps(_mm512_cvtepi32_ps(m##r##1), factor);                      \
-        _mm512_storeu_ps(to, _mm512_mul_ps(y0, step0));                                            \
-        if (wide) _mm512_storeu_ps(to + KERN_LANES, _mm512_mul_ps(y1, step1));                     \
-    }
-
-/* 32 dimensions of up to eight rows, from i on (16 where wide is 0). */
-static inline __attribute__((always_inline)) void mix_tile(const struct head *head, size_t i,
-                                                           const float factors[ROWS], size_t count,
-                                                           float *out, size_t out_stride, int wide)
+/* Turns a row of scores into weights; returns their sums over the register. */
+static inline __m512i soften(const struct head *head, size_t r, __m512i most)
 {
-    const int16_t *weights = head->weights, *values = head->values + 2 * i;
-    const __m512 step0 = _mm512_loadu_ps(head->steps + i);
-    const __m512 step1 = wide ? _mm512_loadu_ps(head->steps + i + KERN_LANES) : step0;
-    EACH_ROW(MIX_START)
-    for (size_t u = 0; u < head->tokens; u += 2) {
-        const __m512i v0 = _mm512_load_si512(values);
-        const __m512i v1 = wide ? _mm512_load_si512(values + 2 * KERN_LANES) : v0;
-        EACH_ROW(MIX_STEP)
-        values += 2 * head->head_dim;
+    const __m512 scale = _mm512_set1_ps(head->scale);
+    const __m512i ones = _mm512_set1_epi16(1);
+    const int32_t *scores = head->scores + r * COLUMNS;
+    int16_t *weights = head->weights + r * head->stride;
+    __m512i sum = _mm512_setzero_si512();
+    size_t left = head->tokens;
+    for (; left >= COLUMNS; left -= COLUMNS) {
+        const __m512i weight = weights_of(scores, most, scale);
+        sum = _mm512_dpwssd_epi32(sum, weight, ones);
+        _mm512_store_si512(weights, weight);
+        scores += COLUMNS * ROWS;
+        weights += COLUMNS;
     }
-    EACH_ROW(MIX_STORE)
+    if (left > 0) {
+        const __mmask32 mask = (__mmask32)((1u << left) - 1u);
+        const __m512i weight = _mm512_maskz_mov_epi16(mask, weights_of(scores, most, scale));
+        sum = _mm512_dpwssd_epi32(sum, weight, ones);
+        _mm512_store_si512(weights, weight);
+    }
+    return sum;
 }
 
+/* factors: 1 / the sum of its weights for each of count rows. All the greatest first, all the sums
+ * last: what one row waits for, the others hide. */
+static void soften_rows(const struct head *head, size_t count, float factors[ROWS])
+{
+    __m512i most[ROWS], sums[ROWS];
+    for (size_t r = 0; r < count; r++) {
+        most[r] = greatest_of(head, r);
+    }
+    for (size_t r = 0; r < count; r++) {
+        sums[r] = soften(head, r, most[r]);
+    }
+    for (size_t r = 0; r < count; r++) {
+        factors[r] = 1.0f / (float)_mm512_reduce_add_epi32(sums[r]);
+    }
+}
+
+/* Up to eight rows from t on. */
 static void attend_rows(const struct head *head, size_t t, size_t count, float *out,
                         size_t out_stride)
 {
-    const uint8_t *q[ROWS];
+    static const alignas(64) int32_t zeros[COLUMNS] = {0};
+    const size_t head_dim = head->head_dim, key_stride = 4 * head->columns;
+    const uint8_t *q = head->queries + t * head_dim;
     float factors[ROWS];
-    size_t u = 0, i = 0;
-    for (size_t r = 0; r < ROWS; r++) { /* A short tile repeats its last row. */
-        q[r] = head->queries + (t + (r < count ? r : count - 1)) * head->head_dim;
+    size_t u = 0;
+    for (; u + COLUMNS <= head->columns; u += COLUMNS) {
+        score_wide(q, head_dim, head->keys + 4 * u, key_stride, head_dim / 4, head->starts + u,
+                   head->scores + u * ROWS);
     }
-    for (; u + 2 * KERN_LANES <= head->columns; u += 2 * KERN_LANES) {
-        score_tile(head, q, u, 1);
+    if (u < head->columns) {
+        score_narrow(q, head_dim, head->keys + 4 * u, key_stride, head_dim / 4, head->starts + u,
+                     head->scores + u * ROWS);
     }
-    if (u < head->columns) score_tile(head, q, u, 0);
-    for (size_t r = 0; r < ROWS; r++) {
-        factors[r] =
-            1.0f / (float)soften(head->scores + r * head->columns,
-                                 head->weights + r * head->columns, head->tokens, head->scale);
+    soften_rows(head, count, factors);
+    for (size_t i = 0; i < head_dim; i += COLUMNS) {
+        const size_t stride = head->stride * sizeof(head->weights[0]);
+        (head_dim - i < COLUMNS ? mix_narrow : mix_wide)(
+            head->weights, stride, head->values + 2 * i, 2 * head_dim * sizeof(head->values[0]),
+            (head->tokens + 1) / 2, zeros, head->scores);
+        for (size_t j = i; j < head_dim && j < i + COLUMNS; j += KERN_LANES) {
+            const __m512 step = _mm512_loadu_ps(head->steps + j);
+            for (size_t r = 0; r < count; r++) {
+                const __m512i sum = _mm512_load_si512(head->scores + r * COLUMNS + j - i);
+                const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(factors[r]));
+                _mm512_storeu_ps(out + r * out_stride + j, _mm512_mul_ps(y, step));
+            }
+        }
     }
-    for (; i + 2 * KERN_LANES <= head->head_dim; i += 2 * KERN_LANES) {
-        mix_tile(head, i, factors, count, out + i, out_stride, 1);
-    }
-    if (i < head->head_dim) mix_tile(head, i, factors, count, out + i, out_stride, 0);
 }
 
 void mly_kern_attention_s8_avx512vnni(const float *q, const float *k, const float *v, size_t stride,
@@ -281,17 +318,22 @@ void mly_kern_attention_s8_avx512vnni(const float *q, const float *k, const floa
                                       size_t out_stride)
 {
     const size_t columns = (tokens + KERN_LANES - 1) / KERN_LANES * KERN_LANES;
-    struct head head = {
-        .scores = scratch, .tokens = tokens, .head_dim = head_dim, .columns = columns};
-    head.starts = head.scores + ROWS * columns;
-    head.keys = (int8_t *)(head.starts + columns);
+    const size_t wide = (tokens + COLUMNS - 1) / COLUMNS * COLUMNS;
+    struct head head = {.scores = scratch,
+                        .tokens = tokens,
+                        .head_dim = head_dim,
+                        .columns = columns,
+                        .stride = wide};
+    head.starts = head.scores + ROWS * wide;
+    head.weights = (int16_t *)(void *)(head.starts + columns);
+    head.keys = (int8_t *)(head.weights + ROWS * wide);
     head.values = (int16_t *)(void *)(head.keys + columns * head_dim);
-    head.weights = head.values + columns * head_dim;
-    head.steps = (float *)(void *)(head.weights + ROWS * columns);
+    head.steps = (float *)(void *)(head.values + columns * head_dim);
     head.queries = (uint8_t *)(head.steps + head_dim);
     float query_step, key_step;
     find_steps(&head, q, k, v, stride, &query_step, &key_step);
-    head.scale = query_step * key_step < KERN_SCALE_MAX ? query_step * key_step : KERN_SCALE_MAX;
+    const float scale = query_step * key_step * 2048.0f;
+    head.scale = scale < KERN_SCALE_MAX ? scale : KERN_SCALE_MAX;
     fill_queries(&head, q, stride, query_step);
     fill_keys(&head, k, stride, key_step);
     fill_values(&head, v, stride);

@@ -1,7 +1,7 @@
 /* Attention in integers, one head of one sequence, the definition.
  *
  *   q8 = round(q / query step), k8 likewise; v8[u][i] = round(v[u][i] / value step of dimension i)
- *   w[u] = round(2047 * 2^((q8 . k8[u] - their greatest over u) * query step * key step))
+ *   w[u] = about 2048 * 2^((q8 . k8[u] - their greatest over u) * query step * key step)
  *   out[i] = (sum over u of w[u] * v8[u][i]) * (1 / sum of w) * value step[i]
  *
  * Steps are a 127th of the largest size in the sequence. All sums are of whole numbers: no order can
@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#define CHUNK 64 /* 64 * 2047 * 127 < 2^24 */
+#define CHUNK 64 /* 64 * 2048 * 127 < 2^24 */
 
 /* To the nearest whole number, ties to even; for sizes up to 2^21. */
 static float to_whole(float x)
@@ -38,20 +38,20 @@ static float largest_of(const float *x, size_t stride, size_t tokens, size_t hea
     return largest;
 }
 
-/* The weight of a score that is x below the greatest: 2047 * 2^x, whole. */
+static int32_t half(int32_t x)
+{
+    return (x + (1 << 14)) >> 15;
+}
+
+/* The weight of a score that is below the greatest by -x / 2048: 2^(x / 2048) * 2048. */
 static float weight_of(float x)
 {
-    static const float c[] = KERN_WEIGHT_COEFFICIENTS;
-    const float clamped = x > KERN_WEIGHT_MIN ? x : KERN_WEIGHT_MIN;
-    const float shifted = clamped + KERN_ROUND;
-    const float fraction = clamped - (shifted - KERN_ROUND);
-    float p = ((c[3] * fraction + c[2]) * fraction + c[1]) * fraction + c[0];
-    uint32_t exponent, bits;
-    memcpy(&exponent, &shifted, sizeof(exponent));
-    memcpy(&bits, &p, sizeof(bits));
-    bits += exponent << 23; /* The rounded integer stands in the low bits of shifted. */
-    memcpy(&p, &bits, sizeof(p));
-    return to_whole(p);
+    const float clamped = x > -32768.0f ? x : -32768.0f;
+    const int32_t above = 32768 + (int32_t)to_whole(clamped); /* 0 to 32768 */
+    const int32_t fraction = (above & 2047) << 4;
+    const int32_t power = 16384 + half(fraction * (KERN_WEIGHT_1 + half(fraction * KERN_WEIGHT_2)));
+    const int32_t shift = 18 - (above >> KERN_WEIGHT_BITS); /* 2 to 18 */
+    return (float)(((power >> shift) + 1) >> 1);
 }
 
 /* What one call keeps in its scratch. */
@@ -71,7 +71,7 @@ static void fill_head(struct head *head, const float *q, const float *k, const f
     const size_t tokens = head->tokens, head_dim = head->head_dim;
     const float query_step = step_of(largest_of(q, stride, tokens, head_dim));
     const float key_step = step_of(largest_of(k, stride, tokens, head_dim));
-    const float scale = query_step * key_step, key_factor = 1.0f / key_step;
+    const float scale = query_step * key_step * 2048.0f, key_factor = 1.0f / key_step;
     head->query_factor = 1.0f / query_step;
     head->scale = scale < KERN_SCALE_MAX ? scale : KERN_SCALE_MAX;
     for (size_t i = 0; i < head_dim; i++) {
@@ -84,7 +84,7 @@ static void fill_head(struct head *head, const float *q, const float *k, const f
     }
 }
 
-/* Turns scores into weights; returns their sum: at most 2047 * 8192, which a float holds. */
+/* Turns scores into weights; returns their sum: at most 2048 * 8192, which a float holds. */
 static float soften(float *row, size_t tokens, float scale)
 {
     float most = row[0], sum = 0.0f;

@@ -70,7 +70,7 @@ enum mly_kern_finish { MLY_KERN_STORE, MLY_KERN_ADD, MLY_KERN_GELU };
 /* What attention in integers needs, in bytes. */
 #define MLY_KERN_ATTENTION_S8_BYTES(tokens_max, head_dim)                                          \
     (((((tokens_max) + 31) / 32) * 32) * (8 * (size_t)(head_dim) + 64) + 64 * (size_t)(head_dim))
-/* Sequences for it: 2047 * 127 * tokens must fit 31 bits. */
+/* Sequences for it: 2048 * 127 * tokens must fit 31 bits. */
 #define MLY_KERN_ATTENTION_S8_TOKENS_MAX 8192
 
 struct mly_kern {
@@ -116,8 +116,8 @@ struct mly_kern {
                           size_t out_stride);
     /* The same in integers, for models of 8 bits. q, k and each dimension of v are rounded to -127
      * .. 127 (step: the largest size of the sequence in this head / 127 + 1e-20; ties to even);
-     * scores are exact sums s[u] of these. The weight of u is round(2047 * 2^x), x = (s[u] - the
-     * greatest s) * (query step * key step, at most 1e30), the power by a polynomial of degree 3;
+     * scores are exact sums s[u] of these. The weight of u is 2048 * 2^x, x = (s[u] - the greatest
+     * s) * (query step * key step), by the integer formula of attention_s8_scalar.c;
      * out[i] = (exact sum over u of weight * v) * (1 / exact sum of the weights) * value step[i].
      * scratch: MLY_KERN_ATTENTION_S8_BYTES(tokens, head_dim), 64. */
     void (*attention_s8)(const float *q, const float *k, const float *v, size_t stride,

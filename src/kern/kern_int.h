@@ -35,10 +35,12 @@
 /* 1.5 * 2^23: adding it rounds to the nearest integer, ties to even, and leaves that integer in the
  * low bits. */
 #define KERN_ROUND 12582912.0f
-/* Attention in integers: 2047 * 2^f for f in [-0.5, 0.5], minimax with the constant fixed; off by
- * 1.1e-4 of the value at most. Below 2^-24 a weight is 0 in any case. */
-#define KERN_WEIGHT_COEFFICIENTS {2047.0f, 1419.15015f, 495.805878f, 112.60328f}
-#define KERN_WEIGHT_MIN (-24.0f)
+/* Attention in integers: 2^(f / 32768) * 16384 for f from 0 to 32767 is
+ * 16384 + half(f * (KERN_WEIGHT_1 + half(f * KERN_WEIGHT_2))), half(x) = (x + 2^14) >> 15: off by
+ * 0.21 % at most. Exponents are in steps of 1 / 2048. */
+#define KERN_WEIGHT_1 10912
+#define KERN_WEIGHT_2 5404
+#define KERN_WEIGHT_BITS 11
 /* Keeps the product of a difference of scores and their scale finite. */
 #define KERN_SCALE_MAX 1e30f
 /* A row of equal values has no range; this keeps the division defined. */
