@@ -78,6 +78,9 @@ struct cli_args {
     int on_error; /* 0: stop, 1: skip */
     bool has_format;
     const char *field, *id_field, *output;
+    /* model add */
+    const char *name, *precision, *pooling, *query_prefix, *passage_prefix, *calibration, *license;
+    bool no_quality, force;
     struct cli_buf whole_verb; /* what verb points to, where it has two words */
     char **rest;               /* what is not an option */
     size_t rest_count;
@@ -116,6 +119,15 @@ enum {
     CLI_OPT_ID_FIELD,
     CLI_OPT_FORMAT,
     CLI_OPT_ON_ERROR,
+    CLI_OPT_NAME,
+    CLI_OPT_PRECISION,
+    CLI_OPT_POOLING,
+    CLI_OPT_QUERY_PREFIX,
+    CLI_OPT_PASSAGE_PREFIX,
+    CLI_OPT_CALIBRATION,
+    CLI_OPT_LICENSE,
+    CLI_OPT_NO_QUALITY,
+    CLI_OPT_FORCE,
 };
 struct cli_option {
     const char *name; /* NULL: the end of the table */
@@ -143,6 +155,7 @@ int cli_verb_status(struct cli_args *args);
 int cli_verb_embed(struct cli_args *args);
 int cli_verb_tokenize(struct cli_args *args);
 int cli_verb_model_ls(struct cli_args *args);
+int cli_verb_model_add(struct cli_args *args);
 int cli_verb_model_info(struct cli_args *args);
 int cli_verb_model_verify(struct cli_args *args);
 int cli_verb_model_rm(struct cli_args *args);
@@ -221,6 +234,9 @@ struct memalloy_str cli_str(const char *text);
 /* Opens the store of args; reading verbs never make one. Tells of failures itself. */
 int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out);
 int cli_open_model(const struct cli_args *args, memalloy_model **out);
+/* Where a store was made with another model: the commands that help, behind what cli_fail said. */
+void cli_say_remedy(const struct cli_args *args, memalloy_kernel *kernel,
+                    const struct memalloy_error *err);
 
 /* ---- progress and interruption */
 
@@ -229,10 +245,13 @@ struct cli_progress {
     bool shown, redraw, drawn;
     double line_s, every_s; /* time of the last plain line, and between two */
     uint64_t files_done, files_total;
+    char step[80]; /* told last by cli_progress_step */
 };
 void cli_progress_init(struct cli_progress *progress, const struct cli_args *args);
 /* A memalloy_progress_fn; cancels once a signal has come. */
 int cli_progress_report(void *context, const struct memalloy_progress *report);
+/* A memalloy_convert_fn of the same kind. */
+int cli_progress_step(void *context, const char *step, double share);
 /* Takes the line away. */
 void cli_progress_end(struct cli_progress *progress);
 /* From here on SIGINT and SIGTERM ask for an orderly end; a second one ends at once. */
@@ -252,7 +271,7 @@ struct cli_lines {
     uint64_t bytes_done, bytes_total; /* read so far, and of all files; total 0: not known */
 };
 /* Calls take with every text of the arguments, or with batches of lines of the files, or, where
- * there is neither or only "-", of stdin, as they come in: nothing more is read before take is back.
+ * there is neither or only "-", of stdin, as they come in: no more is read before take is back.
  * Ends with an exit code, at a signal too. */
 typedef int (*cli_lines_fn)(void *context, const struct cli_lines *lines);
 int cli_lines_each(const struct cli_args *args, cli_lines_fn take, void *context);

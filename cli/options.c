@@ -162,8 +162,45 @@ static int take_embed_option(struct cli_args *args, int code, const char *value)
     }
 }
 
+/* Options of model add; the library looks at their values. */
+static int take_add_option(struct cli_args *args, int code, const char *value)
+{
+    switch (code) {
+    case CLI_OPT_NAME:
+        args->name = value;
+        return CLI_OK;
+    case CLI_OPT_PRECISION:
+        args->precision = value;
+        return CLI_OK;
+    case CLI_OPT_POOLING:
+        args->pooling = value;
+        return CLI_OK;
+    case CLI_OPT_QUERY_PREFIX:
+        args->query_prefix = value;
+        return CLI_OK;
+    case CLI_OPT_PASSAGE_PREFIX:
+        args->passage_prefix = value;
+        return CLI_OK;
+    case CLI_OPT_CALIBRATION:
+        args->calibration = value;
+        return CLI_OK;
+    case CLI_OPT_LICENSE:
+        args->license = value;
+        return CLI_OK;
+    case CLI_OPT_NO_QUALITY:
+        args->no_quality = true;
+        return CLI_OK;
+    default: /* CLI_OPT_FORCE */
+        args->force = true;
+        return CLI_OK;
+    }
+}
+
 static int take_option(struct cli_args *args, int code, const char *value)
 {
+    if (code >= CLI_OPT_NAME && code <= CLI_OPT_FORCE) {
+        return take_add_option(args, code, value);
+    }
     switch (code) {
     case CLI_OPT_KIND:
     case CLI_OPT_FORMAT:

@@ -139,6 +139,21 @@ int cli_progress_report(void *context, const struct memalloy_progress *report)
     return cli_signal() != 0;
 }
 
+int cli_progress_step(void *context, const char *step, double share)
+{
+    struct cli_progress *progress = context;
+    if (progress->shown && progress->redraw) {
+        const int columns = (int)cli_columns(stderr) - 8;
+        fprintf(stderr, "\r\033[K%3.0f %%  %.*s", share * 100, columns, step);
+        fflush(stderr);
+        progress->drawn = true;
+    } else if (progress->args->progress && strcmp(progress->step, step) != 0) {
+        snprintf(progress->step, sizeof(progress->step), "%s", step);
+        fprintf(stderr, "%3.0f %%  %s\n", share * 100, step);
+    }
+    return cli_signal() != 0;
+}
+
 void cli_progress_end(struct cli_progress *progress)
 {
     if (progress->drawn) {

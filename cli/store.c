@@ -1,6 +1,8 @@
 /* How the verbs get at a store or a model: options of the command become options of the library. */
 #include "cli.h"
 
+#include <string.h>
+
 int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out)
 {
     struct memalloy_error err = {0};
@@ -43,4 +45,51 @@ int cli_open_model(const struct cli_args *args, memalloy_model **out)
         return result == CLI_NOTHING ? CLI_FAILED : result; /* no model is no answer */
     }
     return CLI_OK;
+}
+
+/* What a model with that hash is called here; false: there is none. */
+static bool find_name(struct memalloy_str hash, struct cli_buf *out)
+{
+    memalloy_models *models = NULL;
+    if (memalloy_models_list(&models, NULL, NULL) != MEMALLOY_OK) {
+        return false;
+    }
+    bool found = false;
+    for (size_t i = 0; i < memalloy_models_count(models) && !found; i++) {
+        struct memalloy_model_entry entry = {.struct_bytes = sizeof(entry)};
+        memalloy_models_get(models, i, &entry);
+        found = entry.info != NULL && entry.info->hash.bytes == hash.bytes &&
+                memcmp(entry.info->hash.data, hash.data, hash.bytes) == 0;
+        if (found) {
+            cli_buf_add(out, entry.name.data, entry.name.bytes);
+        }
+    }
+    memalloy_models_destroy(models);
+    return found;
+}
+
+void cli_say_remedy(const struct cli_args *args, memalloy_kernel *kernel,
+                    const struct memalloy_error *err)
+{
+    struct memalloy_status status = {.struct_bytes = sizeof(status)};
+    struct cli_buf name = {0};
+    if (err->code != MEMALLOY_ERR_MISMATCH ||
+        memalloy_get_status(kernel, &status, NULL) != MEMALLOY_OK) {
+        return;
+    }
+    if (find_name(status.model_hash, &name)) {
+        fprintf(stderr, "  memalloy %s --model ", args->verb);
+        cli_put_field(stderr, cli_str(name.data));
+        fputs(" ... uses the store as it is\n", stderr);
+    }
+    fputs("  memalloy sync ", stderr);
+    if (args->model != NULL) {
+        fputs("--model ", stderr);
+        cli_put_field(stderr, cli_str(args->model));
+        putc(' ', stderr);
+    }
+    fputs("--db ", stderr);
+    cli_put_field(stderr, cli_str(args->db.data));
+    fputs("-new FOLDER makes a new one with the other model\n", stderr);
+    cli_buf_free(&name);
 }

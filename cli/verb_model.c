@@ -67,7 +67,7 @@ static void write_info(const struct memalloy_model_info *info)
     fputs("weights    ", stdout);
     cli_put_field(stdout, info->quantisation);
     if (info->layers > 0) {
-        printf(", %u layers", info->layers);
+        printf(", %u layer%s", info->layers, info->layers == 1 ? "" : "s");
     }
     if (info->file_bytes > 0) {
         printf(", %s", cli_bytes_text(b, info->file_bytes));

@@ -63,6 +63,7 @@ static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
     if (memalloy_search_text(kernel, query->data, query->bytes, &options, &hits, &err) !=
         MEMALLOY_OK) {
         int result = cli_fail(args, &err);
+        cli_say_remedy(args, kernel, &err);
         return result == CLI_NOTHING ? CLI_FAILED : result; /* no model is no answer */
     }
     size_t count = memalloy_hits_count(hits);

@@ -173,6 +173,7 @@ static int sync_store(const struct cli_args *args, memalloy_kernel *kernel)
     cli_progress_end(&progress);
     if (code != MEMALLOY_OK) {
         int result = cli_fail(args, &err);
+        cli_say_remedy(args, kernel, &err);
         if (code == MEMALLOY_ERR_CANCELLED) {
             fputs("  what was stored so far stays; the same command goes on from there\n", stderr);
         }

@@ -1,7 +1,7 @@
 /* Vectors as Arrow IPC, a stream or a file: columns index (int64), id (utf8, where ids were asked
- * for), text (utf8), truncated (bool) and vector (fixed size list of float32). Every put is a record
- * batch of its own. Flatbuffers are written from front to back: parents first, and the places of
- * what they point to filled in when it is known. */
+ * for), text (utf8), truncated (bool) and vector (fixed size list of float32). Every put is a
+ * record batch of its own. Flatbuffers are written from front to back: parents first, and the
+ * places of what they point to filled in when it is known. */
 #include "cli.h"
 
 #include <string.h>

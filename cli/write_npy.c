@@ -1,6 +1,6 @@
-/* Vectors as one .npy file: float32, shape (count, dim). The count stands in the header, in front of
- * everything: where stdout can be written to at a place, it is put in at the end; where it cannot
- * (a pipe, a file that is appended to), the rows wait in a temporary file without a name. */
+/* Vectors as one .npy file: float32, shape (count, dim). The count stands in the header, in front
+ * of everything: where stdout can be written to at a place, it is put in at the end; where it
+ * cannot (a pipe, a file that is appended to), the rows wait in a temporary file without a name. */
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 

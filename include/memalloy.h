@@ -268,6 +268,7 @@ struct memalloy_convert_options {
     int no_quality;   /* 1: the result is not compared with the published model */
     memalloy_convert_fn progress;
     void *progress_context;
+    const char *onnxruntime_path; /* of add with "onnx": as in memalloy_model_options */
 };
 
 /* Texts are NUL-terminated. */
@@ -288,6 +289,7 @@ struct memalloy_convert_report {
      * calibrated with; counts are 0 where nothing was measured. */
     uint32_t passages, queries;
     double passages_mean, passages_min, queries_mean, queries_min;
+    char name[136]; /* of add: what it is called in the models' folder */
 };
 
 /* Makes a model file from a published encoder of BERT's architecture. The same folder and options
@@ -297,6 +299,14 @@ struct memalloy_convert_report {
 MEMALLOY_API MEMALLOY_CHECK int
 memalloy_model_convert(const struct memalloy_convert_options *options,
                        struct memalloy_convert_report *out, struct memalloy_error *err);
+
+/* The same into the models' folder, which is made: name.safetensors; out_path is not looked at.
+ * name NULL: the source folder's. Quantisation "onnx": a link to the source folder, which
+ * ONNX Runtime then runs, after it was opened once; of the report only what opening tells. */
+MEMALLOY_API MEMALLOY_CHECK int memalloy_model_add(const char *name,
+                                                   const struct memalloy_convert_options *options,
+                                                   struct memalloy_convert_report *out,
+                                                   struct memalloy_error *err);
 
 /* ---- chunking ---- */
 

@@ -96,6 +96,14 @@ int memalloy_models_list(memalloy_models **out, const struct memalloy_model_opti
     return give(mly_engine_models_list(mly_env_system(), options, out, &inner), &inner, err);
 }
 
+int memalloy_model_add(const char *name, const struct memalloy_convert_options *options,
+                       struct memalloy_convert_report *out, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (options == NULL) return refuse_null("options", err);
+    return give(mly_engine_model_add(mly_env_system(), name, options, out, &inner), &inner, err);
+}
+
 int memalloy_model_remove(const char *name, struct memalloy_error *err)
 {
     struct mly_error inner = {0};

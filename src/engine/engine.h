@@ -25,6 +25,10 @@ MLY_MUST_USE enum mly_err mly_engine_model_info(const memalloy_model *model,
 MLY_MUST_USE enum mly_err mly_engine_models_list(const struct mly_env *env,
                                                  const struct memalloy_model_options *options,
                                                  memalloy_models **out, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_model_add(const struct mly_env *env, const char *name,
+                                               const struct memalloy_convert_options *options,
+                                               struct memalloy_convert_report *out,
+                                               struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_model_remove(const struct mly_env *env, const char *name,
                                                   struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_model_verify(const memalloy_model *model,

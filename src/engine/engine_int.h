@@ -122,6 +122,8 @@ MLY_MUST_USE enum mly_err mly_models_folder(const struct mly_env *env, char out[
  * NULL: $MEMALLOY_MODEL, else the installed one. MODEL where there is none. */
 MLY_MUST_USE enum mly_err mly_models_find(const struct mly_env *env, const char *wanted,
                                           char out[MLY_PATH_BYTES_MAX], struct mly_error *err);
+/* Whether it can be a name there: no slash, no dot in front, not empty. */
+bool mly_models_is_name(const char *text);
 /* What a model with that hash is called here, or "": none is found. */
 void mly_models_name_hash(const struct mly_env *env, struct mly_str hash, char *out,
                           size_t out_bytes);

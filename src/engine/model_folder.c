@@ -51,8 +51,7 @@ enum mly_err mly_models_folder(const struct mly_env *env, char out[MLY_PATH_BYTE
                     "where are the models? neither MEMALLOY_MODELS nor HOME is set");
 }
 
-/* A name of the models' folder, not a path. */
-static bool is_name(const char *text)
+bool mly_models_is_name(const char *text)
 {
     return text[0] != '\0' && text[0] != '.' && strchr(text, '/') == NULL;
 }
@@ -64,7 +63,7 @@ static enum mly_err find_name(const struct mly_env *env, const char *name,
     static const char *const endings[] = {"", ENDING};
     char folder[MLY_PATH_BYTES_MAX], place[MLY_PATH_BYTES_MAX];
     *found = false;
-    if (!is_name(name) || mly_models_folder(env, folder, NULL) != MLY_OK) return MLY_OK;
+    if (!mly_models_is_name(name) || mly_models_folder(env, folder, NULL) != MLY_OK) return MLY_OK;
     MLY_TRY(print_path(place, folder, "/", name, err));
     for (size_t i = 0; i < 2 && !*found; i++) {
         MLY_TRY(print_path(out, place, endings[i], "", err));
@@ -93,7 +92,7 @@ enum mly_err mly_models_find(const struct mly_env *env, const char *wanted,
     MLY_TRY(find_name(env, wanted, out, &found, err));
     if (found) return MLY_OK;
     char folder[MLY_PATH_BYTES_MAX];
-    if (is_name(wanted) && mly_models_folder(env, folder, NULL) == MLY_OK) {
+    if (mly_models_is_name(wanted) && mly_models_folder(env, folder, NULL) == MLY_OK) {
         return mly_fail(err, MLY_ERR_MODEL,
                         "there is no model file %.150s, and no model of that name in %.200s",
                         wanted, folder);
@@ -222,7 +221,7 @@ static enum mly_err list_folder(const struct mly_env *env, memalloy_models *mode
     MLY_TRY(mly_dir_open(env, MLY_AT_CWD, models->folder, &dir, err));
     enum mly_err rc = mly_dir_next(&dir, &file, err);
     while (rc == MLY_OK && file != NULL) {
-        if (is_name(file)) {
+        if (mly_models_is_name(file)) {
             rc = print_path(path, models->folder, "/", file, err);
             if (rc == MLY_OK) rc = is_model_file(env, path, file, &wanted, err);
             if (rc == MLY_OK && wanted) {
@@ -335,7 +334,7 @@ enum mly_err mly_engine_model_remove(const struct mly_env *env, const char *name
 {
     char folder[MLY_PATH_BYTES_MAX], path[MLY_PATH_BYTES_MAX];
     struct mly_file_info info;
-    if (!is_name(name)) {
+    if (!mly_models_is_name(name)) {
         return mly_fail(err, MLY_ERR_INVAL,
                         "\"%.200s\" is no name of a model: it has a slash, a "
                         "dot in front, or nothing",

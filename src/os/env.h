@@ -68,6 +68,7 @@ struct mly_env {
     int (*make_dir)(void *context, int dir_fd, const char *path); /* mode 0700 */
     int (*rename)(void *context, int dir_fd, const char *from, const char *to);
     int (*link)(void *context, int dir_fd, const char *from, const char *to);
+    int (*symlink)(void *context, const char *target, int dir_fd, const char *path);
     int (*unlink)(void *context, int dir_fd, const char *path);
     /* the absolute path without links, into out of out_bytes; its length */
     int64_t (*real_path)(void *context, const char *path, char *out, size_t out_bytes);

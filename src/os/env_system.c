@@ -200,6 +200,12 @@ static int sys_link(void *context, int dir_fd, const char *from, const char *to)
     return result_of(linkat(dir_fd, from, dir_fd, to, 0));
 }
 
+static int sys_symlink(void *context, const char *target, int dir_fd, const char *path)
+{
+    (void)context;
+    return result_of(symlinkat(target, dir_fd, path));
+}
+
 static int sys_unlink(void *context, int dir_fd, const char *path)
 {
     (void)context;
@@ -412,6 +418,7 @@ static const struct mly_env system_env = {
     .make_dir = sys_make_dir,
     .rename = sys_rename,
     .link = sys_link,
+    .symlink = sys_symlink,
     .unlink = sys_unlink,
     .real_path = sys_real_path,
     .dir_open = sys_dir_open,

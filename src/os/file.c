@@ -294,6 +294,15 @@ enum mly_err mly_file_link(const struct mly_env *env, int dir_fd, const char *fr
     return MLY_OK;
 }
 
+enum mly_err mly_file_symlink(const struct mly_env *env, const char *target, int dir_fd,
+                              const char *path, struct mly_error *err)
+{
+    int result = env->symlink(env->context, target, dir_fd, path);
+    if (result == -EEXIST) return mly_fail(err, MLY_ERR_CONFLICT, "%s exists already", path);
+    if (result < 0) return mly_fail_errno(err, MLY_ERR_IO, -result, "cannot link %s", path);
+    return MLY_OK;
+}
+
 enum mly_err mly_file_rename(const struct mly_env *env, int dir_fd, const char *from,
                              const char *to, struct mly_error *err)
 {

@@ -78,6 +78,9 @@ bool mly_file_is_missing(int result);
 /* CONFLICT where the new name exists. */
 MLY_MUST_USE enum mly_err mly_file_link(const struct mly_env *env, int dir_fd, const char *from,
                                         const char *to, struct mly_error *err);
+/* A symbolic link to target, as it is; CONFLICT where path exists. */
+MLY_MUST_USE enum mly_err mly_file_symlink(const struct mly_env *env, const char *target,
+                                           int dir_fd, const char *path, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_file_rename(const struct mly_env *env, int dir_fd, const char *from,
                                           const char *to, struct mly_error *err);
 /* A name that is missing already is fine. */

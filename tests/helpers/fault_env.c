@@ -153,6 +153,12 @@ static int fault_link(void *context, int dir_fd, const char *from, const char *t
     return real()->link(NULL, dir_fd, from, to);
 }
 
+static int fault_symlink(void *context, const char *target, int dir_fd, const char *path)
+{
+    FAULT("symlink", false);
+    return real()->symlink(NULL, target, dir_fd, path);
+}
+
 static int fault_unlink(void *context, int dir_fd, const char *path)
 {
     FAULT("unlink", false);
@@ -252,6 +258,7 @@ void fault_env_init(struct fault_env *fault)
     fault->env.make_dir = fault_make_dir;
     fault->env.rename = fault_rename;
     fault->env.link = fault_link;
+    fault->env.symlink = fault_symlink;
     fault->env.unlink = fault_unlink;
     fault->env.real_path = fault_real_path;
     fault->env.dir_open = fault_dir_open;

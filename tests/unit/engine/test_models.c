@@ -268,6 +268,76 @@ static void a_mismatch_names_the_model_that_fits(void **state)
     assert_int_equal(fault.mem.live, 0);
 }
 
+static enum mly_err add_link(const struct mly_env *env, const char *name, const char *source,
+                             struct memalloy_convert_report *report, struct mly_error *err)
+{
+    const struct memalloy_convert_options options = {.struct_bytes = sizeof(options),
+                                                     .source_path = source,
+                                                     .quantisation = "onnx",
+                                                     .onnxruntime_path = MLY_TEST_FAKE_ORT};
+    return mly_engine_model_add(env, name, &options, report, err);
+}
+
+static void a_folder_for_onnx_runtime_is_linked_to(void **state)
+{
+    (void)state;
+    char models[TEMP_DIR_BYTES + 32], source[TEMP_DIR_BYTES + 64], link[TEMP_DIR_BYTES + 64];
+    struct fault_env fault;
+    struct mly_error err = {0};
+    struct memalloy_convert_report report = {.struct_bytes = sizeof(report)};
+    init_env(&fault);
+    snprintf(source, sizeof(source), "%s", onnx_folder(dir));
+    snprintf(models, sizeof(models), "%s/new/models", dir);
+    models_variable = models;
+    assert_int_equal(add_link(&fault.env, NULL, source, &report, &err), MLY_OK);
+    assert_string_equal(report.name, "small-model");
+    assert_string_equal(report.quantisation, "onnx");
+    assert_int_equal(report.dim, FAKE_DIM);
+    snprintf(link, sizeof(link), "%s/small-model", models);
+    struct stat info;
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_int_equal(try_open(&fault.env, "small-model", &err), MLY_ERR_MODEL); /* no library */
+    assert_int_equal(add_link(&fault.env, NULL, source, &report, &err), MLY_ERR_CONFLICT);
+    assert_int_equal(add_link(&fault.env, "other", source, NULL, &err), MLY_OK);
+    assert_int_equal(add_link(&fault.env, "a/b", source, NULL, &err), MLY_ERR_INVAL);
+    assert_int_equal(add_link(&fault.env, "x", dir, NULL, &err), MLY_ERR_MODEL);
+    put_model("file.safetensors", 1);
+    snprintf(source, sizeof(source), "%s/file.safetensors", dir);
+    assert_int_equal(add_link(&fault.env, "x", source, NULL, &err), MLY_ERR_INVAL);
+    assert_int_equal(fault.mem.live, 0);
+    assert_int_equal(fault.open_count, 0);
+}
+
+static void every_failing_step_of_linking_is_told(void **state)
+{
+    (void)state;
+    char models[TEMP_DIR_BYTES + 32], source[TEMP_DIR_BYTES + 64], link[TEMP_DIR_BYTES + 64];
+    snprintf(source, sizeof(source), "%s", onnx_folder(dir));
+    snprintf(models, sizeof(models), "%s/new", dir);
+    snprintf(link, sizeof(link), "%s/new/small-model", dir);
+    models_variable = models;
+    for (int kind = 0; kind < 2; kind++) {
+        bool failed = true;
+        for (uint64_t fail_at = 1; failed; fail_at++) {
+            struct fault_env fault;
+            struct mly_error err = {0};
+            init_env(&fault);
+            temp_dir_remove(models);
+            fault.fail_errno = EIO;
+            if (kind == 0) fault.mem.fail_at = fail_at;
+            if (kind == 1) fault.fail_at = fail_at;
+            const enum mly_err rc = add_link(&fault.env, NULL, source, NULL, &err);
+            failed = kind == 0 ? fault.mem.calls >= fail_at : fault.calls >= fail_at;
+            assert_int_equal(fault.mem.live, 0);
+            assert_int_equal(fault.open_count, 0);
+            if (!failed) assert_int_equal(rc, MLY_OK);
+            if (rc != MLY_OK) assert_true(err.message[0] != '\0');
+            if (rc == MLY_OK) assert_int_equal(access(link, F_OK), 0);
+        }
+    }
+}
+
 /* Both calls in one life; the models are as before. */
 static enum mly_err live_once(const struct fault_env *fault, struct mly_error *err)
 {
@@ -315,6 +385,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(removing_takes_the_file_or_the_link_and_no_more, make_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(a_mismatch_names_the_model_that_fits, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_folder_for_onnx_runtime_is_linked_to, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(every_failing_step_of_linking_is_told, make_dir,
+                                        remove_dir),
         cmocka_unit_test_setup_teardown(every_failure_is_told_and_leaks_nothing, make_dir,
                                         remove_dir),
     };
