@@ -1,5 +1,5 @@
 /* The module: its state, its types, and its functions. Multi-phase, all types from specs, nothing
- * in globals but constants. Every file of python/src includes no header of ours but <memalloy.h>. */
+ * in globals but constants. Files of python/src include no header of ours but <memalloy.h>. */
 #include "convert.h"
 #include "kernel_type.h"
 #include "model_type.h"

@@ -281,7 +281,8 @@ static enum mly_err add_link(const struct mly_env *env, const char *name, const 
 static void a_folder_for_onnx_runtime_is_linked_to(void **state)
 {
     (void)state;
-    char models[TEMP_DIR_BYTES + 32], source[TEMP_DIR_BYTES + 64], link[TEMP_DIR_BYTES + 64];
+    static char models[TEMP_DIR_BYTES + 32];
+    char source[TEMP_DIR_BYTES + 64], link[TEMP_DIR_BYTES + 64];
     struct fault_env fault;
     struct mly_error err = {0};
     struct memalloy_convert_report report = {.struct_bytes = sizeof(report)};
@@ -312,7 +313,8 @@ static void a_folder_for_onnx_runtime_is_linked_to(void **state)
 static void every_failing_step_of_linking_is_told(void **state)
 {
     (void)state;
-    char models[TEMP_DIR_BYTES + 32], source[TEMP_DIR_BYTES + 64], link[TEMP_DIR_BYTES + 64];
+    static char models[TEMP_DIR_BYTES + 32];
+    char source[TEMP_DIR_BYTES + 64], link[TEMP_DIR_BYTES + 64];
     snprintf(source, sizeof(source), "%s", onnx_folder(dir));
     snprintf(models, sizeof(models), "%s/new", dir);
     snprintf(link, sizeof(link), "%s/new/small-model", dir);
