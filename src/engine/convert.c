@@ -45,7 +45,7 @@ static enum mly_err open_tokenizer(struct conversion *work, struct mly_error *er
     if (!work->card->tokenizer_is_list) {
         enum mly_err rc = mly_tokenizer_compile(mem, bytes, &work->compiled, err);
         if (rc != MLY_OK) {
-            return mly_fail_in(err, rc, "%s/tokenizer.json", work->options.source_path);
+            return mly_fail_in(err, rc, "%s", work->options.source_path);
         }
         form = MLY_TOKENIZER_COMPILED;
         bytes = mly_bytes_view(&work->compiled);
