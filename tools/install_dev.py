@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".memalloy-installed"
-PARTS = ["include", "src", "cli", "python", "meson.build", "meson_options.txt", "pyproject.toml", "README.md", "LICENSE", "NOTICE"]
+PARTS = ["include", "src", "cli", "python", "data", "tools/make_convert_tables.py", "meson.build", "meson_options.txt", "pyproject.toml", "README.md", "LICENSE", "NOTICE"]
 MODEL = Path("models", "all-minilm-l6-v2.safetensors")
 
 

@@ -41,7 +41,7 @@ def attend(q, k, v, heads):
     return (weights @ split[2]).transpose(1, 0, 2).reshape(pieces, hidden)
 
 
-def encode(source, sequences):
+def encode(source, sequences, pooling="mean"):
     """sequences: lists of ids with [CLS] and [SEP]; float32 (n, hidden). A few thousand pieces at a time do best."""
     t, config = source.tensors, source.config
     epsilon = np.float32(config["layer_norm_eps"])
@@ -67,5 +67,8 @@ def encode(source, sequences):
         norm = f"{name}.output.LayerNorm"
         x = x + linear(t, f"{name}.output.dense", inner)
         x = layer_norm(x, t[f"{norm}.weight"], t[f"{norm}.bias"], epsilon)
-    means = np.stack([x[a:b].mean(axis=0) for a, b in zip(starts[:-1], starts[1:], strict=True)])
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
+    if pooling == "cls":
+        pooled = x[starts[:-1]]
+    else:
+        pooled = np.stack([x[a:b].mean(axis=0) for a, b in zip(starts[:-1], starts[1:], strict=True)])
+    return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
