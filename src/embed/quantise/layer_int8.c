@@ -136,7 +136,7 @@ static enum mly_err convert_attention(struct mly_conversion *work, size_t layer,
     mly_stream_project(stream, &linear);
     balance(work);
     mly_stream_project(stream, &linear);
-    mly_stream_attend_bytes(stream);
+    mly_stream_attend(stream);
     MLY_TRY(load(work, layer, MLY_PRODUCT_ATTENTION_OUT, err));
     smooth_values(work);
     MLY_TRY(put_product(work, &linear, work->factor, err));

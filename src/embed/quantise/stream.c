@@ -15,7 +15,7 @@ struct step {
     const float *rows, *factor;
     const struct mly_stream_norm *norm;
     const struct mly_kern_linear *linear;
-    bool inner, bytes;
+    bool inner;
 };
 
 static size_t part_rows(const struct mly_stream *stream, size_t part_i)
@@ -44,9 +44,7 @@ enum mly_err mly_stream_init(struct mly_stream *stream, const struct mly_worksho
     const size_t rows = sequences->starts[sequences->count] - sequences->starts[0];
     const size_t hidden = shape->hidden, inner = shape->intermediate;
     const size_t head_dim = hidden / shape->heads;
-    const size_t attention =
-        eight_bits ? MLY_KERN_ATTENTION_S8_BYTES(shape->pieces_max, head_dim) / sizeof(float) + 16
-                   : MLY_KERN_ATTENTION_FLOATS(shape->pieces_max, head_dim) + 16;
+    const size_t attention = MLY_KERN_ATTENTION_FLOATS(shape->pieces_max, head_dim) + 16;
     *stream = (struct mly_stream){workshop, *shape, *sequences, rows, .x = NULL};
     stream->desk_floats = attention > ROWS * inner ? attention : ROWS * inner;
     stream->desk_floats = (stream->desk_floats + 15) / 16 * 16;
@@ -129,25 +127,14 @@ static void attend_sequence(void *context, size_t part_i, uint32_t worker_i)
         const float *q = stream->projected + first * width + head * head_dim;
         float *desk = desk_of(stream, worker_i);
         float *mixed = stream->mixed + first * hidden + head * head_dim;
-        if (step->bytes) {
-            kern->attention_s8(q, q + hidden, q + 2 * hidden, width, pieces, head_dim, desk, mixed,
-                               hidden);
-        } else {
-            kern->attention_f32(q, q + hidden, q + 2 * hidden, width, pieces, head_dim, desk, mixed,
-                                hidden);
-        }
+        kern->attention_f32(q, q + hidden, q + 2 * hidden, width, pieces, head_dim, desk, mixed,
+                            hidden);
     }
 }
 
 void mly_stream_attend(struct mly_stream *stream)
 {
     struct step step = {.stream = stream};
-    mly_pool_run(stream->workshop->pool, stream->sequences.count, attend_sequence, &step);
-}
-
-void mly_stream_attend_bytes(struct mly_stream *stream)
-{
-    struct step step = {.stream = stream, .bytes = true};
     mly_pool_run(stream->workshop->pool, stream->sequences.count, attend_sequence, &step);
 }
 

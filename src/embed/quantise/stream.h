@@ -55,10 +55,9 @@ void mly_stream_deinit(struct mly_stream *stream);
 void mly_stream_place(struct mly_stream *stream, const float *positions,
                       const struct mly_stream_norm *norm);
 void mly_stream_normalise(struct mly_stream *stream, const struct mly_stream_norm *norm);
-/* projected -> mixed */
+/* projected -> mixed, in floats: how the engine rounds within attention may change from one version
+ * to the next, and a model file should not. */
 void mly_stream_attend(struct mly_stream *stream);
-/* The same as the engine does it at int8. */
-void mly_stream_attend_bytes(struct mly_stream *stream);
 /* The vectors f32[count][h], the mean or the first of x's rows at unit length. */
 void mly_stream_pool(const struct mly_stream *stream, bool mean, float *out);
 
