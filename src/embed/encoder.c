@@ -40,10 +40,8 @@ void mly_encoder_normalise(const struct mly_encoder_block *block, const struct m
                            size_t first, size_t end)
 {
     const size_t hidden = block->model->config.hidden;
-    for (size_t row = first; row < end; row++) {
-        block->kern->layer_norm_f32(block->room->x + row * hidden, norm->weight, norm->bias, hidden,
-                                    block->model->config.epsilon);
-    }
+    block->kern->layer_norm_f32(block->room->x + first * hidden, end - first, norm->weight,
+                                norm->bias, hidden, block->model->config.epsilon);
 }
 
 void mly_encoder_begin_rows(const struct mly_encoder_block *block, size_t first, size_t end)

@@ -27,16 +27,16 @@ static struct mly_kern_rows quantise(const struct mly_encoder_block *block, size
     const size_t hidden = block->model->config.hidden;
     for (size_t row = first; row < end; row++) {
         const float *x = rows + row * hidden;
-        if (factor != NULL) {
-            for (size_t i = 0; i < hidden; i++) {
+        const float *by = factor;
+        if (block->watch != NULL) {
+            for (size_t i = 0; factor != NULL && i < hidden; i++) {
                 desk->scaled[i] = x[i] * factor[i];
             }
-            x = desk->scaled;
-        }
-        if (block->watch != NULL) {
+            x = factor != NULL ? desk->scaled : x;
+            by = NULL;
             block->watch(block->watch_context, layer_i, product, x, row, 1, hidden);
         }
-        block->kern->quantize_f32_u8(x, hidden, room->q + row * hidden, &room->scale[row],
+        block->kern->quantize_f32_u8(x, by, hidden, room->q + row * hidden, &room->scale[row],
                                      &room->low[row]);
     }
     return (struct mly_kern_rows){room->q + first * hidden, room->scale + first, room->low + first,

@@ -87,13 +87,14 @@ struct mly_kern {
     /* out[i] = row[i] * scale + base[i]. */
     void (*dequantize_s8_f32)(const int8_t *row, float scale, const float *base, size_t n,
                               float *out);
-    /* x = (x - mean) / sqrt(variance + epsilon) * weight + bias, in place. Mean first, then the
-     * variance of the differences: two sums in lanes. */
-    void (*layer_norm_f32)(float *x, const float *weight, const float *bias, size_t n,
+    /* x = (x - mean) / sqrt(variance + epsilon) * weight + bias, in place, for each row of x
+     * f32[count][n]. Mean first, then the variance of the differences: two sums in lanes. */
+    void (*layer_norm_f32)(float *x, size_t count, const float *weight, const float *bias, size_t n,
                            float epsilon);
-    /* q[i] = round to nearest even of (x[i] - low) / scale; low and scale from the row's minimum
-     * and maximum. */
-    void (*quantize_f32_u8)(const float *x, size_t n, uint8_t *q, float *scale, float *low);
+    /* q[i] = round to nearest even of (y[i] - low) / scale; low and scale from the row's minimum
+     * and maximum; y[i] = x[i] * factor[i], or x[i] where factor is NULL. */
+    void (*quantize_f32_u8)(const float *x, const float *factor, size_t n, uint8_t *q, float *scale,
+                            float *low);
     /* The same with low given; values below it become 0. */
     void (*quantize_from_f32_u8)(const float *x, size_t n, float low, uint8_t *q, float *scale);
     /* out[row][o] = y, f32[rows.count][out_stride]. */

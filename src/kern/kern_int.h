@@ -85,10 +85,10 @@ void mly_kern_linear_bf16_by(const struct kern_float_parts *parts, const uint16_
 #define KERN_DECLARE_ROW(isa)                                                                      \
     void mly_kern_dequantize_s8_f32_##isa(const int8_t *row, float scale, const float *base,       \
                                           size_t n, float *out);                                   \
-    void mly_kern_layer_norm_f32_##isa(float *x, const float *weight, const float *bias, size_t n, \
-                                       float epsilon);                                             \
-    void mly_kern_quantize_f32_u8_##isa(const float *x, size_t n, uint8_t *q, float *scale,        \
-                                        float *low);                                               \
+    void mly_kern_layer_norm_f32_##isa(float *x, size_t count, const float *weight,                \
+                                       const float *bias, size_t n, float epsilon);                \
+    void mly_kern_quantize_f32_u8_##isa(const float *x, const float *factor, size_t n, uint8_t *q, \
+                                        float *scale, float *low);                                 \
     void mly_kern_quantize_from_f32_u8_##isa(const float *x, size_t n, float low, uint8_t *q,      \
                                              float *scale);                                        \
     void mly_kern_add_f32_##isa(const float *x, size_t n, float *sum);                             \

@@ -52,8 +52,7 @@ void mly_kern_dequantize_s8_f32_avx2(const int8_t *row, float scale, const float
     }
 }
 
-void mly_kern_layer_norm_f32_avx2(float *x, const float *weight, const float *bias, size_t n,
-                                  float epsilon)
+static void layer_norm(float *x, const float *weight, const float *bias, size_t n, float epsilon)
 {
     __m256 low = _mm256_setzero_ps(), high = low;
     for (size_t i = 0; i < n; i += KERN_LANES) {
@@ -77,6 +76,14 @@ void mly_kern_layer_norm_f32_avx2(float *x, const float *weight, const float *bi
     }
 }
 
+void mly_kern_layer_norm_f32_avx2(float *x, size_t count, const float *weight, const float *bias,
+                                  size_t n, float epsilon)
+{
+    for (size_t row = 0; row < count; row++) {
+        layer_norm(x + row * n, weight, bias, n, epsilon);
+    }
+}
+
 /* Eight bytes as integers of 32 bits. */
 static inline __m256i to_bytes(__m256 x, __m256 low, __m256 factor)
 {
@@ -86,14 +93,20 @@ static inline __m256i to_bytes(__m256 x, __m256 low, __m256 factor)
     return _mm256_cvtps_epi32(_mm256_min_ps(at_least_0, _mm256_set1_ps(255.0f))); /* to even */
 }
 
-static inline void quantize(const float *x, size_t n, float low, float high, uint8_t *q,
-                            float *scale)
+static inline __m256 times(const float *x, const float *factor, size_t i)
+{
+    const __m256 value = _mm256_loadu_ps(x + i);
+    return factor == NULL ? value : _mm256_mul_ps(value, _mm256_loadu_ps(factor + i));
+}
+
+static inline void quantize(const float *x, const float *by, size_t n, float low, float high,
+                            uint8_t *q, float *scale)
 {
     *scale = (high - low) / 255.0f + KERN_SCALE_MIN;
     const __m256 factor = _mm256_set1_ps(1.0f / *scale), start = _mm256_set1_ps(low);
     for (size_t i = 0; i < n; i += KERN_LANES) {
-        const __m256i a = to_bytes(_mm256_loadu_ps(x + i), start, factor);
-        const __m256i b = to_bytes(_mm256_loadu_ps(x + i + HALF), start, factor);
+        const __m256i a = to_bytes(times(x, by, i), start, factor);
+        const __m256i b = to_bytes(times(x, by, i + HALF), start, factor);
         /* Packing works within halves of 128 bits: a0 b0 a1 b1 is put right by the permutation. */
         const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
         const __m128i bytes =
@@ -102,16 +115,17 @@ static inline void quantize(const float *x, size_t n, float low, float high, uin
     }
 }
 
-void mly_kern_quantize_f32_u8_avx2(const float *x, size_t n, uint8_t *q, float *scale, float *low)
+void mly_kern_quantize_f32_u8_avx2(const float *x, const float *factor, size_t n, uint8_t *q,
+                                   float *scale, float *low)
 {
-    __m256 least = _mm256_loadu_ps(x), most = least;
+    __m256 least = times(x, factor, 0), most = least;
     for (size_t i = HALF; i < n; i += HALF) {
-        const __m256 value = _mm256_loadu_ps(x + i);
+        const __m256 value = times(x, factor, i);
         least = _mm256_min_ps(value, least);
         most = _mm256_max_ps(value, most);
     }
     *low = least_of(least) + 0.0f; /* As the definition: -0 becomes 0. */
-    quantize(x, n, *low, most_of(most), q, scale);
+    quantize(x, factor, n, *low, most_of(most), q, scale);
 }
 
 void mly_kern_quantize_from_f32_u8_avx2(const float *x, size_t n, float low, uint8_t *q,
@@ -121,7 +135,7 @@ void mly_kern_quantize_from_f32_u8_avx2(const float *x, size_t n, float low, uin
     for (size_t i = 0; i < n; i += HALF) {
         most = _mm256_max_ps(_mm256_loadu_ps(x + i), most);
     }
-    quantize(x, n, low, most_of(most), q, scale);
+    quantize(x, NULL, n, low, most_of(most), q, scale);
 }
 
 void mly_kern_add_f32_avx2(const float *x, size_t n, float *sum)

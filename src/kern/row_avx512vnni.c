@@ -37,36 +37,63 @@ void mly_kern_dequantize_s8_f32_avx512vnni(const int8_t *row, float scale, const
     }
 }
 
-void mly_kern_layer_norm_f32_avx512vnni(float *x, const float *weight, const float *bias, size_t n,
-                                        float epsilon)
+static inline __m512 root_of(__m512 lanes, size_t n, float epsilon)
 {
-    __m512 lanes = _mm512_setzero_ps();
+    return _mm512_set1_ps(inverse_root(fold(lanes) / (float)n + epsilon));
+}
+
+/* y is another row, or x again: what one row's sums wait for, the other's hide. */
+static inline void layer_norm(float *x, float *y, const float *weight, const float *bias, size_t n,
+                              float epsilon)
+{
+    __m512 a = _mm512_setzero_ps(), b = a;
     for (size_t i = 0; i < n; i += KERN_LANES) {
-        lanes = _mm512_add_ps(lanes, _mm512_loadu_ps(x + i));
+        a = _mm512_add_ps(a, _mm512_loadu_ps(x + i));
+        b = _mm512_add_ps(b, _mm512_loadu_ps(y + i));
     }
-    const __m512 mean = _mm512_set1_ps(fold(lanes) / (float)n);
-    lanes = _mm512_setzero_ps();
+    const __m512 x_mean = _mm512_set1_ps(fold(a) / (float)n);
+    const __m512 y_mean = _mm512_set1_ps(fold(b) / (float)n);
+    a = b = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += KERN_LANES) {
-        const __m512 difference = _mm512_sub_ps(_mm512_loadu_ps(x + i), mean);
-        lanes = _mm512_add_ps(lanes, _mm512_mul_ps(difference, difference));
+        const __m512 dx = _mm512_sub_ps(_mm512_loadu_ps(x + i), x_mean);
+        const __m512 dy = _mm512_sub_ps(_mm512_loadu_ps(y + i), y_mean);
+        a = _mm512_add_ps(a, _mm512_mul_ps(dx, dx));
+        b = _mm512_add_ps(b, _mm512_mul_ps(dy, dy));
     }
-    const __m512 factor = _mm512_set1_ps(inverse_root(fold(lanes) / (float)n + epsilon));
+    const __m512 x_factor = root_of(a, n, epsilon), y_factor = root_of(b, n, epsilon);
     for (size_t i = 0; i < n; i += KERN_LANES) {
-        const __m512 unit = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), mean), factor);
-        const __m512 y = _mm512_add_ps(_mm512_mul_ps(unit, _mm512_loadu_ps(weight + i)),
-                                       _mm512_loadu_ps(bias + i));
-        _mm512_storeu_ps(x + i, y);
+        const __m512 by = _mm512_loadu_ps(weight + i), plus = _mm512_loadu_ps(bias + i);
+        const __m512 ux = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), x_mean), x_factor);
+        const __m512 uy = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(y + i), y_mean), y_factor);
+        _mm512_storeu_ps(x + i, _mm512_add_ps(_mm512_mul_ps(ux, by), plus));
+        _mm512_storeu_ps(y + i, _mm512_add_ps(_mm512_mul_ps(uy, by), plus));
     }
 }
 
-static inline void quantize(const float *x, size_t n, float low, float high, uint8_t *q,
-                            float *scale)
+void mly_kern_layer_norm_f32_avx512vnni(float *x, size_t count, const float *weight,
+                                        const float *bias, size_t n, float epsilon)
+{
+    size_t row = 0;
+    for (; row + 2 <= count; row += 2) {
+        layer_norm(x + row * n, x + (row + 1) * n, weight, bias, n, epsilon);
+    }
+    if (row < count) layer_norm(x + row * n, x + row * n, weight, bias, n, epsilon);
+}
+
+static inline __m512 times(const float *x, const float *factor, size_t i)
+{
+    const __m512 value = _mm512_loadu_ps(x + i);
+    return factor == NULL ? value : _mm512_mul_ps(value, _mm512_loadu_ps(factor + i));
+}
+
+static inline __attribute__((always_inline)) void
+quantize(const float *x, const float *by, size_t n, float low, float high, uint8_t *q, float *scale)
 {
     *scale = (high - low) / 255.0f + KERN_SCALE_MIN;
     const __m512 factor = _mm512_set1_ps(1.0f / *scale), start = _mm512_set1_ps(low);
     const __m512 none = _mm512_setzero_ps(), most = _mm512_set1_ps(255.0f);
     for (size_t i = 0; i < n; i += KERN_LANES) {
-        __m512 value = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), start), factor);
+        __m512 value = _mm512_mul_ps(_mm512_sub_ps(times(x, by, i), start), factor);
         /* The order of the operands matters: not-a-number becomes the second. */
         value = _mm512_min_ps(_mm512_max_ps(value, none), most);
         const __m512i rounded = _mm512_cvtps_epi32(value); /* to nearest even */
@@ -74,17 +101,17 @@ static inline void quantize(const float *x, size_t n, float low, float high, uin
     }
 }
 
-void mly_kern_quantize_f32_u8_avx512vnni(const float *x, size_t n, uint8_t *q, float *scale,
-                                         float *low)
+void mly_kern_quantize_f32_u8_avx512vnni(const float *x, const float *factor, size_t n, uint8_t *q,
+                                         float *scale, float *low)
 {
-    __m512 least = _mm512_loadu_ps(x), most = least;
+    __m512 least = times(x, factor, 0), most = least;
     for (size_t i = KERN_LANES; i < n; i += KERN_LANES) {
-        const __m512 value = _mm512_loadu_ps(x + i);
+        const __m512 value = times(x, factor, i);
         least = _mm512_min_ps(value, least);
         most = _mm512_max_ps(value, most);
     }
     *low = _mm512_reduce_min_ps(least) + 0.0f; /* As the definition: -0 becomes 0. */
-    quantize(x, n, *low, _mm512_reduce_max_ps(most), q, scale);
+    quantize(x, factor, n, *low, _mm512_reduce_max_ps(most), q, scale);
 }
 
 void mly_kern_quantize_from_f32_u8_avx512vnni(const float *x, size_t n, float low, uint8_t *q,
@@ -94,7 +121,7 @@ void mly_kern_quantize_from_f32_u8_avx512vnni(const float *x, size_t n, float lo
     for (size_t i = 0; i < n; i += KERN_LANES) {
         most = _mm512_max_ps(_mm512_loadu_ps(x + i), most);
     }
-    quantize(x, n, low, _mm512_reduce_max_ps(most), q, scale);
+    quantize(x, NULL, n, low, _mm512_reduce_max_ps(most), q, scale);
 }
 
 void mly_kern_add_f32_avx512vnni(const float *x, size_t n, float *sum)

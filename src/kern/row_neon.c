@@ -39,8 +39,7 @@ void mly_kern_dequantize_s8_f32_neon(const int8_t *row, float scale, const float
     }
 }
 
-void mly_kern_layer_norm_f32_neon(float *x, const float *weight, const float *bias, size_t n,
-                                  float epsilon)
+static void layer_norm(float *x, const float *weight, const float *bias, size_t n, float epsilon)
 {
     const float32x4_t zero = vdupq_n_f32(0.0f);
     float32x4_t lanes[QUARTERS] = {zero, zero, zero, zero};
@@ -67,40 +66,54 @@ void mly_kern_layer_norm_f32_neon(float *x, const float *weight, const float *bi
     }
 }
 
-/* Four bytes as integers of 16 bits. vmaxnmq takes the other operand for not-a-number. */
-static inline uint16x4_t to_bytes(const float *x, float32x4_t low, float factor)
+void mly_kern_layer_norm_f32_neon(float *x, size_t count, const float *weight, const float *bias,
+                                  size_t n, float epsilon)
 {
-    const float32x4_t value = vmulq_n_f32(vsubq_f32(vld1q_f32(x), low), factor);
+    for (size_t row = 0; row < count; row++) {
+        layer_norm(x + row * n, weight, bias, n, epsilon);
+    }
+}
+
+/* Four bytes as integers of 16 bits. vmaxnmq takes the other operand for not-a-number. */
+static inline uint16x4_t to_bytes(float32x4_t x, float32x4_t low, float factor)
+{
+    const float32x4_t value = vmulq_n_f32(vsubq_f32(x, low), factor);
     const float32x4_t at_least_0 = vmaxnmq_f32(value, vdupq_n_f32(0.0f));
     return vmovn_u32(vcvtnq_u32_f32(vminq_f32(at_least_0, vdupq_n_f32(255.0f)))); /* to even */
 }
 
-static inline void quantize(const float *x, size_t n, float low, float high, uint8_t *q,
-                            float *scale)
+static inline float32x4_t times(const float *x, const float *factor, size_t i)
+{
+    const float32x4_t value = vld1q_f32(x + i);
+    return factor == NULL ? value : vmulq_f32(value, vld1q_f32(factor + i));
+}
+
+static inline void quantize(const float *x, const float *by, size_t n, float low, float high,
+                            uint8_t *q, float *scale)
 {
     *scale = (high - low) / 255.0f + KERN_SCALE_MIN;
     const float factor = 1.0f / *scale;
     const float32x4_t start = vdupq_n_f32(low);
     for (size_t i = 0; i < n; i += KERN_LANES) {
-        const float *from = x + i;
-        const uint16x8_t a =
-            vcombine_u16(to_bytes(from, start, factor), to_bytes(from + QUARTER, start, factor));
-        const uint16x8_t b = vcombine_u16(to_bytes(from + 2 * QUARTER, start, factor),
-                                          to_bytes(from + 3 * QUARTER, start, factor));
+        const uint16x8_t a = vcombine_u16(to_bytes(times(x, by, i), start, factor),
+                                          to_bytes(times(x, by, i + QUARTER), start, factor));
+        const uint16x8_t b = vcombine_u16(to_bytes(times(x, by, i + 2 * QUARTER), start, factor),
+                                          to_bytes(times(x, by, i + 3 * QUARTER), start, factor));
         vst1q_u8(q + i, vcombine_u8(vmovn_u16(a), vmovn_u16(b)));
     }
 }
 
-void mly_kern_quantize_f32_u8_neon(const float *x, size_t n, uint8_t *q, float *scale, float *low)
+void mly_kern_quantize_f32_u8_neon(const float *x, const float *factor, size_t n, uint8_t *q,
+                                   float *scale, float *low)
 {
-    float32x4_t least = vld1q_f32(x), most = least;
+    float32x4_t least = times(x, factor, 0), most = least;
     for (size_t i = QUARTER; i < n; i += QUARTER) {
-        const float32x4_t value = vld1q_f32(x + i);
+        const float32x4_t value = times(x, factor, i);
         least = vminq_f32(value, least);
         most = vmaxq_f32(value, most);
     }
     *low = vminvq_f32(least) + 0.0f; /* As the definition: -0 becomes 0. */
-    quantize(x, n, *low, vmaxvq_f32(most), q, scale);
+    quantize(x, factor, n, *low, vmaxvq_f32(most), q, scale);
 }
 
 void mly_kern_quantize_from_f32_u8_neon(const float *x, size_t n, float low, uint8_t *q,
@@ -110,7 +123,7 @@ void mly_kern_quantize_from_f32_u8_neon(const float *x, size_t n, float low, uin
     for (size_t i = 0; i < n; i += QUARTER) {
         most = vmaxq_f32(vld1q_f32(x + i), most);
     }
-    quantize(x, n, low, vmaxvq_f32(most), q, scale);
+    quantize(x, NULL, n, low, vmaxvq_f32(most), q, scale);
 }
 
 void mly_kern_add_f32_neon(const float *x, size_t n, float *sum)

@@ -24,8 +24,7 @@ void mly_kern_dequantize_s8_f32_scalar(const int8_t *row, float scale, const flo
     }
 }
 
-void mly_kern_layer_norm_f32_scalar(float *x, const float *weight, const float *bias, size_t n,
-                                    float epsilon)
+static void layer_norm(float *x, const float *weight, const float *bias, size_t n, float epsilon)
 {
     float lanes[KERN_LANES] = {0};
     for (size_t i = 0; i < n; i++) {
@@ -44,6 +43,14 @@ void mly_kern_layer_norm_f32_scalar(float *x, const float *weight, const float *
     }
 }
 
+void mly_kern_layer_norm_f32_scalar(float *x, size_t count, const float *weight, const float *bias,
+                                    size_t n, float epsilon)
+{
+    for (size_t row = 0; row < count; row++) {
+        layer_norm(x + row * n, weight, bias, n, epsilon);
+    }
+}
+
 /* Not-a-number becomes 0: the comparison is false. */
 static uint8_t to_byte(float value)
 {
@@ -55,24 +62,32 @@ static uint8_t to_byte(float value)
     return (uint8_t)(bits & 0xff);
 }
 
-static void quantize(const float *x, size_t n, float low, float high, uint8_t *q, float *scale)
+static float times(const float *x, const float *factor, size_t i)
+{
+    return factor == NULL ? x[i] : x[i] * factor[i];
+}
+
+static void quantize(const float *x, const float *by, size_t n, float low, float high, uint8_t *q,
+                     float *scale)
 {
     *scale = (high - low) / 255.0f + KERN_SCALE_MIN;
     const float factor = 1.0f / *scale;
     for (size_t i = 0; i < n; i++) {
-        q[i] = to_byte((x[i] - low) * factor);
+        q[i] = to_byte((times(x, by, i) - low) * factor);
     }
 }
 
-void mly_kern_quantize_f32_u8_scalar(const float *x, size_t n, uint8_t *q, float *scale, float *low)
+void mly_kern_quantize_f32_u8_scalar(const float *x, const float *factor, size_t n, uint8_t *q,
+                                     float *scale, float *low)
 {
-    float least = x[0], most = x[0];
+    float least = times(x, factor, 0), most = least;
     for (size_t i = 1; i < n; i++) {
-        least = x[i] < least ? x[i] : least;
-        most = x[i] > most ? x[i] : most;
+        const float value = times(x, factor, i);
+        least = value < least ? value : least;
+        most = value > most ? value : most;
     }
     *low = least + 0.0f; /* -0 becomes 0: which of them came first is nobody's business. */
-    quantize(x, n, *low, most, q, scale);
+    quantize(x, factor, n, *low, most, q, scale);
 }
 
 void mly_kern_quantize_from_f32_u8_scalar(const float *x, size_t n, float low, uint8_t *q,
@@ -82,7 +97,7 @@ void mly_kern_quantize_from_f32_u8_scalar(const float *x, size_t n, float low, u
     for (size_t i = 0; i < n; i++) {
         most = x[i] > most ? x[i] : most;
     }
-    quantize(x, n, low, most, q, scale);
+    quantize(x, NULL, n, low, most, q, scale);
 }
 
 void mly_kern_add_f32_scalar(const float *x, size_t n, float *sum)

@@ -102,11 +102,9 @@ static void normalise_rows(void *context, size_t part_i, uint32_t worker_i)
     const struct mly_stream *stream = step->stream;
     const size_t hidden = stream->shape.hidden;
     (void)worker_i;
-    for (size_t r = 0; r < part_rows(stream, part_i); r++) {
-        stream->workshop->kern->layer_norm_f32(stream->x + (part_i * ROWS + r) * hidden,
-                                               step->norm->weight, step->norm->bias, hidden,
-                                               stream->shape.epsilon);
-    }
+    stream->workshop->kern->layer_norm_f32(stream->x + part_i * ROWS * hidden,
+                                           part_rows(stream, part_i), step->norm->weight,
+                                           step->norm->bias, hidden, stream->shape.epsilon);
 }
 
 void mly_stream_normalise(struct mly_stream *stream, const struct mly_stream_norm *norm)
@@ -158,14 +156,10 @@ static void quantise_rows(void *context, size_t part_i, uint32_t worker_i)
     const struct step *step = context;
     const struct mly_stream *stream = step->stream;
     const size_t hidden = stream->shape.hidden;
-    float *desk = desk_of(stream, worker_i);
+    (void)worker_i;
     for (size_t r = 0; r < part_rows(stream, part_i); r++) {
         const size_t row = part_i * ROWS + r;
-        const float *x = step->rows + row * hidden;
-        for (size_t i = 0; step->factor != NULL && i < hidden; i++) {
-            desk[i] = x[i] * step->factor[i];
-        }
-        stream->workshop->kern->quantize_f32_u8(step->factor != NULL ? desk : x, hidden,
+        stream->workshop->kern->quantize_f32_u8(step->rows + row * hidden, step->factor, hidden,
                                                 stream->q + row * hidden, &stream->scale[row],
                                                 &stream->low[row]);
     }

@@ -68,14 +68,15 @@ static void normalised_rows_have_equal_bits(void **state)
     const struct mly_kern *sets[SETS_MAX], *scalar = mly_kern_pick("scalar");
     const size_t count = list_sets(sets);
     struct numbers numbers = {103};
-    float x[1536], weight[1536], bias[1536], wanted[1536], got[1536];
-    for (size_t w = 0; w < WIDTHS; w++) {
-        const size_t n = widths[w];
-        fill_floats(&numbers, x, n, w % 2 == 0 ? 3.0f : 1e-6f);
+    static float x[3 * 1536], wanted[3 * 1536], got[3 * 1536];
+    float weight[1536], bias[1536];
+    for (size_t w = 0; w < 3 * WIDTHS; w++) {
+        const size_t n = widths[w / 3], rows = w % 3 + 1;
+        fill_floats(&numbers, x, rows * n, w / 3 % 2 == 0 ? 3.0f : 1e-6f);
         fill_floats(&numbers, weight, n, 2.0f);
         fill_floats(&numbers, bias, n, 0.5f);
-        memcpy(wanted, x, n * sizeof(float));
-        scalar->layer_norm_f32(wanted, weight, bias, n, 1e-12f);
+        memcpy(wanted, x, rows * n * sizeof(float));
+        scalar->layer_norm_f32(wanted, rows, weight, bias, n, 1e-12f);
         double mean = 0.0, variance = 0.0;
         for (size_t i = 0; i < n; i++) {
             mean += (double)x[i] / (double)n;
@@ -89,9 +90,9 @@ static void normalised_rows_have_equal_bits(void **state)
             assert_true(fabs(y - (double)wanted[i]) < 2e-5);
         }
         for (size_t s = 0; s < count; s++) {
-            memcpy(got, x, n * sizeof(float));
-            sets[s]->layer_norm_f32(got, weight, bias, n, 1e-12f);
-            same_floats("layer_norm", sets[s]->name, 103, wanted, got, n);
+            memcpy(got, x, rows * n * sizeof(float));
+            sets[s]->layer_norm_f32(got, rows, weight, bias, n, 1e-12f);
+            same_floats("layer_norm", sets[s]->name, 103, wanted, got, rows * n);
         }
     }
 }
@@ -102,8 +103,8 @@ static void check_quantised(const struct mly_kern *kern, const float *x, size_t 
     uint8_t wanted[1536], got[1536];
     float scales[2], lows[2] = {0, 0};
     if (low == NULL) {
-        scalar->quantize_f32_u8(x, n, wanted, &scales[0], &lows[0]);
-        kern->quantize_f32_u8(x, n, got, &scales[1], &lows[1]);
+        scalar->quantize_f32_u8(x, NULL, n, wanted, &scales[0], &lows[0]);
+        kern->quantize_f32_u8(x, NULL, n, got, &scales[1], &lows[1]);
     } else {
         scalar->quantize_from_f32_u8(x, n, *low, wanted, &scales[0]);
         kern->quantize_from_f32_u8(x, n, *low, got, &scales[1]);
@@ -147,6 +148,31 @@ static void quantised_rows_have_equal_bytes_and_lose_half_a_step(void **state)
     }
 }
 
+static void rows_may_be_scaled_before_they_are_quantised(void **state)
+{
+    (void)state;
+    const struct mly_kern *sets[SETS_MAX], *scalar = mly_kern_pick("scalar");
+    const size_t count = list_sets(sets);
+    struct numbers numbers = {106};
+    float x[1536], factor[1536], y[1536];
+    uint8_t wanted[1536], got[1536];
+    for (size_t w = 0; w < WIDTHS; w++) {
+        float scales[2], lows[2];
+        fill_floats(&numbers, x, widths[w], 4.0f);
+        fill_floats(&numbers, factor, widths[w], 2.0f);
+        for (size_t i = 0; i < widths[w]; i++) {
+            y[i] = x[i] * factor[i];
+        }
+        scalar->quantize_f32_u8(y, NULL, widths[w], wanted, &scales[0], &lows[0]);
+        for (size_t s = 0; s < count; s++) {
+            sets[s]->quantize_f32_u8(x, factor, widths[w], got, &scales[1], &lows[1]);
+            same_floats("scale of scaled", sets[s]->name, 106, &scales[0], &scales[1], 1);
+            same_floats("low of scaled", sets[s]->name, 106, &lows[0], &lows[1], 1);
+            assert_memory_equal(wanted, got, widths[w]);
+        }
+    }
+}
+
 static void infinite_and_missing_numbers_stay_within_bytes(void **state)
 {
     (void)state;
@@ -159,7 +185,7 @@ static void infinite_and_missing_numbers_stay_within_bytes(void **state)
         for (size_t i = 0; i < 32; i++) {
             x[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
         }
-        sets[s]->quantize_f32_u8(x, 32, q, &scale, &low); /* Sanitizers watch. */
+        sets[s]->quantize_f32_u8(x, NULL, 32, q, &scale, &low); /* Sanitizers watch. */
         sets[s]->quantize_from_f32_u8(x, 32, 0.0f, q, &scale);
         assert_int_equal(q[0], 0);
     }
@@ -200,6 +226,7 @@ int main(void)
         cmocka_unit_test(dot_and_scores_have_equal_bits_at_every_width_and_alignment),
         cmocka_unit_test(normalised_rows_have_equal_bits),
         cmocka_unit_test(quantised_rows_have_equal_bytes_and_lose_half_a_step),
+        cmocka_unit_test(rows_may_be_scaled_before_they_are_quantised),
         cmocka_unit_test(infinite_and_missing_numbers_stay_within_bytes),
         cmocka_unit_test(the_small_operations_have_equal_bits),
     };
