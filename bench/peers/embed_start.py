@@ -24,7 +24,7 @@ class Memalloy:
         import memalloy
 
         self.embed_texts = memalloy.embed
-        self.path = setting["model"]
+        self.path = setting["model"]  # As users do: the first call opens it, and it stays open.
 
     def embed(self, texts):
         return self.embed_texts(texts, model=self.path)

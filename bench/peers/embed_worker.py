@@ -154,14 +154,12 @@ class Torch(Rival):
         os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))
         import torch
 
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-        import model_source
+        import published
 
         self.library = torch
         torch.set_num_threads(self.threads)
         torch.set_grad_enabled(False)
-        source = Path(self.setting["source"])
-        read = model_source.read_folder(source) if source.is_dir() else model_source.read_wheel(source)
+        read = published.read(self.setting["source"])
         self.config = read.config
         kind = torch.bfloat16 if self.bf16 else torch.float32
         self.t = {name: torch.tensor(array).to(kind) for name, array in read.tensors.items()}
@@ -208,7 +206,8 @@ class Memalloy:
         import memalloy
 
         self.memalloy = memalloy
-        self.model = json.loads((Path(folder) / "setting.json").read_text())["model"]
+        path = json.loads((Path(folder) / "setting.json").read_text())["model"]
+        self.model = memalloy.Model(path, threads=threads)
 
     def versions(self):
         return {"memalloy": self.memalloy.__version__}
@@ -217,7 +216,7 @@ class Memalloy:
         took, used = [], []
         for text in texts:
             wall, cpu = time.perf_counter(), time.process_time()
-            self.memalloy.embed([text], model=self.model)
+            self.model.embed([text], kind="query")
             took.append(time.perf_counter() - wall)
             used.append(time.process_time() - cpu)
         return {"wall": took, "cpu": used}

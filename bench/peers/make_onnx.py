@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import model_source  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import published  # noqa: E402
 
 OPSET = 17
 MASKED = np.float32(-1e9)
@@ -134,8 +134,7 @@ class Bert:
 def make(source_path, folder):
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    path = Path(source_path)
-    source = model_source.read_folder(path) if path.is_dir() else model_source.read_wheel(path)
+    source = published.read(source_path)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_bytes("".join(p + "\n" for p in source.vocabulary).encode("utf-8"))
