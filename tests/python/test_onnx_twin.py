@@ -87,6 +87,6 @@ assert model.embed(texts).truncated == 40
 print(status("VmHWM") - before)
 """
     used = float(subprocess.check_output([sys.executable, "-c", code, str(twin)], text=True))
-    weights = (twin / "model.onnx").stat().st_size / 1e6
+    weights = (twin / "model.onnx").stat().st_size / 2**20
     print(f"{used:.0f} MB, of which {weights:.0f} MB weights")
     assert used - weights <= MEMORY_MB_MAX, used

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 
 /* With pieces alone, long texts would take many times the memory of short ones. At these, a model
- * of 12 heads and 3,072 inner numbers holds 12 and 25 MB in its widest places, of which there are a
- * handful at a time. */
-#define BATCH_PIECES_MAX ((size_t)2048)
-#define BATCH_CELLS_MAX ((size_t)256 << 10)
+ * of 12 heads and 3,072 inner numbers holds 6 and 12 MB in its widest places, of which there are a
+ * handful at a time. Larger batches are slower as well: their numbers leave the caches. */
+#define BATCH_PIECES_MAX ((size_t)1024)
+#define BATCH_CELLS_MAX ((size_t)128 << 10)
 /* Numbers that are summed side by side. */
 #define MEAN_STEP ((size_t)64)
 
