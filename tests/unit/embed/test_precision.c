@@ -1,6 +1,7 @@
 /* Models in f32, bf16 and int8, of every pooling: against the encoder in doubles, and equal bits
  * wherever the int8 engine has them.
  */
+#include "base/hash.h"
 #include "embed/safetensors.h"
 #include "fault_env.h"
 #include "mly_cmocka.h"
@@ -150,6 +151,40 @@ static void vectors_have_equal_bits_whatever_set_batch_or_threads(void **state)
     check_bits(&tiny_minilm, &tiny_bf16, 20, 2);
 }
 
+/* Written down once: the same bits with gcc and clang, with and without sanitizers. */
+static void the_vectors_of_a_known_model_are_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const struct tiny_kind *kind;
+        const char *hex;
+    } cases[] = {
+        {&tiny_f32, "79a37227a064af09258b1653635b26e3eb298b48cde8681c82ffc4e3e36ee714"},
+        {&tiny_bf16, "d0ddb0382f81d79325466cefec9c848a265e9b9a15d3034d29f67822ded6683a"},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        struct mly_error err = {0};
+        struct mly_pool *pool = NULL;
+        struct batch *batch = malloc(sizeof(*batch));
+        float out[COUNT * 64];
+        char hex[2 * MLY_HASH_BYTES + 1];
+        assert_non_null(batch);
+        assert_int_equal(mly_pool_create(mly_env_system(), 1, &pool, &err), MLY_OK);
+        struct mly_embedder *embedder =
+            open_model(tiny_model_as(dir, &tiny_small, cases[i].kind, 9), NULL, &pool);
+        fill_batch(batch, &tiny_small, 96);
+        assert_int_equal(mly_embedder_encode(embedder, batch->ids, batch->starts, COUNT, out, &err),
+                         MLY_OK);
+        const struct mly_hash hash =
+            mly_hash_bytes((struct mly_str){(const char *)out, sizeof(out)});
+        mly_hash_to_hex(&hash, hex);
+        assert_string_equal(hex, cases[i].hex);
+        mly_embedder_close(embedder);
+        mly_pool_destroy(pool);
+        free(batch);
+    }
+}
+
 static void the_card_has_pooling_prefixes_and_the_tokenizer(void **state)
 {
     (void)state;
@@ -291,6 +326,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_precision_and_pooling_is_near_plain_doubles),
         cmocka_unit_test(vectors_have_equal_bits_whatever_set_batch_or_threads),
+        cmocka_unit_test(the_vectors_of_a_known_model_are_known),
         cmocka_unit_test(the_card_has_pooling_prefixes_and_the_tokenizer),
         cmocka_unit_test(a_watch_sees_the_inputs_of_every_product),
         cmocka_unit_test(what_a_precision_lacks_is_named),
