@@ -138,27 +138,40 @@ static bool try_one(const struct crash_env *crash, size_t moment, enum crash_kin
     return legal;
 }
 
-bool crash_env_each(const struct crash_env *crash, size_t first, uint64_t random_count, crash_fn fn,
+bool crash_env_each(const struct crash_env *crash, struct crash_effort effort, crash_fn fn,
                     void *context, uint64_t *states)
 {
-    for (size_t moment = first; moment <= crash->op_count; moment++) {
+    for (size_t moment = effort.first_moment; moment <= crash->op_count; moment++) {
         size_t uncovered = crash_env_uncovered(crash, moment);
+        size_t i = uncovered > effort.singles ? uncovered - effort.singles : 0;
         if (!try_one(crash, moment, CRASH_DROP_ALL, 0, fn, context, states)) return false;
         if (uncovered == 0) continue;
         if (!try_one(crash, moment, CRASH_KEEP_ALL, 0, fn, context, states)) return false;
-        for (uint64_t i = 0; uncovered > 1 && i < uncovered; i++) {
+        for (; uncovered > 1 && i < uncovered; i++) {
             if (!try_one(crash, moment, CRASH_DROP_ONE, i, fn, context, states) ||
                 !try_one(crash, moment, CRASH_KEEP_ONE, i, fn, context, states) ||
                 (i > 0 && !try_one(crash, moment, CRASH_PREFIX, i, fn, context, states))) {
                 return false;
             }
         }
-        for (uint64_t i = 0; i < random_count; i++) {
-            uint64_t seed = moment * 1000 + i;
+        for (uint64_t k = 0; k < effort.randoms; k++) {
+            uint64_t seed = moment * 1000 + k;
             if (!try_one(crash, moment, CRASH_RANDOM, seed, fn, context, states)) return false;
         }
     }
     return true;
+}
+
+const char *crash_env_skipped(const struct crash_env *crash)
+{
+    const char *name = "/";
+    for (size_t i = 0; i < crash->op_count; i++) {
+        const struct crash_op *op = &crash->ops[i];
+        if (op->target != crash->skipped_inode) continue;
+        if (op->kind == OP_ADD) name = op->name;
+        if (op->kind == OP_MOVE) name = op->to;
+    }
+    return name;
 }
 
 void crash_env_describe(const struct crash_env *crash, const struct crash_choice *choice, char *out,

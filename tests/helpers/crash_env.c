@@ -263,21 +263,14 @@ static bool has_work(const struct crash_env *crash, size_t inode)
     return false;
 }
 
-static int sync_inode(void *context, int fd, const char *what)
+static int sync_inode(void *context, int fd)
 {
     CRASH_ENTER();
     crash->syncs++;
     struct crash_op op = {.kind = OP_SYNC, .inode = inode_of(crash, fd)};
     if (crash->syncs == crash->skip_sync) {
         crash->skipped_work = has_work(crash, op.inode);
-        snprintf(crash->skipped, sizeof(crash->skipped), "%s of inode %zu", what, op.inode);
-        for (size_t i = 0; i < crash->op_count; i++) {
-            const struct crash_op *made = &crash->ops[i];
-            if ((made->kind == OP_ADD || made->kind == OP_MOVE) && made->target == op.inode) {
-                snprintf(crash->skipped, sizeof(crash->skipped), "%s of %s", what,
-                         made->kind == OP_MOVE ? made->to : made->name);
-            }
-        }
+        crash->skipped_inode = op.inode;
     } else {
         record(crash, op);
     }
@@ -286,12 +279,12 @@ static int sync_inode(void *context, int fd, const char *what)
 
 static int crash_sync_data(void *context, int fd)
 {
-    return sync_inode(context, fd, "sync_data");
+    return sync_inode(context, fd);
 }
 
 static int crash_sync_dir(void *context, int fd)
 {
-    return sync_inode(context, fd, "sync_dir");
+    return sync_inode(context, fd);
 }
 
 static int crash_truncate(void *context, int fd, uint64_t bytes)

@@ -29,11 +29,11 @@ struct crash_env {
     size_t inode_count, inode_capacity;
     struct crash_op *ops; /* since the disk was made, or came out of a crash */
     size_t op_count, op_capacity;
-    int64_t open_count; /* descriptors, streams, mappings */
-    uint64_t syncs;     /* calls so far */
-    uint64_t skip_sync; /* this one, counted from 1, does nothing and says it did; 0: none */
-    char skipped[256];  /* which that was */
-    bool skipped_work;  /* there was something that it would have covered */
+    int64_t open_count;   /* descriptors, streams, mappings */
+    uint64_t syncs;       /* calls so far */
+    uint64_t skip_sync;   /* this one, counted from 1, does nothing and says it did; 0: none */
+    size_t skipped_inode; /* what that was to cover */
+    bool skipped_work;    /* there was something that it would have covered */
 };
 
 /* A disk with nothing but "/". */
@@ -62,12 +62,21 @@ size_t crash_env_uncovered(const struct crash_env *crash, size_t moment);
 /* Operations so far: a moment to remember. */
 size_t crash_env_now(struct crash_env *crash);
 
-/* Calls fn for every choice at every moment from first on: both extremes, every single uncovered
- * operation dropped and kept, every prefix, and random_count at random. fn's false ends it and is
- * given. *states counts. */
+/* How much is tried at each moment. */
+struct crash_effort {
+    size_t first_moment;
+    size_t singles; /* so many of the newest uncovered operations: dropped alone, kept alone, and
+                       cut off from there on */
+    uint64_t randoms;
+};
+#define CRASH_ALL_SINGLES SIZE_MAX
+/* Calls fn for the disk after each of these cuts, and those with everything dropped and everything
+ * kept. fn's false ends it and is given. *states counts. */
 typedef bool (*crash_fn)(void *context, struct crash_env *after, const struct crash_choice *choice);
-bool crash_env_each(const struct crash_env *crash, size_t first, uint64_t random_count, crash_fn fn,
+bool crash_env_each(const struct crash_env *crash, struct crash_effort effort, crash_fn fn,
                     void *context, uint64_t *states);
+/* The last name of what the sync that was left out was for. */
+const char *crash_env_skipped(const struct crash_env *crash);
 /* For messages. */
 void crash_env_describe(const struct crash_env *crash, const struct crash_choice *choice, char *out,
                         size_t out_bytes);

@@ -395,12 +395,18 @@ static bool check(void *context, struct crash_env *after, const struct crash_cho
     if (!check_once(ledger, after, &mark)) return false;
     if (!ledger->check_again || (choice->moment + choice->number) % 37 != 0) return true;
     struct second second = {ledger, mark};
-    return crash_env_each(after, 0, 1, check_second, &second, &ledger->states);
+    return crash_env_each(after, (struct crash_effort){0, CRASH_ALL_SINGLES, 1}, check_second,
+                          &second, &ledger->states);
 }
 
 static uint64_t random_count(void)
 {
     return getenv("MEMALLOY_TEST_LONG") != NULL ? 60 : 6;
+}
+
+static struct crash_effort effort(const struct ledger *ledger, uint64_t randoms)
+{
+    return (struct crash_effort){ledger->marks[0].moment, CRASH_ALL_SINGLES, randoms};
 }
 
 /* Prints what was wrong where. */
@@ -426,8 +432,8 @@ static void every_power_cut_leaves_a_legal_log(void **state)
         struct ledger *ledger = run_workload(i, 0);
         struct first_wrong wrong = {.ledger = ledger};
         ledger->check_again = true;
-        if (!crash_env_each(&ledger->crash, ledger->marks[0].moment, random_count(), check_and_note,
-                            &wrong, &ledger->states)) {
+        if (!crash_env_each(&ledger->crash, effort(ledger, random_count()), check_and_note, &wrong,
+                            &ledger->states)) {
             char text[2000];
             crash_env_describe(&ledger->crash, &wrong.choice, text, sizeof(text));
             fail_msg("%s: %s (%s)", workloads[i].name, ledger->wrong, text);
@@ -461,14 +467,13 @@ static void every_sync_is_needed(void **state)
                 free_ledger(ledger);
                 continue;
             }
-            bool legal =
-                crash_env_each(&ledger->crash, ledger->marks[0].moment, 4, check, ledger, &states);
+            bool legal = crash_env_each(&ledger->crash, effort(ledger, 4), check, ledger, &states);
             mutants++;
             killed_count += !legal;
             if (legal) {
                 print_message("%s: sync %llu of %llu (%s) is not missed\n", workloads[i].name,
                               (unsigned long long)skip, (unsigned long long)syncs,
-                              ledger->crash.skipped);
+                              crash_env_skipped(&ledger->crash));
             }
             free_ledger(ledger);
         }
@@ -561,7 +566,8 @@ static bool drop_and_retire(uint64_t skip_sync, uint64_t *syncs, uint64_t *state
     case_ok(mly_log_close(log, &err), &err);
     *syncs = own_syncs;
     *work = crash.skipped_work;
-    bool legal = crash_env_each(&crash, 0, 20, check_kept, &dropped, states);
+    bool legal = crash_env_each(&crash, (struct crash_effort){0, CRASH_ALL_SINGLES, 20}, check_kept,
+                                &dropped, states);
     crash_env_deinit(&crash);
     crash_env_deinit(&base);
     return legal;

@@ -215,7 +215,9 @@ static void power_cuts_leave_none_or_all(void **state)
         ok(mly_sums_write(&crash.env, "/sums", &made, &err), &err);
         ok(mly_dir_sync(&crash.env, MLY_AT_CWD, "/", &err), &err);
         /* Without its sync the first file may be empty under its name. */
-        assert_int_equal(crash_env_each(&crash, 0, 20, check_cut, NULL, &states), skip == 0);
+        assert_int_equal(crash_env_each(&crash, (struct crash_effort){0, CRASH_ALL_SINGLES, 20},
+                                        check_cut, NULL, &states),
+                         skip == 0);
         mly_sums_deinit(&made);
         crash_env_deinit(&crash);
     }
