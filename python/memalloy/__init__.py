@@ -11,6 +11,7 @@ server, no network, no Python dependency.
             print(document.path, score, document.content)
 """
 
+from memalloy import models
 from memalloy._memalloy import (
     CancelledError,
     ChunkingStrategy,
@@ -85,6 +86,7 @@ __all__ = [
     "__version__",
     "embed",
     "embed_iter",
+    "models",
     "open",
     "tokenize",
 ]

@@ -16,7 +16,7 @@ def main():
     if model is not None:
         os.environ["MEMALLOY_MODEL"] = model
     if not os.environ.get("MEMALLOY_ONNXRUNTIME"):
-        runtime = _model.runtime_path(os.path.dirname(program))  # any folder: which model it is to be is not known yet
+        runtime = _model.runtime_library()  # which model it is to be is not known yet
         if runtime is not None:
             os.environ["MEMALLOY_ONNXRUNTIME"] = runtime
     try:

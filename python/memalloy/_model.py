@@ -18,13 +18,32 @@ def default_path():
     return inside if os.path.isfile(inside) else None
 
 
+def _models_folder():
+    """Where models with names are; the rule of the library."""
+    models, data, home = (os.environ.get(name) for name in ("MEMALLOY_MODELS", "XDG_DATA_HOME", "HOME"))
+    if models:
+        return models
+    if data and data.startswith("/"):
+        return os.path.join(data, "memalloy", "models")
+    return os.path.join(home, ".local", "share", "memalloy", "models") if home else None
+
+
 def runtime_path(model):
-    """The library inside the installed `onnxruntime` package, where model is a folder; else None.
+    """The library inside the installed `onnxruntime` package, where model is a folder or names one; else None."""
+    if model is None:
+        return None
+    place = os.fsdecode(model)
+    folder = _models_folder()
+    if not os.path.exists(place) and folder is not None and os.sep not in place:
+        place = os.path.join(folder, place)
+    return runtime_library() if os.path.isdir(place) else None
+
+
+def runtime_library():
+    """The library inside the installed `onnxruntime` package, or None.
 
     The package is looked for, not imported: the library alone is loaded, and only for models that need it.
     """
-    if model is None or not os.path.isdir(model):
-        return None
     from importlib.util import find_spec
 
     try:

@@ -1,14 +1,21 @@
 """embed_iter: vectors of as many texts as one likes, a block at a time."""
 
-from memalloy._memalloy import Model, embed
+import os
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeAlias
+
+from memalloy._memalloy import Model, Vectors, embed
+
+_Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # A block keeps every core busy and is small beside the model.
 _TEXTS = 256
 _CHARACTERS = 64 * 1024
 
 
-def _blocks(texts):
-    block, characters = [], 0
+def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    characters = 0
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"texts must give str, not {type(text).__name__}")
@@ -21,7 +28,9 @@ def _blocks(texts):
         yield block
 
 
-def embed_iter(texts, model=None, kind="passage"):
+def embed_iter(
+    texts: Iterable[str], model: _Path | Model | None = None, kind: Literal["passage", "query"] = "passage"
+) -> Iterator[Vectors]:
     """Vectors of texts from any iterable, in their order, as one Vectors after the other.
 
     At most 256 texts are held at a time, and none is asked for before the block before it was taken: an endless

@@ -30,6 +30,13 @@ struct mlypy_model *mlypy_model_get(struct mlypy_state *state, PyObject *model, 
 /* What is known of a model, as a dict. */
 PyObject *mlypy_model_info_dict(struct mlypy_state *state, const struct memalloy_model_info *info);
 
+/* ---- models.c: functions of the module for memalloy/models.py ---- */
+
+/* runtime: the path of ONNX Runtime's library, or None. */
+PyObject *mlypy_models_list(PyObject *module, PyObject *runtime);
+PyObject *mlypy_models_remove(PyObject *module, PyObject *name);
+PyObject *mlypy_models_add(PyObject *module, PyObject *args);
+
 /* ---- model_embed.c: functions of the module, and methods of Model of the same names ---- */
 
 PyObject *mlypy_embed(PyObject *module, PyObject *args, PyObject *kwargs);

@@ -184,6 +184,9 @@ static PyMethodDef module_methods[] = {
      "tokenize($module, /, text, special_tokens=False, model=None)\n--\n\n"
      "The ids of a text's word pieces as a list of int; special_tokens puts [CLS] and [SEP]\n"
      "round them. Nothing is cut off, and no prefix is put in front."},
+    {"_models_list", mlypy_models_list, METH_O, "For memalloy.models."},
+    {"_models_remove", mlypy_models_remove, METH_O, "For memalloy.models."},
+    {"_models_add", mlypy_models_add, METH_VARARGS, "For memalloy.models."},
     {NULL, NULL, 0, NULL},
 };
 

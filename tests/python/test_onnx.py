@@ -266,3 +266,28 @@ def test_the_command_takes_a_folder(model):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == pytest.approx(memalloy.embed(["a b c"], model=model).tolist()[0], abs=1e-6)
+
+
+def test_a_folder_is_linked_under_a_name(model, tmp_path, monkeypatch):
+    from memalloy import models
+
+    monkeypatch.setenv("MEMALLOY_MODELS", str(tmp_path / "models"))
+    report = models.add(model, "linked", precision="onnx")
+    assert (report["name"], report["quantisation"], report["dim"]) == ("linked", "onnx", DIM)
+    assert (tmp_path / "models/linked").is_symlink()
+    entry = next(each for each in models.list() if each["name"] == "linked")
+    assert entry["error"] is None and entry["info"]["hash"] == report["hash"]
+    assert memalloy.embed(["a"], model="linked")[0] == memalloy.embed(["a"], model=model)[0]
+    with pytest.raises(memalloy.InvalidArgumentError, match="its own files"):
+        models.add(model, "other", precision="onnx", query_prefix="q: ")
+    models.remove("linked")
+    assert model.is_dir()
+
+
+def test_prompts_of_a_folder_are_put_in_front(model):
+    plain = memalloy.embed(["ask a b", "told a b"], model=model)
+    (model / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "ask ", "document": "told "}}))
+    prefixed = memalloy.Model(model)
+    assert prefixed.info()["query_prefix"] == "ask " and prefixed.info()["passage_prefix"] == "told "
+    for row, kind in ((0, "query"), (1, "passage")):
+        assert prefixed.embed(["a b"], kind=kind)[0] == pytest.approx(plain[row], abs=BOUND)
