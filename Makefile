@@ -18,6 +18,9 @@ SHARED ?=
 # make bench-embed: two minutes instead of ten; torch too; the judged sets are below SHARED
 QUICK ?=
 TORCH ?=
+# make fuzz: for each target
+SECONDS ?= 30
+export SECONDS_EACH = $(SECONDS)
 # As they were typed: a $ in a question is no variable of make's.
 override DIR := $(value DIR)
 override ASK := $(value ASK)
@@ -43,6 +46,7 @@ help:
 	@echo '  make test-long         the suite with patience'
 	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang (make setup-clang installs it)'
 	@echo '  make arm64             the C tests on arm64 under qemu (make setup-arm64 brings what it needs)'
+	@echo '  make fuzz [SECONDS=30]   what takes foreign bytes, with libFuzzer, so long for each target'
 	@echo '  make style             clang-format, layers, style rules'
 	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
 	@echo '  make bench             rates of embedding and tokenizing beside the rivals, from one run'
@@ -98,6 +102,10 @@ clang: need-test
 	@$(PY) tools/run_tests.py clang
 arm64: need-test setup-arm64
 	@$(PY) tools/run_tests.py arm64
+
+.PHONY: fuzz
+fuzz: need-test
+	@tools/fuzz.sh "$${SECONDS_EACH}"
 
 .PHONY: style
 style: need-test

@@ -57,8 +57,8 @@ bool fuzz_seed(size_t i, struct fuzz_input *out)
     if (i >= FILES) return false;
     fuzz_put_byte(out, (uint8_t)i);
     if (i == 0) {
-        static const char tensor[] = "a tensor's bytes";
-        struct onnx_bytes model = onnx_model("MatMul", tensor, sizeof(tensor));
+        static const char tensor[] = "\x08\x01\x4a\x02xy"; /* one dimension, raw data */
+        const struct onnx_bytes model = onnx_model("MatMul", tensor, sizeof(tensor) - 1);
         fuzz_put(out, model.data, model.bytes);
     } else {
         fuzz_put(out, texts[i], strlen(texts[i]));
