@@ -86,19 +86,49 @@ static inline __m512 times(const float *x, const float *factor, size_t i)
     return factor == NULL ? value : _mm512_mul_ps(value, _mm512_loadu_ps(factor + i));
 }
 
+/* To nearest even. Not-a-number, and what does not fit, becomes the least integer. */
+static inline __m512i to_whole(__m512 x, __m512 low, __m512 factor)
+{
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(x, low), factor));
+}
+
+/* The packing saturates at 0 and 255. It works within quarters of a register: the numbers 4 j to
+ * 4 j + 3 of the four sources stand in quarter j, source by source, until the last step. */
 static inline __attribute__((always_inline)) void
 quantize(const float *x, const float *by, size_t n, float low, float high, uint8_t *q, float *scale)
 {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     *scale = (high - low) / 255.0f + KERN_SCALE_MIN;
     const __m512 factor = _mm512_set1_ps(1.0f / *scale), start = _mm512_set1_ps(low);
-    const __m512 none = _mm512_setzero_ps(), most = _mm512_set1_ps(255.0f);
-    for (size_t i = 0; i < n; i += KERN_LANES) {
-        __m512 value = _mm512_mul_ps(_mm512_sub_ps(times(x, by, i), start), factor);
-        /* The order of the operands matters: not-a-number becomes the second. */
-        value = _mm512_min_ps(_mm512_max_ps(value, none), most);
-        const __m512i rounded = _mm512_cvtps_epi32(value); /* to nearest even */
-        _mm_storeu_si128((__m128i *)(void *)(q + i), _mm512_cvtepi32_epi8(rounded));
+    size_t i = 0;
+    for (; i + 4 * KERN_LANES <= n; i += 4 * KERN_LANES) {
+        const __m512i a = to_whole(times(x, by, i), start, factor);
+        const __m512i b = to_whole(times(x, by, i + KERN_LANES), start, factor);
+        const __m512i c = to_whole(times(x, by, i + 2 * KERN_LANES), start, factor);
+        const __m512i d = to_whole(times(x, by, i + 3 * KERN_LANES), start, factor);
+        const __m512i bytes =
+            _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        _mm512_storeu_si512(q + i, _mm512_permutexvar_epi32(order, bytes));
     }
+    for (; i < n; i += KERN_LANES) {
+        const __m512i a = to_whole(times(x, by, i), start, factor);
+        const __m512i positive = _mm512_max_epi32(a, _mm512_setzero_si512());
+        _mm_storeu_si128((__m128i *)(void *)(q + i), _mm512_cvtusepi32_epi8(positive));
+    }
+}
+
+/* The least and the greatest number of two registers in one go: *high is -(the least of -most). */
+static inline void fold_range(__m512 least, __m512 most, float *low, float *high)
+{
+    const __m512 none = _mm512_setzero_ps(), negative = _mm512_sub_ps(none, most);
+    const __m512 first = _mm512_shuffle_f32x4(least, negative, 0x44);
+    const __m512 second = _mm512_shuffle_f32x4(least, negative, 0xee);
+    __m512 eights = _mm512_min_ps(first, second); /* eight numbers for each of the two */
+    eights = _mm512_min_ps(eights, _mm512_shuffle_f32x4(eights, eights, 0xb1));
+    eights = _mm512_min_ps(eights, _mm512_permute_ps(eights, 0x4e));
+    eights = _mm512_min_ps(eights, _mm512_permute_ps(eights, 0xb1));
+    *low = _mm512_cvtss_f32(eights);
+    *high = -_mm_cvtss_f32(_mm512_extractf32x4_ps(eights, 2));
 }
 
 void mly_kern_quantize_f32_u8_avx512vnni(const float *x, const float *factor, size_t n, uint8_t *q,
@@ -110,8 +140,10 @@ void mly_kern_quantize_f32_u8_avx512vnni(const float *x, const float *factor, si
         least = _mm512_min_ps(value, least);
         most = _mm512_max_ps(value, most);
     }
-    *low = _mm512_reduce_min_ps(least) + 0.0f; /* As the definition: -0 becomes 0. */
-    quantize(x, factor, n, *low, _mm512_reduce_max_ps(most), q, scale);
+    float lowest, highest;
+    fold_range(least, most, &lowest, &highest);
+    *low = lowest + 0.0f; /* As the definition: -0 becomes 0. */
+    quantize(x, factor, n, *low, highest, q, scale);
 }
 
 void mly_kern_quantize_from_f32_u8_avx512vnni(const float *x, size_t n, float low, uint8_t *q,
