@@ -205,6 +205,8 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--mutant") == 0) {
         struct ledger *ledger = run_commits(strtoull(argv[2], NULL, 10));
         uint64_t states = 0;
+        printf("without sync %s, of %s\n", argv[2], crash_env_skipped(&ledger->crash));
+        fflush(stdout);
         bool legal =
             crash_env_each(&ledger->crash, (struct crash_effort){0, 3, 3}, check, ledger, &states);
         free_ledger(ledger);
