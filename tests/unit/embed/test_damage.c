@@ -1,6 +1,6 @@
-/* Model files that are damaged in every place: each is refused with a reason, or it is run and gives
- * vectors of length 1 or an error; never a read outside the file (it lies in a block of its own, so
- * sanitizers see one), never a crash.
+/* Model files that are damaged in every place: each is refused with a reason, or it is run and
+ * gives vectors of length 1 or an error; never a read outside the file (it lies in a block of its
+ * own, so sanitizers see one), never a crash.
  */
 #define _POSIX_C_SOURCE 200809L /* posix_memalign */
 #include "embed/embed.h"
