@@ -6,13 +6,6 @@
 
 #include <stdio.h>
 
-static int tell(void *context, const char *step, double share)
-{
-    (void)context;
-    fprintf(stderr, "\r%3.0f %% %-20s", share * 100.0, step);
-    return 0;
-}
-
 int main(int count, char **words)
 {
     struct memalloy_convert_options options = {.struct_bytes = sizeof(options)};
@@ -29,9 +22,7 @@ int main(int count, char **words)
         return 2;
     }
     options.overwrite = 1;
-    options.progress = tell;
     const int rc = memalloy_model_convert(&options, &report, &err);
-    fputs("\r", stderr);
     if (rc != MEMALLOY_OK) {
         fprintf(stderr, "%s: %s\n", words[0], err.message);
         return 1;

