@@ -3,6 +3,9 @@
  */
 #include "embed/embed_int.h"
 
+_Static_assert(MLY_MODEL_PIECES_MAX <= MLY_KERN_ATTENTION_S8_TOKENS_MAX,
+               "attention in integers takes every sequence that a model may have");
+
 size_t mly_encoder_rows_max(const struct mly_model_config *config)
 {
     return config->pieces_max > MLY_ENCODER_ROWS ? config->pieces_max : MLY_ENCODER_ROWS;

@@ -102,7 +102,7 @@ static void fill_keys(const struct head *head, const float *k, size_t stride, fl
             for (size_t j = 0; j < 4; j++) {
                 const size_t first = u + 4 * j;
                 const size_t count = first < head->tokens ? head->tokens - first : 0;
-                z[j] = four_keys(k + first * stride + i, stride, count, factor);
+                z[j] = four_keys(count > 0 ? k + first * stride + i : k, stride, count, factor);
             }
             const __m512i even_low = _mm512_shuffle_i32x4(z[0], z[1], 0x88);
             const __m512i odd_low = _mm512_shuffle_i32x4(z[0], z[1], 0xdd);
