@@ -19,7 +19,7 @@ static const struct mly_kern set_avx512bf16 =
                 avx512vnni, avx512bf16);
 #elif defined(__aarch64__)
 static const struct mly_kern set_neon =
-    KERN_SET_OF("neon", neon, neon, neon, neon, scalar, scalar, scalar);
+    KERN_SET_OF("neon", neon, neon, neon, neon, neon, scalar, scalar);
 #endif
 
 #define SETS_MAX 5

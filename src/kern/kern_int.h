@@ -163,6 +163,7 @@ KERN_DECLARE_DOT(neon)
 KERN_DECLARE_ROW(neon)
 KERN_DECLARE_LINEAR(neon)
 KERN_DECLARE_ATTENTION(neon)
+KERN_DECLARE_ATTENTION_S8(neon)
 /* Does this machine have the dot product of bytes (ARMv8.2-A's extension)? */
 bool mly_kern_cpu_has_dotprod(void);
 #endif
