@@ -88,29 +88,50 @@ static enum mly_err enter_segment(struct mly_log_reader *reader, bool *there, st
     return mly_fail(err, MLY_ERR_CONFLICT, "log %s changes too fast to be read", reader->dir);
 }
 
+/* The segment made after this one; others may have been retired before we came to them. *there
+ * false: there is none. Generations follow each other, so that mostly nothing need be listed. */
+static enum mly_err open_next(struct mly_log_reader *reader, struct log_cursor *out, bool *there,
+                              struct mly_error *err)
+{
+    uint64_t generation = reader->cursor.head.generation;
+    const struct log_segments *segments = &reader->segments;
+    *there = true;
+    enum mly_err rc =
+        mly_log_cursor_open(reader->env, reader->crc, reader->dir, generation + 1, out, err);
+    for (int attempt = 0; rc == MLY_ERR_NOTFOUND && attempt < TRIES; attempt++) {
+        size_t i = 0;
+        MLY_TRY(list(reader, err));
+        while (i < segments->count && segments->items[i].generation <= generation)
+            i++;
+        *there = i < segments->count;
+        if (!*there) return MLY_OK;
+        rc = mly_log_cursor_open(reader->env, reader->crc, reader->dir,
+                                 segments->items[i].generation, out, err);
+    }
+    return rc;
+}
+
 /* What a newer segment says of this one. *moved: look again. */
 static enum mly_err look_for_next(struct mly_log_reader *reader, bool *moved, struct mly_error *err)
 {
     struct log_cursor *cursor = &reader->cursor;
-    const struct log_segments *segments = &reader->segments;
+    struct log_cursor next;
     uint64_t known_limit = reader->limit;
-    *moved = false;
-    MLY_TRY(list(reader, err));
-    size_t i = 0;
-    while (i < segments->count && segments->items[i].generation <= cursor->head.generation)
-        i++;
-    if (i == segments->count) return MLY_OK;
-    const struct log_segment *next = &segments->items[i];
-    *moved = true;
-    reader->limit = next->first_lsn;
+    MLY_TRY(open_next(reader, &next, moved, err));
+    if (!*moved) return MLY_OK;
+    reader->limit = next.head.first_lsn;
     /* One that begins before what we have read took that over from a file whose sync had failed: it
      * has the same records. */
-    if (next->first_lsn <= cursor->next_lsn || next->first_lsn - 1 <= reader->from_lsn) {
+    if (reader->limit <= cursor->next_lsn || reader->limit - 1 <= reader->from_lsn) {
         leave_segment(reader);
+        reader->cursor = next;
+        reader->has_cursor = true;
+        reader->limit = UINT64_MAX;
         return MLY_OK;
     }
+    mly_log_cursor_close(&next);
     /* What came before it must be in this one: written between our two looks, or else damaged. */
-    if (known_limit == next->first_lsn) {
+    if (known_limit == reader->limit) {
         enum mly_err rc = mly_log_fail_damaged(cursor, err);
         return mly_fail_in(err, rc, "log %s", reader->dir);
     }

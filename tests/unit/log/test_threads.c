@@ -84,7 +84,9 @@ static void *read_notes(void *argument)
     uint64_t last = 0;
     bool found = true;
     if (mly_log_reader_open(mly_env_system(), dir, 0, false, &reader, &err) != MLY_OK) return NULL;
-    while (!atomic_load(&done) || found) {
+    /* Whether all was written is asked before looking: what comes between is looked for again. */
+    for (bool last_look = false; !last_look || found;) {
+        last_look = atomic_load(&done);
         if (mly_log_reader_next(reader, &record, &found, &err) != MLY_OK) {
             worker->wrong = true;
             break;
