@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE / "peers")]
 import embed_report  # noqa: E402
 import embed_run  # noqa: E402
 import embed_texts  # noqa: E402
+import published  # noqa: E402
 
 BATCHES = (1, 8, 32)
 CHECKED = {16: 64, 64: 64, 128: 48, 256: 24}
@@ -138,19 +139,35 @@ def can_import(python, name):
     return subprocess.run(command, capture_output=True, check=False, cwd=tempfile.gettempdir()).returncode == 0
 
 
-def native_engines(options, say_missing):
+def make_precision(options, source, precision):
+    """The model of that precision in models/bench, made by our own command; (path, why not)."""
+    folder = ROOT / "models" / "bench"
+    name = f"all-minilm-l6-v2-{precision}"
+    path = folder / f"{name}.safetensors"
+    if path.exists():
+        return path, None
+    if not source.is_dir():
+        source = published.unpack(source, folder / "published")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(options.build / "cli" / "memalloy"), "model", "add", "--quiet", "--no-quality"]
+    command += ["--precision", precision, "--name", name, str(source)]
+    env = {**os.environ, "MEMALLOY_MODELS": str(folder)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not path.exists():
+        return None, (done.stderr.strip().splitlines() or ["memalloy model add failed"])[-1]
+    return path, None
+
+
+def native_engines(options, source, say_missing):
     """key -> (model file, kernel set), of what is there."""
-    models, wanted = ROOT / "models", {}
-    wanted["int8"] = (models / "all-minilm-l6-v2.safetensors", None)
-    wanted["avx2"] = (wanted["int8"][0], "avx2")
+    int8 = str(ROOT / "models" / "all-minilm-l6-v2.safetensors")
+    found = {"int8": (int8, None), "avx2": (int8, "avx2")}
     for precision in ("bf16", "f32"):
-        wanted[precision] = (models / f"all-minilm-l6-v2-{precision}.safetensors", None)
-    found = {}
-    for key, (path, kernels) in wanted.items():
-        if path.exists():
-            found[key] = (str(path), kernels)
+        path, why = make_precision(options, Path(source), precision)
+        if path is not None:
+            found[precision] = (str(path), None)
         else:
-            say_missing(key, f"no {path.relative_to(ROOT)}")
+            say_missing(precision, why)
     return found
 
 
@@ -196,7 +213,7 @@ def start_engines(options, setting, calibration, folder):
     cores = len(os.sched_getaffinity(0))
     counts = [threads for threads in (1, 2) if threads <= cores]
     makers = {}
-    for key, (model, kernels) in native_engines(options, say_missing).items():
+    for key, (model, kernels) in native_engines(options, setting["source"], say_missing).items():
         makers[key] = lambda threads, m=model, k=kernels, n=key: embed_run.Native(n, program, m, threads, k)
     for key, (kind, python, env) in peer_engines(options, setting, calibration, folder, say_missing).items():
         makers[key] = lambda threads, a=(kind, python), e=env, n=key: embed_run.Peer(n, *a, threads, folder, e)

@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,10 @@ def by_onnx(texts, path, tokenizer):
     """Float32 by ONNX Runtime (or its int8), sorted by length, little padding."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     every = [one.ids for one in tokenizer.encode_batch_fast(texts)]
     order = sorted(range(len(every)), key=lambda i: len(every[i]))
     out = np.empty((len(every), 384), np.float32)
@@ -206,7 +210,8 @@ def arguments():
         parser.error("the judged sets are no part of the project: make bench-quality SHARED=dir with dir/data/ir/SET")
     if not options.model:
         name = "all-minilm-l6-v2{}.safetensors"
-        options.model = [ROOT / "models" / name.format(end) for end in ("", "-bf16", "-f32")]
+        made = [ROOT / "models" / "bench" / name.format(end) for end in ("-bf16", "-f32")]
+        options.model = [ROOT / "models" / name.format(""), *made]
     return options
 
 
@@ -225,7 +230,7 @@ def main():
     found = {}
     for model in options.model:
         if not model.exists():
-            print(f"without {model.name}: it is not there")
+            print(f"without {model.name}: it is not there (make bench-embed makes bf16 and f32)")
             continue
         kind = subprocess.check_output([options.memalloy, "-c", INFO, str(model)], text=True).strip()
         found[model.name] = (kind, measure(sets, Memalloy(options.memalloy, model), reference))

