@@ -2,20 +2,11 @@
  *
  * Whatever the file says that we would not follow exactly is refused by name: vectors of wrongly cut
  * text would be wrong without anybody noticing. */
-#include "token/token_int.h"
+#include "token/compile_int.h"
 
-#include <jansson.h>
 #include <string.h>
 
-#define VOCABULARY_MAX ((size_t)1 << 24)
 #define SHOWN_BYTES 64
-
-/* What a setting must be. */
-struct wanted {
-    const char *key, *text; /* text NULL: compare with number, or flag */
-    json_int_t number;      /* -1: a flag */
-    bool flag, or_null;     /* the flag; missing and null are fine too */
-};
 
 static void show(const json_t *value, char out[SHOWN_BYTES])
 {
@@ -31,205 +22,148 @@ static void show(const json_t *value, char out[SHOWN_BYTES])
     out[bytes] = '\0';
 }
 
-static enum mly_err refuse(const char *part, const char *key, const json_t *value,
-                           struct mly_error *err)
+enum mly_err mly_compile_refuse(const char *part, const char *key, const json_t *value,
+                                struct mly_error *err)
 {
     char shown[SHOWN_BYTES];
     show(value, shown);
     return mly_fail(err, MLY_ERR_UNSUPPORTED,
-                    "tokenizer.json: %s%s%s is %s; only BERT's uncased WordPiece is supported",
-                    part, key[0] == '\0' ? "" : ".", key, shown);
+                    "tokenizer.json: %s%s%s is %s, which is not supported", part,
+                    key[0] == '\0' ? "" : ".", key, shown);
 }
 
-static bool fits(const json_t *value, const struct wanted *wanted)
+const char *mly_compile_text(const json_t *object, const char *key)
 {
-    if (value == NULL || json_is_null(value)) return wanted->or_null;
-    if (wanted->text != NULL) {
-        return json_is_string(value) && strcmp(json_string_value(value), wanted->text) == 0;
-    }
-    if (wanted->number >= 0) {
-        return json_is_integer(value) && json_integer_value(value) == wanted->number;
-    }
-    return json_is_boolean(value) && json_is_true(value) == wanted->flag;
+    const json_t *value = json_object_get(object, key);
+    return json_is_string(value) ? json_string_value(value) : "";
 }
 
-static enum mly_err check_part(const json_t *tokenizer, const char *part,
-                               const struct wanted *settings, size_t count, struct mly_error *err)
+enum mly_err mly_compile_flag(const json_t *object, const char *part, const char *key, bool *out,
+                              struct mly_error *err)
 {
-    const json_t *object = json_object_get(tokenizer, part);
-    if (!json_is_object(object)) return refuse(part, "", object, err);
-    for (size_t i = 0; i < count; i++) {
-        const json_t *value = json_object_get(object, settings[i].key);
-        if (!fits(value, &settings[i])) return refuse(part, settings[i].key, value, err);
-    }
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_boolean(value)) return mly_compile_refuse(part, key, value, err);
+    *out = json_is_true(value);
     return MLY_OK;
 }
 
-static const struct wanted normalizer[] = {
-    {.key = "type", .text = "BertNormalizer"},
-    {.key = "clean_text", .number = -1, .flag = true},
-    {.key = "handle_chinese_chars", .number = -1, .flag = true},
-    {.key = "strip_accents", .number = -1, .flag = true, .or_null = true},
-    {.key = "lowercase", .number = -1, .flag = true},
-};
-static const struct wanted pre_tokenizer[] = {{.key = "type", .text = "BertPreTokenizer"}};
-static const struct wanted model[] = {
-    {.key = "type", .text = "WordPiece"},
-    {.key = "unk_token", .text = "[UNK]"},
-    {.key = "continuing_subword_prefix", .text = "##"},
-    {.key = "max_input_chars_per_word", .number = 100},
-};
-#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
-
-static bool is_special(const json_t *step, const char *name)
+enum mly_err mly_compile_keep(struct mly_draft *draft, struct mly_str text,
+                              struct mly_text_ref *out, struct mly_error *err)
 {
-    const json_t *id = json_object_get(json_object_get(step, "SpecialToken"), "id");
-    return json_is_string(id) && strcmp(json_string_value(id), name) == 0;
-}
-
-/* [CLS] text [SEP] is what we send. */
-static enum mly_err check_processor(const json_t *tokenizer, struct mly_error *err)
-{
-    const json_t *processor = json_object_get(tokenizer, "post_processor");
-    const json_t *type = json_object_get(processor, "type");
-    const char *name = json_is_string(type) ? json_string_value(type) : "";
-    if (strcmp(name, "TemplateProcessing") == 0) {
-        const json_t *single = json_object_get(processor, "single");
-        if (json_array_size(single) != 3 || !is_special(json_array_get(single, 0), "[CLS]") ||
-            json_object_get(json_array_get(single, 1), "Sequence") == NULL ||
-            !is_special(json_array_get(single, 2), "[SEP]")) {
-            return refuse("post_processor", "single", single, err);
-        }
-        return MLY_OK;
-    }
-    if (strcmp(name, "BertProcessing") != 0) return refuse("post_processor", "type", type, err);
-    const char *const keys[] = {"cls", "sep"}, *const texts[] = {"[CLS]", "[SEP]"};
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *value = json_object_get(processor, keys[i]);
-        const json_t *text = json_array_get(value, 0);
-        if (!json_is_string(text) || strcmp(json_string_value(text), texts[i]) != 0) {
-            return refuse("post_processor", keys[i], value, err);
-        }
-    }
+    const size_t offset = draft->texts.bytes;
+    MLY_TRY(mly_bytes_append(&draft->texts, text.data, text.bytes, err));
+    *out = (struct mly_text_ref){(uint32_t)offset, (uint32_t)text.bytes};
     return MLY_OK;
 }
 
-static const char *const specials[] = {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"};
+struct mly_compiled mly_compile_view(const struct mly_draft *draft)
+{
+    return (struct mly_compiled){
+        .settings = &draft->settings,
+        .steps = draft->steps,
+        .cells = draft->cells,
+        .raw = draft->raw,
+        .normal = draft->normal,
+        .scores = draft->scores,
+        .score_count = draft->score_count,
+        .merges = draft->merges,
+        .merge_mask = draft->merge_slots > 0 ? draft->merge_slots - 1 : 0,
+        .symbols = draft->has_symbols ? draft->symbols : NULL,
+        .added = draft->added,
+        .added_count = draft->added_count,
+        .charsmap = (const uint32_t *)(const void *)draft->charsmap.data,
+        .charsmap_count = draft->charsmap.bytes / sizeof(uint32_t),
+        .texts = draft->texts.bytes > 0 ? mly_bytes_view(&draft->texts) : MLY_STR(""),
+    };
+}
 
-static enum mly_err check_added(const json_t *added, const json_t *vocabulary, unsigned *seen,
+static enum mly_err write_draft(const struct mly_draft *draft, struct mly_bytes *out,
                                 struct mly_error *err)
 {
-    const json_t *content = json_object_get(added, "content");
-    const char *text = json_is_string(content) ? json_string_value(content) : "";
-    size_t i = 0;
-    while (i < COUNT(specials) && strcmp(text, specials[i]) != 0) {
-        i++;
+    const struct mly_str parts[MLY_SECTION_COUNT] = {
+        [MLY_SECTION_SETTINGS] = {(const char *)&draft->settings, sizeof(draft->settings)},
+        [MLY_SECTION_STEPS] = {(const char *)draft->steps,
+                               draft->step_count * sizeof(draft->steps[0])},
+        [MLY_SECTION_CELLS] = {(const char *)draft->cells.cells,
+                               draft->cells.cell_count * sizeof(draft->cells.cells[0])},
+        [MLY_SECTION_SCORES] = {(const char *)draft->scores,
+                                draft->score_count * sizeof(draft->scores[0])},
+        [MLY_SECTION_MERGES] = {(const char *)draft->merges,
+                                draft->merge_slots * sizeof(draft->merges[0])},
+        [MLY_SECTION_SYMBOLS] = {(const char *)draft->symbols,
+                                 draft->has_symbols ? sizeof(draft->symbols) : 0},
+        [MLY_SECTION_ADDED] = {(const char *)draft->added,
+                               draft->added_count * sizeof(draft->added[0])},
+        [MLY_SECTION_RAW] = {(const char *)draft->raw.cells,
+                             draft->raw.cell_count * sizeof(draft->raw.cells[0])},
+        [MLY_SECTION_NORMAL] = {(const char *)draft->normal.cells,
+                                draft->normal.cell_count * sizeof(draft->normal.cells[0])},
+        [MLY_SECTION_CHARSMAP] = {(const char *)draft->charsmap.data, draft->charsmap.bytes},
+        [MLY_SECTION_TEXTS] = {(const char *)draft->texts.data, draft->texts.bytes},
+    };
+    struct mly_compiled_header header = {.version = MLY_COMPILED_VERSION,
+                                         .section_count = MLY_SECTION_COUNT};
+    memcpy(header.magic, MLY_COMPILED_MAGIC, sizeof(header.magic));
+    uint64_t offset = sizeof(header);
+    for (size_t i = 0; i < MLY_SECTION_COUNT; i++) {
+        header.sections[i] = (struct mly_section){offset, parts[i].bytes};
+        offset += (parts[i].bytes + 7) / 8 * 8;
     }
-    if (i == COUNT(specials)) return refuse("added_tokens", "content", content, err);
-    static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
-    for (size_t k = 0; k < COUNT(flags); k++) {
-        const json_t *value = json_object_get(added, flags[k]);
-        if (value != NULL && !json_is_false(value)) {
-            return refuse("added_tokens", flags[k], value, err);
-        }
-    }
-    const json_t *id = json_object_get(added, "id");
-    if (!json_is_integer(id) || !json_equal(id, json_object_get(vocabulary, text))) {
-        return refuse("added_tokens", text, id, err);
-    }
-    *seen |= 1u << i;
-    return MLY_OK;
-}
-
-/* The tokenizer matches these in the raw text whenever the vocabulary has them. */
-static enum mly_err check_all_added(const json_t *tokenizer, const json_t *vocabulary,
-                                    struct mly_error *err)
-{
-    const json_t *list = json_object_get(tokenizer, "added_tokens");
-    unsigned seen = 0;
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        MLY_TRY(check_added(json_array_get(list, i), vocabulary, &seen, err));
-    }
-    for (size_t i = 0; i < COUNT(specials); i++) {
-        const bool there = json_object_get(vocabulary, specials[i]) != NULL;
-        if (there != ((seen >> i & 1u) != 0)) {
-            return mly_fail(err, MLY_ERR_UNSUPPORTED,
-                            "tokenizer.json: %s stands in the vocabulary, but not among "
-                            "added_tokens",
-                            specials[i]);
-        }
+    header.bytes = offset;
+    MLY_TRY(mly_bytes_append(out, &header, sizeof(header), err));
+    for (size_t i = 0; i < MLY_SECTION_COUNT; i++) {
+        if (parts[i].bytes > 0) MLY_TRY(mly_bytes_append(out, parts[i].data, parts[i].bytes, err));
+        MLY_TRY(mly_bytes_append_zeros(out, (size_t)(0 - parts[i].bytes) & 7u, err));
     }
     return MLY_OK;
 }
 
-/* Puts every piece at the place of its id. */
-static enum mly_err order_pieces(json_t *vocabulary, struct mly_str *pieces, size_t count,
-                                 size_t *text_bytes, struct mly_error *err)
+static enum mly_err fill_draft(struct mly_draft *draft, const json_t *tokenizer,
+                               struct mly_error *err)
 {
-    const char *key;
-    json_t *value;
-    *text_bytes = 0;
-    json_object_foreach(vocabulary, key, value)
-    {
-        const json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-        if (id < 0 || (uint64_t)id >= count || pieces[id].data != NULL) {
-            return mly_fail(
-                err, MLY_ERR_CORRUPT,
-                "tokenizer.json: the ids of %zu pieces are not 0 to %zu, each once: see "
-                "\"%.40s\"",
-                count, count - 1, key);
-        }
-        if (strchr(key, '\n') != NULL) {
-            return mly_fail(err, MLY_ERR_UNSUPPORTED,
-                            "tokenizer.json: piece %zu has a line feed in it", (size_t)id);
-        }
-        pieces[id] = mly_str_of(key);
-        *text_bytes += pieces[id].bytes + 1;
-    }
-    return MLY_OK;
+    const json_t *model = json_object_get(tokenizer, "model");
+    if (!json_is_object(model)) return mly_compile_refuse("model", "", model, err);
+    MLY_TRY(mly_compile_normalizer(draft, json_object_get(tokenizer, "normalizer"), err));
+    draft->settings.normalizer_count = (uint32_t)draft->step_count;
+    MLY_TRY(mly_compile_pre_tokenizer(draft, json_object_get(tokenizer, "pre_tokenizer"), err));
+    draft->settings.pre_tokenizer_count =
+        (uint32_t)draft->step_count - draft->settings.normalizer_count;
+    MLY_TRY(mly_compile_model(draft, model, err));
+    MLY_TRY(mly_compile_added(draft, json_object_get(tokenizer, "added_tokens"), err));
+    return mly_compile_frame(draft, tokenizer, err);
 }
 
-static enum mly_err write_pieces(struct mly_mem *mem, json_t *vocabulary, struct mly_bytes *out,
-                                 struct mly_error *err)
-{
-    const size_t count = json_object_size(vocabulary);
-    if (count == 0 || count > VOCABULARY_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT,
-                        "tokenizer.json: %zu pieces, at least 1 and at most %zu", count,
-                        VOCABULARY_MAX);
-    }
-    struct mly_str *pieces = mly_mem_array(mem, count, sizeof(pieces[0]));
-    if (pieces == NULL) return mly_fail_nomem(err, count * sizeof(pieces[0]));
-    size_t bytes;
-    enum mly_err rc = order_pieces(vocabulary, pieces, count, &bytes, err);
-    if (rc == MLY_OK) rc = mly_bytes_append(out, MLY_COMPILED_MAGIC, 8, err);
-    for (size_t i = 0; i < count && rc == MLY_OK; i++) {
-        rc = mly_bytes_append(out, pieces[i].data, pieces[i].bytes, err);
-        if (rc == MLY_OK) rc = mly_bytes_append(out, "\n", 1, err);
-    }
-    mly_mem_free(mem, pieces);
-    return rc;
-}
-
-static enum mly_err compile(struct mly_mem *mem, json_t *tokenizer, struct mly_bytes *out,
+static enum mly_err compile(struct mly_mem *mem, const json_t *tokenizer, struct mly_bytes *out,
                             struct mly_error *err)
 {
-    MLY_TRY(check_part(tokenizer, "model", model, COUNT(model), err));
-    MLY_TRY(check_part(tokenizer, "normalizer", normalizer, COUNT(normalizer), err));
-    MLY_TRY(check_part(tokenizer, "pre_tokenizer", pre_tokenizer, COUNT(pre_tokenizer), err));
-    MLY_TRY(check_processor(tokenizer, err));
-    json_t *vocabulary = json_object_get(json_object_get(tokenizer, "model"), "vocab");
-    if (!json_is_object(vocabulary)) return refuse("model", "vocab", vocabulary, err);
-    MLY_TRY(check_all_added(tokenizer, vocabulary, err));
-    return write_pieces(mem, vocabulary, out, err);
+    struct mly_draft *draft = mly_mem_array(mem, 1, sizeof(*draft));
+    if (draft == NULL) return mly_fail_nomem(err, sizeof(*draft));
+    draft->mem = mem;
+    draft->settings.unk_id = -1;
+    mly_bytes_init(&draft->charsmap, mem, UINT32_MAX / 2);
+    mly_bytes_init(&draft->texts, mem, UINT32_MAX / 2);
+    const size_t before = out->bytes;
+    enum mly_err rc = fill_draft(draft, tokenizer, err);
+    if (rc == MLY_OK) rc = write_draft(draft, out, err);
+    if (rc != MLY_OK) out->bytes = before;
+    mly_trie_deinit(mem, &draft->cells);
+    mly_trie_deinit(mem, &draft->raw);
+    mly_trie_deinit(mem, &draft->normal);
+    mly_mem_free(mem, draft->scores);
+    mly_mem_free(mem, draft->merges);
+    mly_mem_free(mem, draft->added);
+    mly_bytes_deinit(&draft->charsmap);
+    mly_bytes_deinit(&draft->texts);
+    mly_mem_free(mem, draft);
+    return rc;
 }
 
 enum mly_err mly_tokenizer_compile(struct mly_mem *mem, struct mly_str json, struct mly_bytes *out,
                                    struct mly_error *err)
 {
     json_error_t fault;
-    json_t *tokenizer =
-        json_loadb(json.bytes > 0 ? json.data : "", json.bytes, JSON_REJECT_DUPLICATES, &fault);
+    json_t *tokenizer = json_loadb(json.bytes > 0 ? json.data : "", json.bytes,
+                                   JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
     if (tokenizer == NULL) {
         if (json_error_code(&fault) == json_error_out_of_memory) {
             return mly_fail(err, MLY_ERR_NOMEM, "out of memory while reading tokenizer.json");

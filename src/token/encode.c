@@ -1,4 +1,5 @@
-/* In: text. Out: word pieces with their byte spans.
+/* In: text. Out: pieces with their byte spans: this is the door. What follows is BERT uncased, the
+ * tokenizer of our own models; any other goes through pipeline.c.
  *
  * A word of ASCII letters and digits, nearly all of most texts, is matched where it stands: its
  * bytes go through a table for case straight into the trie, and the place in the text is the span.
@@ -9,10 +10,10 @@ size_t mly_wordpiece_match(const struct mly_tokenizer *tokenizer, const uint8_t 
                            uint32_t offset, struct mly_token *items)
 {
     const struct mly_trie_cell *cells = tokenizer->trie.cells;
-    const uint8_t *lower = tokenizer->byte_lower;
+    const uint8_t *lower = tokenizer->bert.byte_lower;
     uint32_t base = tokenizer->trie.root_base;
     size_t count = 0;
-    for (size_t start = 0; start < bytes; base = tokenizer->tail_base) {
+    for (size_t start = 0; start < bytes; base = tokenizer->bert.tail_base) {
         int32_t id = -1;
         size_t stop = start;
         for (size_t i = start; i < bytes; i++) {
@@ -32,16 +33,18 @@ size_t mly_wordpiece_match(const struct mly_tokenizer *tokenizer, const uint8_t 
     return count;
 }
 
-/* An added token is matched as it stands, wherever it stands, before anything else. */
+/* An added token is matched as it stands, wherever it stands, before anything else; the longest. */
 static const struct mly_special *special_at(const struct mly_tokenizer *tokenizer,
                                             struct mly_str text, size_t at)
 {
-    struct mly_str rest = mly_str_slice(text, at, text.bytes);
-    for (size_t i = 0; i < MLY_SPECIALS; i++) {
-        const struct mly_special *special = &tokenizer->specials[i];
-        if (special->id >= 0 && mly_str_starts_with(rest, special->text)) return special;
+    const struct mly_str rest = mly_str_slice(text, at, text.bytes);
+    const struct mly_special *found = NULL;
+    for (size_t i = 0; i < tokenizer->bert.special_count; i++) {
+        const struct mly_special *special = &tokenizer->bert.specials[i];
+        if (found != NULL && special->text.bytes <= found->text.bytes) continue;
+        if (mly_str_starts_with(rest, special->text)) found = special;
     }
-    return NULL;
+    return found;
 }
 
 static void encode_ascii_word(const struct mly_tokenizer *tokenizer, const uint8_t *bytes,
@@ -64,7 +67,7 @@ static enum mly_err encode(const struct mly_tokenizer *tokenizer, struct mly_str
                            struct mly_tokens *out, struct mly_error *err)
 {
     const uint8_t *bytes = (const uint8_t *)text.data;
-    const uint8_t *kinds = tokenizer->byte_kind;
+    const uint8_t *kinds = tokenizer->bert.byte_kind;
     size_t at = 0, segment_start = 0;
     while (at < text.bytes) {
         uint8_t kind = kinds[bytes[at]];
@@ -89,7 +92,7 @@ static enum mly_err encode(const struct mly_tokenizer *tokenizer, struct mly_str
             const struct mly_special *special =
                 bytes[at] == '[' ? special_at(tokenizer, text, at) : NULL;
             size_t stop = at + (special != NULL ? special->text.bytes : 1);
-            int32_t id = special != NULL ? special->id : tokenizer->punct_ids[bytes[at]];
+            int32_t id = special != NULL ? special->id : tokenizer->bert.punct_ids[bytes[at]];
             out->items[out->count++] = (struct mly_token){id, (uint32_t)at, (uint32_t)stop};
             at = stop;
             if (special != NULL) segment_start = stop;
@@ -108,7 +111,15 @@ enum mly_err mly_tokenizer_encode(const struct mly_tokenizer *tokenizer, struct 
         return mly_fail(err, MLY_ERR_LIMIT, "text of %zu bytes is above the limit of %lu",
                         text.bytes, (unsigned long)UINT32_MAX);
     }
-    enum mly_err rc = encode(tokenizer, text, out, err);
+    enum mly_err rc = MLY_OK;
+    if (tokenizer->bert.usable) {
+        rc = encode(tokenizer, text, out, err);
+    } else if (text.bytes > 0) {
+        struct mly_scratch *scratch = mly_scratch_take(tokenizer);
+        if (scratch == NULL) return mly_fail_nomem(err, sizeof(*scratch));
+        rc = mly_pipeline_encode(tokenizer, scratch, text, out, err);
+        mly_scratch_give(tokenizer, scratch);
+    }
     if (rc != MLY_OK) out->count = 0;
     return rc;
 }
