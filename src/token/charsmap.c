@@ -172,5 +172,13 @@ enum mly_err mly_charsmap_run(const struct mly_compiled *compiled, const struct 
         }
         at = end;
     }
+    /* What vanished before the first character belongs to it, as in HF: a text that begins so still
+     * begins at its first byte. */
+    if (out->count > 0 && from->count > 0) {
+        const uint32_t start = out->starts[0];
+        for (size_t i = 0; i < out->count && out->starts[i] == start; i++) {
+            out->starts[i] = mly_window_start(from, 0);
+        }
+    }
     return MLY_OK;
 }

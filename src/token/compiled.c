@@ -140,8 +140,8 @@ static enum mly_err check_model(const struct mly_compiled *c, size_t symbol_coun
     if (symbol_count != 0 && symbol_count != 256) return corrupt(err, "the symbols of bytes");
     const bool bytes = (s->flags & (MLY_MODEL_BYTE_FALLBACK | MLY_MODEL_BYTE_LEVEL)) != 0;
     if (bytes && symbol_count == 0) return corrupt(err, "the symbols of bytes are missing");
-    if (s->model == MLY_MODEL_UNIGRAM && c->score_count < s->frame.id_count) {
-        return corrupt(err, "there are fewer scores than ids");
+    if (s->model == MLY_MODEL_UNIGRAM && (c->score_count == 0 || s->unk_id < 0)) {
+        return corrupt(err, "there are no scores");
     }
     if (s->model == MLY_MODEL_WORDPIECE && s->unk_id < 0) return corrupt(err, "no unknown piece");
     return MLY_OK;
@@ -171,7 +171,9 @@ enum mly_err mly_compiled_open(struct mly_str bytes, struct mly_compiled *out,
     const struct mly_settings *s = c.settings;
     MLY_TRY(check_added(&c, err));
     const uint32_t added = (uint32_t)c.added_count;
-    MLY_TRY(take_cells(bytes, MLY_SECTION_CELLS, s->root_base, s->frame.id_count,
+    uint32_t ids = s->frame.id_count;
+    if (s->model == MLY_MODEL_UNIGRAM && c.score_count < ids) ids = (uint32_t)c.score_count;
+    MLY_TRY(take_cells(bytes, MLY_SECTION_CELLS, s->root_base, ids,
                        s->model == MLY_MODEL_BPE ? (uint32_t)MLY_CELL_WHOLE - 1 : UINT32_MAX,
                        &c.cells, err));
     MLY_TRY(take_cells(bytes, MLY_SECTION_RAW, s->raw_base, added, UINT32_MAX, &c.raw, err));

@@ -163,7 +163,17 @@ static enum mly_err prepend(const struct mly_window *from, struct mly_str text,
     return copy(from, 0, from->count, out, err);
 }
 
-/* What stands for the replaced comes from the last character of it. */
+/* What stands for something replaced that ends at end comes from the last character of it. */
+static enum mly_err put_instead(struct mly_window *out, struct mly_str text,
+                                const struct mly_window *from, size_t end, struct mly_error *err)
+{
+    size_t last = end - 1;
+    while (last > 0 && !mly_utf8_is_start((char)from->bytes[last])) {
+        last--;
+    }
+    return put_text(out, text, mly_window_start(from, last), mly_window_end(from, end - 1), err);
+}
+
 static enum mly_err replace(const struct mly_window *from, struct mly_str a, struct mly_str b,
                             struct mly_window *out, struct mly_error *err)
 {
@@ -179,8 +189,7 @@ static enum mly_err replace(const struct mly_window *from, struct mly_str a, str
         }
         MLY_TRY(copy(from, done, at, out, err));
         at += a.bytes;
-        MLY_TRY(
-            put_text(out, b, mly_window_start(from, at - 1), mly_window_end(from, at - 1), err));
+        MLY_TRY(put_instead(out, b, from, at, err));
         done = at;
     }
     return copy(from, done, from->count, out, err);
@@ -207,8 +216,7 @@ static enum mly_err replace_runs(const struct mly_window *from, const struct mly
         }
         if (run >= step->flags && run > 0) {
             MLY_TRY(copy(from, done, run_start, out, err));
-            MLY_TRY(put_text(out, b, mly_window_start(from, at - 1), mly_window_end(from, at - 1),
-                             err));
+            MLY_TRY(put_instead(out, b, from, at, err));
             done = at;
         }
         run = 0;
@@ -266,19 +274,12 @@ static enum mly_err run_step(const struct mly_tokenizer *t, const struct mly_ste
     }
 }
 
-/* True where the step has nothing to do in this window, which is looked at quickly. */
-static bool is_idle(const struct mly_tokenizer *t, const struct mly_step *step,
-                    const struct mly_window *window, bool first, bool last)
+/* True where a step that replaces a has nothing to do in this window, which is looked at quickly. */
+static bool is_idle_text(const struct mly_step *step, struct mly_str a,
+                         const struct mly_window *window)
 {
-    const struct mly_str a = mly_compiled_text(&t->compiled, step->a);
     const uint8_t *at = window->bytes;
     const uint8_t *end = at + window->count;
-    if (step->kind == MLY_STEP_STRIP) {
-        return !(first && (step->flags & 1)) && !(last && (step->flags & 2));
-    }
-    if (step->kind == MLY_STEP_PREPEND) return !first;
-    if (step->kind != MLY_STEP_REPLACE && step->kind != MLY_STEP_REPLACE_RUN) return false;
-    if (a.bytes == 0) return false;
     while (at < end && (at = memchr(at, (uint8_t)a.data[0], (size_t)(end - at))) != NULL) {
         if (step->kind == MLY_STEP_REPLACE) {
             if ((size_t)(end - at) >= a.bytes && memcmp(at, a.data, a.bytes) == 0) return false;
@@ -288,6 +289,39 @@ static bool is_idle(const struct mly_tokenizer *t, const struct mly_step *step,
         at++;
     }
     return true;
+}
+
+static bool is_idle(const struct mly_tokenizer *t, const struct mly_step *step,
+                    const struct mly_window *window, bool first, bool last)
+{
+    const struct mly_str a = mly_compiled_text(&t->compiled, step->a);
+    if (step->kind == MLY_STEP_STRIP) {
+        return !(first && (step->flags & 1)) && !(last && (step->flags & 2));
+    }
+    if (step->kind == MLY_STEP_PREPEND) return !first;
+    if (step->kind != MLY_STEP_REPLACE && step->kind != MLY_STEP_REPLACE_RUN) return false;
+    return a.bytes > 0 && is_idle_text(step, a, window);
+}
+
+static void exchange(struct mly_scratch *scratch)
+{
+    const struct mly_window swap = scratch->window;
+    scratch->window = scratch->spare;
+    scratch->spare = swap;
+}
+
+/* U+2581 in the text itself is one byte from here on, as the space that stands for it will be. */
+static enum mly_err mark_window(struct mly_scratch *scratch, struct mly_error *err)
+{
+    const struct mly_step step = {.kind = MLY_STEP_REPLACE};
+    const struct mly_str mark = MLY_STR("\xe2\x96\x81");
+    const char byte = (char)MLY_BYTE_MARK;
+    if (is_idle_text(&step, mark, &scratch->window)) return MLY_OK;
+    scratch->spare.count = 0;
+    scratch->spare.same = false;
+    MLY_TRY(replace(&scratch->window, mark, (struct mly_str){&byte, 1}, &scratch->spare, err));
+    exchange(scratch);
+    return MLY_OK;
 }
 
 enum mly_err mly_normalize(const struct mly_tokenizer *t, struct mly_scratch *scratch, bool first,
@@ -306,11 +340,9 @@ enum mly_err mly_normalize(const struct mly_tokenizer *t, struct mly_scratch *sc
             memcmp(spare->bytes, window->bytes, window->count) == 0) {
             continue; /* nothing happened: places are still simple */
         }
-        const struct mly_window swap = *window;
-        *window = *spare;
-        *spare = swap;
+        exchange(scratch);
     }
-    return MLY_OK;
+    return t->compiled.settings->flags & MLY_MODEL_SPACES ? mark_window(scratch, err) : MLY_OK;
 }
 
 static uint8_t ascii_of(const struct mly_tokenizer *t, const struct mly_step *step, uint8_t byte)
