@@ -105,25 +105,27 @@ def clusters():
 
 
 def class_finder():
-    """The canonical combining class, from how the library orders marks."""
-    marks = {}
-    for cp in POINTS:
-        if unicodedata.combining(chr(cp)) and nfd(chr(cp)) == chr(cp):
-            marks.setdefault(unicodedata.combining(chr(cp)), chr(cp))
-    known = sorted(marks.items())
-    lowest, highest = known[0][1], known[-1][1]
+    """The canonical combining class, from how the library orders marks. Marks that are newer than
+    the library do not move: they are no help, and have class 0."""
+    lowest, highest = "\u0334", "\u0345"  # classes 1 and 240
 
     def swaps(first, second):
         return nfd("a" + first + second) == "a" + second + first and first != second
 
+    def moves(char):
+        return char in (lowest, highest) or swaps(char, lowest) or swaps(highest, char)
+
+    marks = {}
+    for cp in POINTS:
+        order = unicodedata.combining(chr(cp))
+        if order and nfd(chr(cp)) == chr(cp) and moves(chr(cp)):
+            marks.setdefault(order, chr(cp))
+    known = sorted(marks.items())
+
     def find(char):
-        if not swaps(char, lowest) and not swaps(highest, char):
-            return known[0][0] if char == lowest or swaps(highest, char) else 0
-        found = 0
-        for order, mark in known:
-            if mark == char or not swaps(mark, char):
-                found = order
-        return found
+        if not moves(char):
+            return 0
+        return max(order for order, mark in known if mark == char or not swaps(mark, char))
     return find
 
 
