@@ -89,6 +89,7 @@ size_t mly_ruler_position(const struct mly_ruler *ruler, size_t index)
 
 bool mly_ruler_is_safe(const struct mly_ruler *ruler, size_t from, size_t to)
 {
+    if (ruler->meter->blanks_count) return false;
     return (from == 0 || is_plain_space(ruler->text.data[from - 1])) &&
            (to == ruler->text.bytes || is_plain_space(ruler->text.data[to - 1]));
 }

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What source makes of a file or string: well-formed UTF-8 and where it came from. */
@@ -60,6 +61,8 @@ struct mly_meter {
     int (*measure)(void *context, struct mly_str text, struct mly_tokens *out,
                    struct mly_error *err); /* returns enum mly_err */
     size_t pieces_max; /* the model reads that many, special tokens not counted */
+    /* False: what stands on both sides of white space has the pieces that it has alone. */
+    bool blanks_count;
 };
 
 /* One chunk: content is text[byte_start:byte_end]. The chunks of a text cover it without a gap. */

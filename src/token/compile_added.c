@@ -68,13 +68,15 @@ static enum mly_err normalise_all(struct mly_draft *draft, const json_t *list,
     struct mly_tokenizer *tokenizer = mly_mem_array(draft->mem, 1, sizeof(*tokenizer));
     struct mly_scratch *scratch = mly_mem_array(draft->mem, 1, sizeof(*scratch));
     enum mly_err rc = MLY_OK;
+    if (scratch != NULL) {
+        scratch->mem = draft->mem;
+        mly_window_init(&scratch->window, draft->mem);
+        mly_window_init(&scratch->spare, draft->mem);
+    }
     if (tokenizer == NULL || scratch == NULL) {
         rc = mly_fail_nomem(err, needed);
         goto done;
     }
-    scratch->mem = draft->mem;
-    mly_window_init(&scratch->window, draft->mem);
-    mly_window_init(&scratch->spare, draft->mem);
     for (size_t i = 0; i < draft->added_count && rc == MLY_OK; i++) {
         if (!json_is_true(json_object_get(json_array_get(list, i), "normalized"))) continue;
         tokenizer->compiled = mly_compile_view(draft); /* texts move as they grow */

@@ -7,14 +7,14 @@
 void mly_pieces_put(const struct mly_scratch *scratch, const struct mly_word *word, int32_t id,
                     size_t from, size_t to, struct mly_tokens *out)
 {
-    const struct mly_window *window = &scratch->window;
+    const struct mly_window *window = &scratch->window; /* item 0 is none of the text's */
     /* A space that we put there has the place of the character behind it. */
     if (word->lead && from == word->first) {
         from++;
         if (to <= from) to = from + 1;
     }
     if (window->same) {
-        while (from > 0 && !mly_utf8_is_start((char)window->bytes[from])) {
+        while (from > 1 && !mly_utf8_is_start((char)window->bytes[from])) {
             from--;
         }
         while (to < window->count && !mly_utf8_is_start((char)window->bytes[to])) {

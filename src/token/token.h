@@ -1,29 +1,34 @@
-/* Turns text into word pieces: BERT's uncased tokenizer, ids equal to HF tokenizers', with byte
- * spans.
+/* Turns text into the pieces that a model knows, with byte spans: ids equal to HF tokenizers', for
+ * BERT's vocabulary and for any tokenizer.json of WordPiece, unigram or BPE that we can follow
+ * exactly.
  *
- * Steps    special tokens ([CLS] and the like) are matched in the raw text, as HF does; the rest is
- *          cleaned of controls, CJK set apart, decomposed (NFD), stripped of accents, lower-cased;
- *          split at white space and punctuation; then greedy longest match. A word of more than 100
- *          characters or without a match is [UNK].
+ * Steps    added tokens ([CLS] and the like) are matched in the raw text; the rest is normalised, cut
+ *          into words, and each word into pieces. Which steps those are the tokenizer says; the
+ *          common one, BERT uncased, has a way of its own that is several times as fast.
  *
  * Spans    half open, in bytes of the text as given, on borders of characters, never empty; starts
  *          and ends never go back. A piece covers the characters its letters came from. Parts of
- *          one character (Hangul) each have its whole span, and so have marks that canonical order
- *          makes change places with each other. A dropped accent belongs to the character before
- *          it; dropped controls belong to a piece only where they stand inside it.
+ *          one character (Hangul, bytes) each have its whole span, and so have marks that canonical
+ *          order makes change places with each other. A dropped accent belongs to the character
+ *          before it; dropped controls belong to a piece only where they stand inside it. A space
+ *          that a piece begins with is its own; one that the tokenizer puts in front has the span
+ *          of the character behind it.
  *
- * Same     ids depend on nothing but text and vocabulary: tests/golden/token.
+ * Same     ids depend on nothing but text and tokenizer: tests/golden/token.
  *
  * Owns     the tokenizer owns its tables; tokens are the caller's, freed with mly_tokens_deinit.
  *
- * Threads  a tokenizer is read-only once created and may be shared.
+ * Threads  a tokenizer is read-only once created and may be shared; what a call works with is kept
+ *          for the next one, in slots that are taken without a lock.
  *
  * Errors   CORRUPT a vocabulary that lacks [UNK], [CLS] or [SEP], or has a piece that is empty,
- *          stands twice or is not UTF-8; LIMIT one of more than 8 MiB, or a text of 4 GiB; NOMEM.
+ *          stands twice or is not UTF-8, and compiled bytes that are damaged; UNSUPPORTED a setting
+ *          that we do not follow; LIMIT pieces of more than 8 MiB, or a text of 4 GiB; NOMEM.
  *
- * Cost     no allocation but where out grows; 2.5 KB of stack.
+ * Cost     no allocation when warm, but where out grows. Linear in the text (n log n in one word of
+ *          a BPE); memory for some KB of it, or for all where nothing says where to cut.
  *
- * Source   Devlin et al. 2018; HF tokenizers 0.23, BertNormalizer, BertPreTokenizer, WordPiece.
+ * Source   Devlin et al. 2018, Kudo 2018, Sennrich et al. 2016; HF tokenizers 0.23.
  */
 #ifndef MLY_TOKEN_TOKEN_H
 #define MLY_TOKEN_TOKEN_H
@@ -31,6 +36,8 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "flow/flow.h"
+
+#include <stdbool.h>
 
 struct mly_tokenizer;
 
@@ -58,6 +65,10 @@ MLY_MUST_USE enum mly_err mly_tokenizer_create(struct mly_mem *mem, enum mly_tok
 void mly_tokenizer_destroy(struct mly_tokenizer *tokenizer);
 /* Borrowed until destroy. */
 const struct mly_tokenizer_frame *mly_tokenizer_frame(const struct mly_tokenizer *tokenizer);
+
+/* True where a text cut behind white space has the pieces of its parts: blanks are nothing by
+ * themselves and words do not know where they stand. */
+bool mly_tokenizer_is_additive(const struct mly_tokenizer *tokenizer);
 
 void mly_tokens_init(struct mly_tokens *tokens, struct mly_mem *mem);
 void mly_tokens_deinit(struct mly_tokens *tokens);

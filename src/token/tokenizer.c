@@ -255,6 +255,12 @@ const struct mly_tokenizer_frame *mly_tokenizer_frame(const struct mly_tokenizer
     return &tokenizer->frame;
 }
 
+bool mly_tokenizer_is_additive(const struct mly_tokenizer *tokenizer)
+{
+    /* Others might be, but only here is it sure; elsewhere each part is measured by itself. */
+    return tokenizer->bert.usable;
+}
+
 void mly_tokens_init(struct mly_tokens *tokens, struct mly_mem *mem)
 {
     *tokens = (struct mly_tokens){.mem = mem};
