@@ -236,7 +236,8 @@ struct mly_meter mly_model_meter(memalloy_model *model)
 {
     return (struct mly_meter){.context = model,
                               .measure = measure,
-                              .pieces_max = mly_model_room(model, MEMALLOY_EMBED_PASSAGE)};
+                              .pieces_max = mly_model_room(model, MEMALLOY_EMBED_PASSAGE),
+                              .blanks_count = !mly_tokenizer_is_additive(model->tokenizer)};
 }
 
 enum mly_err mly_model_check_text(struct mly_str text, const char *what, size_t text_i,
