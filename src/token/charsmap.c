@@ -2,8 +2,8 @@
  * carry: a double array (Darts) from byte strings to places of NUL-ended texts.
  *
  * As HF does it: a cluster of characters that a reader takes for one (UAX 29), if it has less than
- * six bytes, becomes what its shortest beginning in the map becomes, and what follows in it is lost;
- * else each of its characters is mapped by itself. */
+ * six bytes, becomes what its shortest beginning in the map becomes, and what follows in it is
+ * lost; else each of its characters is mapped by itself. */
 #include "token/property.h"
 #include "token/token_int.h"
 

@@ -1,7 +1,7 @@
 /* In: a tokenizer.json. Out: its compiled form.
  *
- * Whatever the file says that we would not follow exactly is refused by name: vectors of wrongly cut
- * text would be wrong without anybody noticing. */
+ * Whatever the file says that we would not follow exactly is refused by name: vectors of wrongly
+ * cut text would be wrong without anybody noticing. */
 #include "token/compile_int.h"
 
 #include <string.h>

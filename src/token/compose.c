@@ -1,8 +1,8 @@
 /* In: a window of text. Out: the same in one of Unicode's normal forms (UAX 15).
  *
- * Characters are taken apart one by one and gathered from one starter to the next; the marks between
- * are put into canonical order (counted by class: a run of a million marks is as cheap as many short
- * ones) and, for the composed forms, put together with the starter where they may be. */
+ * Characters are taken apart one by one and gathered from one starter to the next; the marks
+ * between are put into canonical order (counted by class: a run of a million marks is as cheap as
+ * many short ones) and, for the composed forms, put together with the starter where they may be. */
 #include "token/property.h"
 #include "token/token_int.h"
 

@@ -1,8 +1,8 @@
 /* In: a normalised window. Out: its words, given to the model one by one.
  *
- * Each step of the pre-tokenizer cuts what it is given and hands every part on to the next step, the
- * last one to the model; so the words come in the order of the text and nothing is gathered. A space
- * that has to stand before a word is written over the byte before it, which nobody needs by then,
+ * Each step of the pre-tokenizer cuts what it is given and hands every part on to the next step,
+ * the last one to the model; so the words come in the order of the text and nothing is gathered. A
+ * space that has to stand before a word is written over the byte before it, which nobody needs by then,
  * and which is put back. */
 #include "token/property.h"
 #include "token/token_int.h"
@@ -27,8 +27,8 @@ static uint32_t bits_at(const struct cutter *cutter, size_t at, size_t to, size_
     return mly_property(char_at(cutter, at, to, taken))->bits;
 }
 
-/* A part of what a step was given, for the next one. lead: the step's own first byte is a space that
- * was put there. */
+/* A part of what a step was given, for the next one. lead: the step's own first byte is a space
+ * that was put there. */
 static enum mly_err pass(const struct cutter *cutter, size_t step_i, size_t first, bool lead,
                          size_t from, size_t to)
 {

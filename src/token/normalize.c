@@ -1,7 +1,7 @@
 /* In: a window of text. Out: the same, normalised, in the steps of the tokenizer.
  *
- * Most text is ASCII and most steps leave ASCII alone or exchange one character for another. So each
- * step first goes over the bytes with a table; what can be done in place is, and only what is left
+ * Most text is ASCII and most steps leave ASCII alone or exchange one character for another. So
+ * each step first goes over the bytes with a table; what can be done in place is, and only what is left
  * is written anew, character by character, with its places in the text. */
 #include "token/property.h"
 #include "token/token_int.h"
@@ -14,7 +14,7 @@ struct reader {
     uint32_t code_point, start, end;
 };
 
-static bool read(struct reader *reader)
+static bool next_char(struct reader *reader)
 {
     const struct mly_window *from = reader->from;
     if (reader->at >= from->count) return false;
@@ -105,7 +105,7 @@ static enum mly_err map_chars(enum mly_step_kind kind, const struct mly_window *
                               struct mly_window *out, struct mly_error *err)
 {
     struct reader reader = {.from = from};
-    while (read(&reader)) {
+    while (next_char(&reader)) {
         if (out->capacity - out->count < 64) MLY_TRY(mly_window_reserve(out, 64, err));
         map_char(kind, &reader, out);
     }
@@ -130,7 +130,7 @@ static enum mly_err copy(const struct mly_window *from, size_t start, size_t end
 {
     MLY_TRY(mly_window_reserve(out, end - start, err));
     struct reader reader = {.from = from, .at = start};
-    while (reader.at < end && read(&reader)) {
+    while (reader.at < end && next_char(&reader)) {
         mly_window_put(out, reader.code_point, reader.start, reader.end);
     }
     return MLY_OK;
@@ -142,7 +142,7 @@ static enum mly_err strip(const struct mly_window *from, bool left, bool right,
     struct reader reader = {.from = from};
     size_t start = 0, end = 0;
     bool inside = !left;
-    while (read(&reader)) {
+    while (next_char(&reader)) {
         const bool space = mly_property(reader.code_point)->bits & MLY_IS_SPACE;
         if (!inside && space) {
             start = reader.at;
@@ -158,7 +158,7 @@ static enum mly_err prepend(const struct mly_window *from, struct mly_str text,
                             struct mly_window *out, struct mly_error *err)
 {
     struct reader reader = {.from = from};
-    if (!read(&reader)) return MLY_OK;
+    if (!next_char(&reader)) return MLY_OK;
     MLY_TRY(put_text(out, text, reader.start, reader.end, err));
     return copy(from, 0, from->count, out, err);
 }
@@ -206,7 +206,7 @@ static enum mly_err replace_runs(const struct mly_window *from, const struct mly
     size_t run = 0, run_start = 0, done = 0;
     for (;;) {
         const size_t at = reader.at;
-        const bool more = read(&reader);
+        const bool more = next_char(&reader);
         const bool hit =
             more && (a.bytes > 0 ? reader.code_point == wanted
                                  : (mly_property(reader.code_point)->bits & MLY_IS_GAP) != 0);
@@ -274,7 +274,7 @@ static enum mly_err run_step(const struct mly_tokenizer *t, const struct mly_ste
     }
 }
 
-/* True where a step that replaces a has nothing to do in this window, which is looked at quickly. */
+/* True where a step that replaces a has nothing to do in this window. */
 static bool is_idle_text(const struct mly_step *step, struct mly_str a,
                          const struct mly_window *window)
 {

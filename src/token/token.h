@@ -2,8 +2,8 @@
  * BERT's vocabulary and for any tokenizer.json of WordPiece, unigram or BPE that we can follow
  * exactly.
  *
- * Steps    added tokens ([CLS] and the like) are matched in the raw text; the rest is normalised, cut
- *          into words, and each word into pieces. Which steps those are the tokenizer says; the
+ * Steps    added tokens ([CLS] and the like) are matched in the raw text; the rest is normalised,
+ *          cut into words, and each word into pieces. Which steps those are the tokenizer says; the
  *          common one, BERT uncased, has a way of its own that is several times as fast.
  *
  * Spans    half open, in bytes of the text as given, on borders of characters, never empty; starts

@@ -1,4 +1,4 @@
-/* Private to token/: the tokenizer's tables, what one call works with, and the steps of encoding. */
+/* Private to token/: the tokenizer's tables, what a call works with, the steps of encoding. */
 #ifndef MLY_TOKEN_TOKEN_INT_H
 #define MLY_TOKEN_TOKEN_INT_H
 
@@ -146,8 +146,8 @@ MLY_MUST_USE enum mly_err mly_cut(const struct mly_tokenizer *tokenizer,
                                   struct mly_scratch *scratch, size_t from, size_t to,
                                   struct mly_tokens *out, struct mly_error *err);
 
-/* A word: bytes of the window from first, which may be a space that was put there and is none of the
- * text's. */
+/* A word: bytes of the window from first, which may be a space that was put there and is none of
+ * the text's. */
 struct mly_word {
     size_t first, end;
     bool lead;
@@ -166,8 +166,8 @@ MLY_MUST_USE enum mly_err mly_unigram_encode(const struct mly_tokenizer *tokeniz
 MLY_MUST_USE enum mly_err mly_bpe_encode(const struct mly_tokenizer *tokenizer,
                                          struct mly_scratch *scratch, const struct mly_word *word,
                                          struct mly_tokens *out, struct mly_error *err);
-/* The symbols that bytes merge into; *count of them, in scratch->symbols, those of 0 bytes are gone.
- */
+/* The symbols that bytes merge into; *count of them, in scratch->symbols; those of 0 bytes are
+ * gone. */
 MLY_MUST_USE enum mly_err mly_bpe_merge(const struct mly_compiled *compiled,
                                         struct mly_scratch *scratch, const uint8_t *bytes,
                                         size_t byte_count, size_t *count, struct mly_error *err);

@@ -41,8 +41,8 @@ struct mly_trie {
  * MLY_TRIE_BYTES_MAX; NOMEM. */
 MLY_MUST_USE enum mly_err mly_trie_build(struct mly_mem *mem, struct mly_str pieces,
                                          struct mly_trie *out, struct mly_error *err);
-/* The same of any pieces with any ids, of any bytes but 0; a text that stands twice has the id of the
- * last one.
+/* The same of any pieces with any ids, of any bytes but 0; a text that stands twice has the id of
+ * the last one.
  * Errors  CORRUPT a piece that is empty or holds NUL; LIMIT; NOMEM. */
 MLY_MUST_USE enum mly_err mly_trie_build_pieces(struct mly_mem *mem,
                                                 const struct mly_trie_piece *pieces, size_t count,

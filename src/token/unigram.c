@@ -1,7 +1,7 @@
 /* In: a word. Out: the most likely of all the ways to cut it into pieces.
  *
- * Viterbi over the ends of pieces, in double precision and in the order of HF tokenizers, so that of
- * ways that are equally likely the same one wins. Neighbouring unknown characters are one unknown
+ * Viterbi over the ends of pieces, in double precision and in the order of HF tokenizers, so that
+ * of ways that are equally likely the same one wins. Neighbouring unknown characters are one unknown
  * piece, or the bytes they are made of. */
 #include "token/token_int.h"
 

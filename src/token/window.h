@@ -2,8 +2,8 @@
  *
  * Bytes    UTF-8, but that NUL is 0xFF (as in the cells, where 0 marks what is empty) and that a
  *          U+2581 that is about to become a space is 0xFE: both never occur in UTF-8.
- * Same     as long as nothing but ASCII was exchanged for ASCII, byte i is byte base + i of the text,
- *          and there are no spans to carry.
+ * Same     as long as nothing but ASCII was exchanged for ASCII, byte i is byte base + i of the
+ *          text, and there are no spans to carry.
  * Owns     its arrays, mly_window_deinit frees them. Before each there is room for 16 items.
  */
 #ifndef MLY_TOKEN_WINDOW_H

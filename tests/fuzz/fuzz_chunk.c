@@ -46,7 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     fuzz_check(mly_tokenizer_create(&fault.mem, MLY_TOKENIZER_VOCABULARY, vocabulary, &tokenizer,
                                     &err) == MLY_OK,
                "a tokenizer can be made");
-    const struct mly_meter meter = {tokenizer, measure, 16 + data[2] % 64u};
+    const struct mly_meter meter = {
+        .context = tokenizer, .measure = measure, .pieces_max = 16 + data[2] % 64u};
     struct mly_chunking chunking = {kinds[data[0] % 4], MEMALLOY_SIZE_DEFAULT,
                                     MEMALLOY_SIZE_DEFAULT};
     if (data[1] != 0) chunking.size = data[1];
