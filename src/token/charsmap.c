@@ -29,8 +29,10 @@ struct mly_str mly_charsmap_find(const struct mly_compiled *compiled, const stru
         const size_t place = units[at] & ~(1u << 31);
         const struct mly_str texts = mly_compiled_text(compiled, step->a);
         if (place >= texts.bytes) return MLY_STR(""); /* behind the last NUL */
-        const char *end = memchr(texts.data + place, 0, texts.bytes - place);
-        return mly_str_slice(texts, place, end != NULL ? (size_t)(end - texts.data) : texts.bytes);
+        const size_t left = texts.bytes - place;
+        const size_t most = left < MLY_PIECE_BYTES_MAX ? left : MLY_PIECE_BYTES_MAX;
+        const char *end = memchr(texts.data + place, 0, most);
+        return mly_str_slice(texts, place, end != NULL ? (size_t)(end - texts.data) : place + most);
     }
     return MLY_STR_NULL;
 }

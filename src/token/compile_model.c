@@ -214,6 +214,10 @@ static enum mly_err add_scored(struct gather *gather, struct mly_error *err)
     for (size_t i = 0; i < draft->score_count; i++) {
         const json_t *item = json_array_get(draft->vocabulary, i);
         const json_t *text = json_array_get(item, 0), *score = json_array_get(item, 1);
+        if (json_string_length(text) > MLY_PIECE_BYTES_MAX) {
+            return mly_fail(err, MLY_ERR_LIMIT, "tokenizer.json: piece %zu has more than %d bytes",
+                            i, MLY_PIECE_BYTES_MAX);
+        }
         if (!json_is_string(text) || !json_is_number(score)) {
             return mly_fail(err, MLY_ERR_CORRUPT,
                             "tokenizer.json: model.vocab[%zu] is no text with a score", i);

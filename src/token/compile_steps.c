@@ -90,6 +90,13 @@ static enum mly_err take_charsmap(struct mly_draft *draft, const struct mly_byte
     }
     bytes = bytes / 4 * 4;
     const struct mly_str texts = {(const char *)map->data + 4 + bytes, map->bytes - 4 - bytes};
+    for (size_t at = 0, run = 0; at < texts.bytes; at++) {
+        run = texts.data[at] == '\0' ? 0 : run + 1;
+        if (run < MLY_PIECE_BYTES_MAX) continue;
+        return mly_fail(err, MLY_ERR_LIMIT,
+                        "tokenizer.json: precompiled_charsmap has a text of more than %d bytes",
+                        MLY_PIECE_BYTES_MAX - 1);
+    }
     if (mly_utf8_check(texts) != texts.bytes) {
         return mly_fail(err, MLY_ERR_CORRUPT,
                         "tokenizer.json: precompiled_charsmap has text that is not UTF-8");
@@ -147,7 +154,7 @@ static enum mly_err add_replace(struct mly_draft *draft, const json_t *part, str
     const json_t *content = json_object_get(part, "content");
     struct mly_str text = text_of(literal);
     uint32_t least = 0;
-    if (!json_is_string(content)) {
+    if (!json_is_string(content) || json_string_length(content) > MLY_PIECE_BYTES_MAX) {
         return mly_compile_refuse("normalizer", "content", content, err);
     }
     if (json_is_string(regex)) {
@@ -176,7 +183,9 @@ static enum mly_err add_strip(struct mly_draft *draft, const json_t *part, struc
 static enum mly_err add_prepend(struct mly_draft *draft, const json_t *part, struct mly_error *err)
 {
     const json_t *text = json_object_get(part, "prepend");
-    if (!json_is_string(text)) return mly_compile_refuse("normalizer", "prepend", text, err);
+    if (!json_is_string(text) || json_string_length(text) > MLY_PIECE_BYTES_MAX) {
+        return mly_compile_refuse("normalizer", "prepend", text, err);
+    }
     if (json_string_length(text) == 0) return MLY_OK;
     MLY_TRY(add_step(draft, MLY_STEP_PREPEND, 0, err));
     return mly_compile_keep(draft, text_of(text), &last_step(draft)->a, err);

@@ -90,6 +90,13 @@ static enum mly_err check_steps(const struct mly_compiled *c, size_t count, stru
         if (step->kind == MLY_STEP_REPLACE && step->a.bytes == 0) {
             return corrupt(err, "a step that replaces nothing");
         }
+        if (step->kind == MLY_STEP_CL100K && step->flags == 0) {
+            return corrupt(err, "a pattern that takes no digits");
+        }
+        if (step->b.bytes > MLY_PIECE_BYTES_MAX ||
+            (step->kind == MLY_STEP_PREPEND && step->a.bytes > MLY_PIECE_BYTES_MAX)) {
+            return corrupt(err, "a step that puts too much in place of something");
+        }
         if ((step->kind == MLY_STEP_PUNCTUATION || step->kind == MLY_STEP_DIGITS) &&
             step->flags >= MLY_SPLITS) {
             return corrupt(err, "a step that cuts in a way that is not known");

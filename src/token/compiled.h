@@ -19,6 +19,8 @@
 #define MLY_COMPILED_VERSION 1u
 #define MLY_STEPS_MAX 16
 #define MLY_ADDED_MAX 65536
+/* A piece of a unigram, and what a step puts in place of something, at most. */
+#define MLY_PIECE_BYTES_MAX 1024
 /* Ids in cells share their number with a flag. */
 #define MLY_IDS_MAX (1 << 24)
 /* In a BPE's cells: the piece as a word of its own becomes this one piece. */

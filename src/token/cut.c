@@ -2,8 +2,8 @@
  *
  * Each step of the pre-tokenizer cuts what it is given and hands every part on to the next step,
  * the last one to the model; so the words come in the order of the text and nothing is gathered. A
- * space that has to stand before a word is written over the byte before it, which nobody needs by then,
- * and which is put back. */
+ * space that has to stand before a word is written over the byte before it, which nobody needs by
+ * then, and which is put back. */
 #include "token/property.h"
 #include "token/token_int.h"
 
@@ -182,6 +182,9 @@ static enum mly_err cut_pattern(const struct cutter *cutter, size_t step_i,
     for (size_t at = first; at < to;) {
         const size_t end = step->kind == MLY_STEP_GPT2 ? gpt2_end(cutter, at, to)
                                                        : cl100k_end(cutter, at, to, step->flags);
+        if (end <= at) {
+            return mly_fail(cutter->err, MLY_ERR_INTERNAL, "a pattern does not match a text");
+        }
         MLY_TRY(pass(cutter, step_i, first, lead, at, end));
         at = end;
     }

@@ -1,12 +1,17 @@
 /* In: a window of text. Out: the same, normalised, in the steps of the tokenizer.
  *
  * Most text is ASCII and most steps leave ASCII alone or exchange one character for another. So
- * each step first goes over the bytes with a table; what can be done in place is, and only what is left
- * is written anew, character by character, with its places in the text. */
+ * each step first goes over the bytes with a table; what can be done in place is, and only what is
+ * left is written anew, character by character, with its places in the text. */
 #include "token/property.h"
 #include "token/token_int.h"
 
 #include "base/utf8.h"
+
+/* Unicode's own forms make 11 bytes of one at most, maps of characters 33 of 3: what grows a text
+ * much more than that is a tokenizer made to harm. */
+#define GROWTH_MAX 128
+#define GROWTH_BYTES ((size_t)1 << 16)
 
 struct reader {
     const struct mly_window *from;
@@ -327,6 +332,7 @@ static enum mly_err mark_window(struct mly_scratch *scratch, struct mly_error *e
 enum mly_err mly_normalize(const struct mly_tokenizer *t, struct mly_scratch *scratch, bool first,
                            bool last, struct mly_error *err)
 {
+    const size_t most = scratch->window.count * GROWTH_MAX + GROWTH_BYTES;
     for (size_t i = 0; i < t->compiled.settings->normalizer_count; i++) {
         const struct mly_step *step = &t->compiled.steps[i];
         struct mly_window *window = &scratch->window, *spare = &scratch->spare;
@@ -336,6 +342,10 @@ enum mly_err mly_normalize(const struct mly_tokenizer *t, struct mly_scratch *sc
         spare->same = false;
         MLY_TRY(mly_window_reserve(spare, window->count + 64, err));
         MLY_TRY(run_step(t, step, &t->ascii[i], scratch, first, last, err));
+        if (spare->count > most) {
+            return mly_fail(err, MLY_ERR_LIMIT, "normalizing makes %zu bytes of a part of a text",
+                            spare->count);
+        }
         if (window->same && spare->count == window->count &&
             memcmp(spare->bytes, window->bytes, window->count) == 0) {
             continue; /* nothing happened: places are still simple */

@@ -1,8 +1,8 @@
 /* What HF tokenizers knows of each code point: a two-stage table, 210 KB, generated.
  *
  * A mapping is 0 where the character stays, a code point, or, with the highest bit set, the place
- * in mly_property_sequences where the number of parts stands, and then the parts. Hangul syllables are
- * taken apart and put together by arithmetic.
+ * in mly_property_sequences where the number of parts stands, and then the parts. Hangul syllables
+ * are taken apart and put together by arithmetic.
  *
  * Source   tools/make_property_tables.py, which asks HF tokenizers 0.23.3.
  */

@@ -1,8 +1,8 @@
 /* In: a word. Out: the most likely of all the ways to cut it into pieces.
  *
  * Viterbi over the ends of pieces, in double precision and in the order of HF tokenizers, so that
- * of ways that are equally likely the same one wins. Neighbouring unknown characters are one unknown
- * piece, or the bytes they are made of. */
+ * of ways that are equally likely the same one wins. Neighbouring unknown characters are one
+ * unknown piece, or the bytes they are made of. */
 #include "token/token_int.h"
 
 /* UTF-8 by its first byte; bytes that begin nothing stand alone. */
@@ -35,7 +35,8 @@ static void find_paths(const struct mly_tokenizer *t, const uint8_t *bytes, size
         const double before = paths[at].score;
         uint32_t base = c->cells.root_base;
         bool whole = false; /* the character is a piece */
-        for (size_t i = at; i < count; i++) {
+        const size_t end = count - at > MLY_PIECE_BYTES_MAX ? at + MLY_PIECE_BYTES_MAX : count;
+        for (size_t i = at; i < end; i++) {
             const struct mly_trie_cell cell = cells[base ^ bytes[i]];
             if ((cell.base_label & 0xFFu) != bytes[i]) break;
             base = cell.base_label >> 8;

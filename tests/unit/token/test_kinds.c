@@ -1,5 +1,5 @@
-/* Tokenizers of every kind (tests/golden/token/kinds): spans of random text, damaged compiled bytes,
- * allocations that fail, words of a megabyte. */
+/* Tokenizers of every kind (tests/golden/token/kinds): spans of random text, damaged compiled
+ * bytes, allocations that fail, words of a megabyte. */
 #include "mly_cmocka.h"
 
 #include "base/utf8.h"
@@ -149,7 +149,7 @@ static void bytes_that_are_not_utf8_do_no_harm(void **state)
     }
 }
 
-/* The text in windows and in one go gives the same pieces: it is cut where nothing reaches across. */
+/* The text in windows and in one go gives the same pieces: nothing reaches across the cuts. */
 static void long_texts_are_the_sum_of_their_windows(void **state)
 {
     (void)state;
@@ -235,7 +235,8 @@ static void try_damaged(const char *bytes, size_t count)
     const enum mly_err rc = mly_tokenizer_create(&mem, MLY_TOKENIZER_COMPILED,
                                                  (struct mly_str){bytes, count}, &tokenizer, &err);
     if (rc == MLY_OK) {
-        assert_int_equal(mly_tokenizer_encode(tokenizer, text, &tokens, &err), MLY_OK);
+        const enum mly_err encoded = mly_tokenizer_encode(tokenizer, text, &tokens, &err);
+        assert_true(encoded == MLY_OK || encoded == MLY_ERR_LIMIT);
         assert_spans_hold(text, &tokens, false);
     } else {
         assert_int_equal(rc, MLY_ERR_CORRUPT);
