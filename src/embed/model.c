@@ -32,8 +32,7 @@ static struct mly_str metadata_get(const struct mly_tensors *tensors, struct mly
     return MLY_STR_NULL;
 }
 
-static enum mly_err check_format(const struct mly_tensors *tensors, uint32_t *format,
-                                 struct mly_error *err)
+static enum mly_err check_format(const struct mly_tensors *tensors, struct mly_error *err)
 {
     const struct mly_str name = metadata_get(tensors, MLY_STR("format"));
     const struct mly_str version = metadata_get(tensors, MLY_STR("format_version"));
@@ -42,11 +41,13 @@ static enum mly_err check_format(const struct mly_tensors *tensors, uint32_t *fo
                         "a safetensors file, but not a model that memalloy made; "
                         "`memalloy model add` makes one");
     }
-    *format = 1;
-    if (mly_str_equal(version, MLY_STR("1"))) return MLY_OK;
-    *format = 2;
     if (mly_str_equal(version, MLY_STR("2"))) return MLY_OK;
-    return mly_fail(err, MLY_ERR_MODEL, "model format version %.*s, this memalloy reads 1 and 2",
+    if (mly_str_equal(version, MLY_STR("1"))) {
+        return mly_fail(err, MLY_ERR_MODEL,
+                        "the model was made by an older memalloy (format version 1, this one reads "
+                        "2); make it again with `memalloy model add`");
+    }
+    return mly_fail(err, MLY_ERR_MODEL, "model format version %.*s, this memalloy reads 2",
                     (int)(version.bytes < 20 ? version.bytes : 20),
                     version.data == NULL ? "" : version.data);
 }
@@ -59,8 +60,7 @@ struct setting {
     size_t min, max;
     const char *const *words; /* ends with NULL */
     struct mly_str *text;
-    char *copy;      /* PREFIX_BYTES_MAX */
-    uint32_t format; /* the first with this setting */
+    char *copy; /* PREFIX_BYTES_MAX */
     bool seen;
 };
 
@@ -132,7 +132,7 @@ static enum mly_err read_setting(struct mly_scan *scan, struct setting *setting,
 }
 
 static enum mly_err read_settings(struct mly_str text, struct setting *settings, size_t count,
-                                  uint32_t format, struct mly_error *err)
+                                  struct mly_error *err)
 {
     struct mly_scan scan = mly_scan_of(text);
     bool ok = mly_scan_mark(&scan, '{');
@@ -141,7 +141,7 @@ static enum mly_err read_settings(struct mly_str text, struct setting *settings,
         size_t i = 0;
         ok = mly_scan_plain(&scan, &key) && mly_scan_mark(&scan, ':');
         if (!ok) break;
-        while (i < count && (settings[i].format > format || !mly_str_equal(settings[i].key, key))) {
+        while (i < count && !mly_str_equal(settings[i].key, key)) {
             i++;
         }
         if (i == count) {
@@ -157,7 +157,7 @@ static enum mly_err read_settings(struct mly_str text, struct setting *settings,
         return mly_fail(err, MLY_ERR_CORRUPT, "the model's configuration cannot be read");
     }
     for (size_t i = 0; i < count; i++) {
-        if (!settings[i].seen && settings[i].format <= format) {
+        if (!settings[i].seen) {
             return mly_fail(err, MLY_ERR_CORRUPT, "the model's configuration lacks %s",
                             settings[i].key.data);
         }
@@ -194,8 +194,8 @@ enum { TEXT_ID, TEXT_QUANTISATION, TEXT_SUM, TEXT_HASH, TEXT_LICENSE, TEXT_SOURC
 #define PREFIXES_AT ((size_t)TEXT_COUNT * TEXT_BYTES_MAX)
 #define CARD_BYTES (PREFIXES_AT + (size_t)2 * PREFIX_BYTES_MAX)
 
-static enum mly_err read_config(const struct mly_tensors *tensors, uint32_t format,
-                                struct mly_model *model, struct mly_error *err)
+static enum mly_err read_config(const struct mly_tensors *tensors, struct mly_model *model,
+                                struct mly_error *err)
 {
     char buffer[CONFIG_BYTES_MAX], *prefixes = model->text + PREFIXES_AT;
     size_t bytes = 0, femto = 0, architecture, pooling = 0, form = MLY_TOKENIZER_VOCABULARY;
@@ -203,20 +203,20 @@ static enum mly_err read_config(const struct mly_tensors *tensors, uint32_t form
     struct mly_model_card *card = &model->card;
 #define NUMBER(name, target, least, most)                                                          \
     {                                                                                              \
-        .key = MLY_STR(name), .number = (target), .min = (least), .max = (most), .format = 1       \
+        .key = MLY_STR(name), .number = (target), .min = (least), .max = (most)                    \
     }
-#define WORD(name, target, list, first)                                                            \
+#define WORD(name, target, list)                                                                   \
     {                                                                                              \
-        .key = MLY_STR(name), .number = (target), .words = (list), .format = (first)               \
+        .key = MLY_STR(name), .number = (target), .words = (list)                                  \
     }
 #define TEXT(name, target, to)                                                                     \
     {                                                                                              \
-        .key = MLY_STR(name), .text = (target), .copy = (to), .format = 2                          \
+        .key = MLY_STR(name), .text = (target), .copy = (to)                                       \
     }
     struct setting settings[] = {
-        WORD("architecture", &architecture, architectures, 1),
-        WORD("pooling", &pooling, poolings, 1),
-        WORD("tokenizer", &form, tokenizers, 2),
+        WORD("architecture", &architecture, architectures),
+        WORD("pooling", &pooling, poolings),
+        WORD("tokenizer", &form, tokenizers),
         TEXT("query_prefix", &card->query_prefix, prefixes),
         TEXT("passage_prefix", &card->passage_prefix, prefixes + PREFIX_BYTES_MAX),
         NUMBER("heads", &config->heads, 1, MLY_MODEL_SIZE_MAX / 16),
@@ -234,13 +234,11 @@ static enum mly_err read_config(const struct mly_tensors *tensors, uint32_t form
         return mly_fail(err, MLY_ERR_CORRUPT, "the model's configuration cannot be read");
     }
     MLY_TRY(read_settings((struct mly_str){buffer, bytes}, settings,
-                          sizeof(settings) / sizeof(settings[0]), format, err));
+                          sizeof(settings) / sizeof(settings[0]), err));
     config->epsilon = (float)((double)femto * 1e-15);
     config->pooling = (enum mly_model_pooling)pooling;
     card->pooling = mly_str_of(poolings[pooling]);
     card->tokenizer_form = (enum mly_tokenizer_form)form;
-    if (card->query_prefix.data == NULL) card->query_prefix = MLY_STR(""); /* format 1 */
-    if (card->passage_prefix.data == NULL) card->passage_prefix = MLY_STR("");
     return check_config(config, err);
 }
 
@@ -306,11 +304,10 @@ static enum mly_err fill_card(const struct mly_tensors *tensors, struct mly_mode
 static enum mly_err read_model(const struct mly_tensors *tensors, struct mly_model *model,
                                struct mly_error *err)
 {
-    uint32_t format = 0;
-    MLY_TRY(check_format(tensors, &format, err));
+    MLY_TRY(check_format(tensors, err));
     model->text = mly_mem_array(model->mem, CARD_BYTES, 1);
     if (model->text == NULL) return mly_fail_nomem(err, CARD_BYTES);
-    MLY_TRY(read_config(tensors, format, model, err));
+    MLY_TRY(read_config(tensors, model, err));
     MLY_TRY(read_precision(tensors, model, err));
     MLY_TRY(mly_model_find_weights(tensors, model, err));
     return fill_card(tensors, model, err);

@@ -12,10 +12,10 @@
 #include <string.h>
 
 static const struct tiny_shape shape = {64, 64, 2, 1, 12, 12, 60};
-static const struct tiny_kind kinds[] = {{2, "int8", "mean", "q: ", "", true, false},
-                                         {1, "int8", "mean", "", "", false, false},
-                                         {2, "bf16", "cls", "", "p: ", false, true},
-                                         {2, "f32", "mean", "", "", false, false}};
+static const struct tiny_kind kinds[] = {{"int8", "mean", "q: ", "", true, false},
+                                         {"int8", "mean", "", "", false, false},
+                                         {"bf16", "cls", "", "p: ", false, true},
+                                         {"f32", "mean", "", "", false, false}};
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 /* A system in which every file is this one. */

@@ -12,9 +12,9 @@
 const struct tiny_shape tiny_small = {64, 128, 4, 2, 100, 96, 200};
 const struct tiny_shape tiny_minilm = {384, 1536, 12, 6, 512, 256, 500};
 
-const struct tiny_kind tiny_int8 = {2, "int8", "mean", "", "", false, false};
-const struct tiny_kind tiny_bf16 = {2, "bf16", "mean", "", "", false, false};
-const struct tiny_kind tiny_f32 = {2, "f32", "mean", "", "", false, false};
+const struct tiny_kind tiny_int8 = {"int8", "mean", "", "", false, false};
+const struct tiny_kind tiny_bf16 = {"bf16", "mean", "", "", false, false};
+const struct tiny_kind tiny_f32 = {"f32", "mean", "", "", false, false};
 
 struct maker {
     const struct tiny_kind *kind;
@@ -238,7 +238,6 @@ static void put_tensors(struct maker *maker, const struct tiny_shape *shape)
     put_entry(maker, "vocabulary", "U8", text, words, words_bytes);
 }
 
-/* The metadata, whose values in format 2 are more. */
 static void put_metadata(struct maker *maker, const struct tiny_shape *shape, const char *hex)
 {
     const struct tiny_kind *kind = maker->kind;
@@ -248,22 +247,16 @@ static void put_metadata(struct maker *maker, const struct tiny_shape *shape, co
         "{\"__metadata__\":{\"config\":\"{\\\"architecture\\\":\\\"bert\\\",\\\"heads\\\":%zu,"
         "\\\"hidden\\\":%zu,\\\"intermediate\\\":%zu,\\\"layer_norm_epsilon_femto\\\":1000,"
         "\\\"layers\\\":%zu,\\\"pieces_max\\\":%zu,\\\"pooling\\\":\\\"%s\\\","
-        "\\\"positions\\\":%zu,\\\"vocabulary\\\":%zu",
+        "\\\"positions\\\":%zu,\\\"vocabulary\\\":%zu,\\\"tokenizer\\\":\\\"%s\\\","
+        "\\\"query_prefix\\\":\\\"%s\\\",\\\"passage_prefix\\\":\\\"%s\\\"",
         shape->heads, shape->hidden, shape->intermediate, shape->layers, shape->pieces_max,
-        kind->pooling, shape->positions, shape->vocabulary);
+        kind->pooling, shape->positions, shape->vocabulary,
+        kind->compiled ? "compiled" : "vocabulary", kind->query_prefix, kind->passage_prefix);
     put_text(maker, text);
-    if (kind->format == 2) {
-        (void)snprintf(text, sizeof(text),
-                       ",\\\"tokenizer\\\":\\\"%s\\\",\\\"query_prefix\\\":\\\"%s\\\","
-                       "\\\"passage_prefix\\\":\\\"%s\\\"",
-                       kind->compiled ? "compiled" : "vocabulary", kind->query_prefix,
-                       kind->passage_prefix);
-        put_text(maker, text);
-    }
     (void)snprintf(text, sizeof(text),
                    "}\",\"data_blake2b_256\":\"%s\",\"format\":\"memalloy-model\","
-                   "\"format_version\":\"%u\",\"id\":\"tiny\",\"quantisation\":\"%s\"}",
-                   hex, kind->format, kind->quantisation);
+                   "\"format_version\":\"2\",\"id\":\"tiny\",\"quantisation\":\"%s\"}",
+                   hex, kind->quantisation);
     put_text(maker, text);
 }
 

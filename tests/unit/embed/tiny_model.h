@@ -19,7 +19,6 @@ extern const struct tiny_shape tiny_minilm;
 
 /* What a model file is besides its shape. */
 struct tiny_kind {
-    unsigned format; /* 1 or 2 */
     const char *quantisation, *pooling, *query_prefix, *passage_prefix;
     bool factors;  /* int8: rows are multiplied by factors before they are quantised */
     bool compiled; /* a tokenizer of some bytes instead of a list of pieces */
