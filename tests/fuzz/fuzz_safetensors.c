@@ -29,14 +29,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 
 bool fuzz_seed(size_t i, struct fuzz_input *out)
 {
-    static const char *const headers[] = {
-        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}",
+    static const char one[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}";
+    static const char two[] =
         "{\"__metadata__\":{\"format\":\"x\",\"note\":\"y\"},\"a\":{\"dtype\":\"I8\",\"shape\":[8],"
         "\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"BF16\",\"shape\":[2,2,2],\"data_offsets\":[8,"
-        "24]}}  ",
+        "24]}}  ";
+    static const char empty[] =
         "{\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"I64\","
-        "\"shape\":[0,4],\"data_offsets\":[1,1]}}",
-    };
+        "\"shape\":[0,4],\"data_offsets\":[1,1]}}";
+    static const char *const headers[] = {one, two, empty};
     static const size_t data_bytes[] = {24, 24, 1};
     if (i >= sizeof(headers) / sizeof(headers[0])) return false;
     const size_t count = strlen(headers[i]);
