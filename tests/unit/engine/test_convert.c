@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 /* Of a model of random weights: whoever changes what the quantiser computes changes it. */
-#define KNOWN_HASH "cc11db2cf27765578892dd81a213b3a1a56eba17fb86fed8bce66676bb3f1f9b"
+#define KNOWN_HASH "d958c429042cef110405a5000601ba1093c2e26544a6a2c752fdcc2aeeb374ff"
 
 static char dir[TEMP_DIR_BYTES];
 static char out_path[TEMP_DIR_BYTES + 16], text_path[TEMP_DIR_BYTES + 16];
@@ -143,8 +143,10 @@ static void the_bytes_do_not_depend_on_threads_or_kernel_sets(void **state)
 
 static void the_known_model_has_its_known_hash(void **state)
 {
+    struct snapshot_kind kind = snapshot_plain;
     (void)state;
-    const char *folder = snapshot_make(dir, &snapshot_plain);
+    kind.list = true; /* the compiled form of a tokenizer is not ours to know */
+    const char *folder = snapshot_make(dir, &kind);
     struct memalloy_convert_options options = brief(folder);
     struct memalloy_convert_report report;
     struct mly_error err = {0};
