@@ -307,8 +307,12 @@ def measure_start(options, keys, folder, repeats):
 def run_rounds(options, cells, jobs, queries, roof, begun):
     latency = {}
     say(f"bench: {len(cells)} cells, each setting once, then {options.rounds} rounds")
+    late = False
     for cell in cells:
-        cell.qualify()
+        if not late and time.monotonic() - begun > options.minutes * 60 * 0.6:
+            late = True
+            say("bench: slow going; of the remaining settings only those with batches of 8 are tried")
+        cell.qualify(late)
     done = 0
     say("bench: settings are chosen")
     for _ in range(options.rounds):

@@ -87,6 +87,11 @@ def show_rates(result, labels):
             )
 
 
+def way_text(way):
+    threads, how = way.split(" ")
+    return f"{threads} thread{'s' if threads != '1' else ''}{', spinning' if how == 'spinning' else ''}"
+
+
 def best_query(ways):
     """(wall seconds, its way, CPU seconds)."""
     way = min(ways, key=lambda one: ways[one][0])
@@ -99,7 +104,7 @@ def show_small(result, labels):
     ours = best_query(result["query_s"]["memalloy"])[0]
     for key, ways in result["query_s"].items():
         wall, way, cpu = best_query(ways)
-        print(f"  {names[key]:32}{wall * 1e3:9.3f} ms{cpu * 1e3:9.3f} CPU ms   memalloy takes {ours / wall:.2f}   {way} threads")
+        print(f"  {names[key]:32}{wall * 1e3:9.3f} ms{cpu * 1e3:9.3f} CPU ms   memalloy takes {ours / wall:.2f}   {way_text(way)}")
     print("\nfresh process: python, imports, model opened, first query; milliseconds")
     for key, times in result["first_s"].items():
         print(f"  {names[key]:32}{times[len(times) // 2] * 1e3:9.1f} median{times[0] * 1e3:9.1f} least")

@@ -131,7 +131,7 @@ class OnnxVectors:
 
 class Memalloy:
     def __init__(self, python, model):
-        self.python, self.model = python, str(model)
+        self.python, self.model = python, str(model.resolve())
 
     def vectors(self, texts, kind):
         with tempfile.NamedTemporaryFile(prefix="memalloy-quality-") as out:
