@@ -139,6 +139,25 @@ static enum mly_err check_added(const struct mly_compiled *c, struct mly_error *
     return MLY_OK;
 }
 
+/* What bytes and pairs become. */
+static enum mly_err check_symbols(const struct mly_compiled *c, size_t symbol_count,
+                                  size_t merge_count, struct mly_error *err)
+{
+    const uint32_t ids = c->settings->frame.id_count;
+    for (size_t i = 0; i < symbol_count; i++) {
+        if (c->symbols[i] >= 0 && (uint32_t)c->symbols[i] >= ids) {
+            return corrupt(err, "the symbol of a byte is too large");
+        }
+    }
+    for (size_t i = 0; i < merge_count; i++) {
+        const struct mly_merge *merge = &c->merges[i];
+        if (merge->right != MLY_MERGE_EMPTY && merge->id >= ids) {
+            return corrupt(err, "the id of a merge is too large");
+        }
+    }
+    return MLY_OK;
+}
+
 static enum mly_err check_model(const struct mly_compiled *c, size_t symbol_count,
                                 struct mly_error *err)
 {
@@ -190,6 +209,7 @@ enum mly_err mly_compiled_open(struct mly_str bytes, struct mly_compiled *out,
         return corrupt(err, "added tokens are missing");
     }
     MLY_TRY(check_model(&c, symbol_count, err));
+    MLY_TRY(check_symbols(&c, symbol_count, merge_count, err));
     *out = c;
     return MLY_OK;
 }
