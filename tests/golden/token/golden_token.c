@@ -3,8 +3,8 @@
  * usage: golden_token TOKENIZER FILE...
  * FILE is JSON lines: {"text": "...", "ids": [...]}, ids without special tokens, not truncated, and
  * perhaps "spans". Spans are checked too: within the text, in order, on borders of characters.
- * Prints every difference (the first ten of a file in full) and a line of counts; exit 0 if there was
- * none. */
+ * Prints every difference (the first ten of a file in full) and a line of counts; exit 0 if there
+ * was none. */
 #define _POSIX_C_SOURCE 200809L /* getline */
 
 #include "base/mem.h"
