@@ -1,7 +1,7 @@
 /* In: bytes that claim to be a compiled tokenizer. Out: its tables, or what is wrong with it.
  *
- * What is only compared or given out is not looked at: an id that is wrong is a wrong id. What
- * becomes a place is: offsets, bases of cells, ids that count scores or added tokens. */
+ * What becomes a place is looked at: offsets, bases of cells, ids that count scores or added tokens;
+ * and ids that are given out are below their count. What is only compared is not. */
 #include "token/compiled.h"
 
 #include "token/token_int.h"
@@ -169,6 +169,17 @@ static enum mly_err check_model(const struct mly_compiled *c, size_t symbol_coun
     if (s->model == MLY_MODEL_UNIGRAM && (c->score_count == 0 || s->unk_id < 0)) {
         return corrupt(err, "there are no scores");
     }
+    for (size_t i = 0; i < symbol_count; i++) {
+        if (c->symbols[i] < MLY_NO_SYMBOL || c->symbols[i] >= (int32_t)s->frame.id_count) {
+            return corrupt(err, "the symbol of a byte");
+        }
+    }
+    uint32_t worst = 0;
+    for (size_t i = 0; c->merges != NULL && i <= c->merge_mask; i++) {
+        const uint32_t id = c->merges[i].right == MLY_MERGE_EMPTY ? 0 : c->merges[i].id;
+        worst = id > worst ? id : worst;
+    }
+    if (worst >= s->frame.id_count) return corrupt(err, "a merge makes no piece");
     if (s->model == MLY_MODEL_WORDPIECE && s->unk_id < 0) return corrupt(err, "no unknown piece");
     return MLY_OK;
 }

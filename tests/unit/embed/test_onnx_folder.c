@@ -1,4 +1,5 @@
-/* What a folder says of its model: every pooling and step that we do not follow is refused by name, and a model file is not given to ONNX Runtime before it was looked through.
+/* What a folder says of its model: every pooling and step that we do not follow is refused by name,
+ * and a model file is not given to ONNX Runtime before it was looked through.
  */
 #include "onnx_cases.h"
 

@@ -238,6 +238,10 @@ static void try_damaged(const char *bytes, size_t count)
         const enum mly_err encoded = mly_tokenizer_encode(tokenizer, text, &tokens, &err);
         assert_true(encoded == MLY_OK || encoded == MLY_ERR_LIMIT);
         assert_spans_hold(text, &tokens, false);
+        for (size_t i = 0; i < tokens.count; i++) {
+            assert_true(tokens.items[i].id >= 0);
+            assert_true((uint32_t)tokens.items[i].id < mly_tokenizer_frame(tokenizer)->id_count);
+        }
     } else {
         assert_int_equal(rc, MLY_ERR_CORRUPT);
         assert_true(err.message[0] != '\0');
