@@ -1,4 +1,5 @@
-/* Attention in integers with AVX2, one head of one sequence. The definition is attention_s8_scalar.c.
+/* Attention in integers with AVX2, one head of one sequence. The definition is in
+ * attention_s8_scalar.c.
  *
  * Everything stands in 16 bits for vpmaddwd, which sums exact products of pairs: dimensions 2 i and
  * 2 i + 1 of a key beside each other, and pairs of pieces of the values. Four rows of scores by 16
@@ -183,7 +184,7 @@ static inline void score_tile(const struct head *head, const int16_t *const q[RO
     EACH_ROW(SCORE_STORE)
 }
 
-/* How far scores are below the greatest, in steps of 1 / 2048; far below may be any large number. */
+/* How far scores are below the greatest, in steps of 1 / 2048; far below is any large number. */
 static inline __m256i steps_below(const int32_t *scores, __m256i most, __m256 scale)
 {
     const __m256i below = _mm256_sub_epi32(load(scores), most);

@@ -1,10 +1,11 @@
-/* Attention in integers with VNNI, one head of one sequence. The definition is attention_s8_scalar.c.
+/* Attention in integers with VNNI, one head of one sequence. The definition is in
+ * attention_s8_scalar.c.
  *
  * Queries become unsigned bytes by adding 128; what that adds to a score, 128 times the sum of the
  * key's bytes, is subtracted by what the sums start from. Keys stand as u8 products want them, four
- * dimensions of sixteen pieces in a register (head_dim / 4 of those for each column of a score), and
- * values as pairs of pieces in 16 bits, beside weights of 11 bits. Eight rows by two registers are
- * 16 sums.
+ * dimensions of sixteen pieces in a register (head_dim / 4 of those for each column of a score),
+ * and values as pairs of pieces in 16 bits, beside weights of 11 bits. Eight rows by two registers
+ * are 16 sums.
  */
 #include "kern/kern_int.h"
 
@@ -198,7 +199,7 @@ TILE(score_narrow, "vpdpbusd", NARROW)
 TILE(mix_wide, "vpdpwssd", WIDE)
 TILE(mix_narrow, "vpdpwssd", NARROW)
 
-/* How far scores are below the greatest, in steps of 1 / 2048; far below may be any large number. */
+/* How far scores are below the greatest, in steps of 1 / 2048; far below is any large number. */
 static inline __m512i steps_below(const int32_t *scores, __m512i most, __m512 scale)
 {
     const __m512i below = _mm512_sub_epi32(_mm512_load_si512(scores), most);

@@ -4,9 +4,9 @@
  *   w[u] = about 2048 * 2^((q8 . k8[u] - their greatest over u) * query step * key step)
  *   out[i] = (sum over u of w[u] * v8[u][i]) * (1 / sum of w) * value step[i]
  *
- * Steps are a 127th of the largest size in the sequence. All sums are of whole numbers: no order can
- * show. They are taken in floats here, as in linear_scalar.c: scores stay below 2^24, outputs over
- * CHUNK pieces too.
+ * Steps are a 127th of the largest size in the sequence. All sums are of whole numbers: no order
+ * can show. They are taken in floats here, as in linear_scalar.c: scores stay below 2^24, outputs
+ * over CHUNK pieces too.
  */
 #include "kern/kern_int.h"
 

@@ -1,6 +1,6 @@
 /* In: a folder as sentence encoders are published. Out: which files, which pooling, how many word
- * pieces and ids. The tokenizer itself is others' to read. What is missing has a default; what is there and means something that
- * we do not do is refused. */
+ * pieces and ids. The tokenizer itself is others' to read. What is missing has a default; what is
+ * there and means something that we do not do is refused. */
 #include "embed/onnx/onnx_int.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* The rounding of weights: inputs that depend on each other, as a model's do, and are not centred. */
+/* The rounding of weights: inputs depend on each other, as a model's do, and are not centred. */
 #include "embed/quantise/gptq.h"
 
 #include "fault_env.h"
