@@ -144,13 +144,14 @@ def make_precision(options, source, precision):
     folder = ROOT / "models" / "bench"
     name = f"all-minilm-l6-v2-{precision}"
     path = folder / f"{name}.safetensors"
-    if path.exists():
+    program = [str(options.build / "cli" / "memalloy"), "model"]
+    # An older memalloy may have made it.
+    if path.exists() and subprocess.run([*program, "verify", str(path)], capture_output=True, check=False).returncode == 0:
         return path, None
     if not source.is_dir():
         source = published.unpack(source, folder / "published")
     folder.mkdir(parents=True, exist_ok=True)
-    command = [str(options.build / "cli" / "memalloy"), "model", "add", "--quiet", "--no-quality"]
-    command += ["--precision", precision, "--name", name, str(source)]
+    command = [*program, "add", "--quiet", "--no-quality", "--force", "--precision", precision, "--name", name, str(source)]
     env = {**os.environ, "MEMALLOY_MODELS": str(folder)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not path.exists():
