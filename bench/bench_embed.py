@@ -72,13 +72,14 @@ def arguments():
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="the meson folder")
     parser.add_argument("--torch", help="a Python that has torch, if another than this one")
     parser.add_argument("--only", nargs="+", choices=LABELS, help="these engines only (int8 and ort_fp32 always)")
+    parser.add_argument("--lengths", nargs="+", type=int, choices=embed_texts.LENGTHS, help="word pieces of a text")
     parser.add_argument("--rounds", type=int, help="rounds, instead of 5 (quick: 2)")
     parser.add_argument("--minutes", type=float, help="no round is begun after so many, instead of 11 (quick: 1.5)")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.minutes = options.minutes or (1.5 if options.quick else 11.0)
     options.pass_s = 0.12 if options.quick else 0.25
-    options.lengths = (16, 128) if options.quick else embed_texts.LENGTHS
+    options.lengths = options.lengths or ((16, 128) if options.quick else embed_texts.LENGTHS)
     return options
 
 
