@@ -141,7 +141,7 @@ static enum mly_err find_tokenizer(const struct mly_tensors *tensors, struct mly
     if (!list) return MLY_OK;
     size_t lines = 0;
     for (size_t i = 0; i < tensor->bytes; i++) {
-        lines += tensor->data[i] == '\n';
+        lines += tensor->data[i] == '\n' || i + 1 == tensor->bytes; /* the last may have no end */
     }
     if (lines != model->config.vocabulary) {
         return mly_fail(err, MLY_ERR_CORRUPT, "the model has %zu word pieces and %zu embeddings",

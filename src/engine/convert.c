@@ -57,6 +57,12 @@ static enum mly_err open_tokenizer(struct conversion *work, struct mly_error *er
                         "%s: the tokenizer has ids up to %u, the model embeddings for %zu",
                         work->options.source_path, frame->id_count - 1, work->card->vocabulary);
     }
+    if (frame->prefix_count + frame->suffix_count < 2) { /* the least that the encoder takes */
+        return mly_fail(err, MLY_ERR_UNSUPPORTED,
+                        "%s: the tokenizer's post_processor puts %u word pieces around a text; at "
+                        "least 2 are needed",
+                        work->options.source_path, frame->prefix_count + frame->suffix_count);
+    }
     if (work->card->pieces_max < frame->prefix_count + frame->suffix_count + 2) {
         return mly_fail(err, MLY_ERR_INVAL, "%zu word pieces are too few for the tokenizer's own",
                         work->card->pieces_max);

@@ -197,7 +197,9 @@ enum mly_err mly_file_map_or_copy(const struct mly_env *env, int dir_fd, const c
     struct mly_file file = MLY_FILE_CLOSED;
     struct mly_file_info info;
     const void *data = NULL;
-    enum mly_err rc = mly_file_open(env, dir_fd, path, MLY_OPEN_READ | MLY_OPEN_FOLLOW, &file, err);
+    /* Not blocking: a pipe in a model's place would be waited for until somebody writes to it. */
+    enum mly_err rc = mly_file_open(
+        env, dir_fd, path, MLY_OPEN_READ | MLY_OPEN_FOLLOW | MLY_OPEN_NONBLOCK, &file, err);
     if (rc != MLY_OK) goto done;
     rc = mly_file_info(&file, &info, err);
     if (rc != MLY_OK) goto done;

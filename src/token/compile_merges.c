@@ -4,6 +4,9 @@
 
 #define MERGES_MAX ((size_t)1 << 24)
 #define PROBES_MAX 64 /* as bpe.c looks */
+/* At half its slots taken nearly every table does; merges that collide in far larger ones were made
+ * to. */
+#define GROWTH_MAX 16
 
 static bool put_merge(struct mly_draft *draft, const struct mly_merge *merge)
 {
@@ -37,6 +40,7 @@ static enum mly_err build_table(struct mly_draft *draft, const struct mly_merge 
     for (draft->merge_slots = 256; draft->merge_slots < 2 * count;) {
         draft->merge_slots *= 2;
     }
+    const size_t most = draft->merge_slots * GROWTH_MAX;
     for (;; draft->merge_slots *= 2) {
         mly_mem_free(draft->mem, draft->merges);
         draft->merges = mly_mem_array(draft->mem, draft->merge_slots, sizeof(draft->merges[0]));
@@ -44,7 +48,7 @@ static enum mly_err build_table(struct mly_draft *draft, const struct mly_merge 
             return mly_fail_nomem(err, draft->merge_slots * sizeof(draft->merges[0]));
         }
         if (fill_table(draft, list, count)) return MLY_OK;
-        if (draft->merge_slots > 16 * MERGES_MAX) {
+        if (draft->merge_slots >= most) {
             return mly_fail(err, MLY_ERR_LIMIT, "tokenizer.json: merges fit no table");
         }
     }

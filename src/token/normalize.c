@@ -130,13 +130,18 @@ static enum mly_err put_text(struct mly_window *out, struct mly_str text, uint32
     return MLY_OK;
 }
 
+/* Byte for byte: what steps put in may be no UTF-8, and written anew it would be longer. */
 static enum mly_err copy(const struct mly_window *from, size_t start, size_t end,
                          struct mly_window *out, struct mly_error *err)
 {
     MLY_TRY(mly_window_reserve(out, end - start, err));
     struct reader reader = {.from = from, .at = start};
-    while (reader.at < end && next_char(&reader)) {
-        mly_window_put(out, reader.code_point, reader.start, reader.end);
+    for (size_t at = start; at < end && next_char(&reader);) {
+        for (; at < reader.at && at < end; at++, out->count++) {
+            out->bytes[out->count] = from->bytes[at];
+            out->starts[out->count] = reader.start;
+            out->ends[out->count] = reader.end;
+        }
     }
     return MLY_OK;
 }

@@ -242,6 +242,20 @@ static void other_forms_of_the_same_are_read(void **state)
     }
 }
 
+static void the_last_line_of_a_list_of_pieces_may_have_no_end(void **state)
+{
+    const struct snapshot_kind kind = {
+        .model_type = "bert", .prefix = "", .type = "F32", .list = true};
+    struct memalloy_convert_report report;
+    struct mly_error err = {0};
+    (void)state;
+    const char *folder = snapshot_make(dir, &kind);
+    snapshot_change(folder, "vocab.txt", "the\n", "the");
+    const struct memalloy_convert_options options = brief(folder);
+    assert_int_equal(run(&options, &report, &err), MLY_OK);
+    assert_int_equal(report.vocabulary, SNAPSHOT_PIECES);
+}
+
 struct refusal {
     const char *file, *from, *to;
     enum mly_err code;
@@ -284,6 +298,9 @@ static void what_is_not_supported_is_named(void **state)
         {"1_Pooling/config.json", ":64", ":65", MLY_ERR_CORRUPT, "word_embedding_dimension is 65"},
         {"sentence_bert_config.json", "96", "101", MLY_ERR_UNSUPPORTED, "101 word pieces"},
         {"tokenizer.json", "WordPiece", "WordLevel", MLY_ERR_UNSUPPORTED, "WordLevel"},
+        {"tokenizer.json",
+         "{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",3],\"cls\":[\"[CLS]\",2]}", "null",
+         MLY_ERR_UNSUPPORTED, "post_processor puts 0 word pieces"},
     };
     (void)state;
     (void)unlink(out_path);
@@ -457,6 +474,7 @@ int main(void)
         cmocka_unit_test(settings_come_from_the_folder_or_the_options),
         cmocka_unit_test(families_have_their_prefixes),
         cmocka_unit_test(other_forms_of_the_same_are_read),
+        cmocka_unit_test(the_last_line_of_a_list_of_pieces_may_have_no_end),
         cmocka_unit_test(what_is_not_supported_is_named),
         cmocka_unit_test(tensors_are_checked_one_by_one),
         cmocka_unit_test(other_files_of_weights_are_refused_by_name),

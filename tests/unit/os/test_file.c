@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static char dir_path[TEMP_DIR_BYTES];
 
@@ -195,6 +196,17 @@ static void uuids_have_their_version_and_sort_by_time(void **state)
     assert_string_equal(first, "00000000-0000-8000-8000-000000000000");
 }
 
+static void a_pipe_is_not_waited_for_where_a_file_is_mapped(void **state)
+{
+    (void)state;
+    struct mly_error err = {0};
+    struct mly_map map = {0};
+    assert_int_equal(mkfifo(below("pipe"), 0600), 0);
+    assert_int_equal(mly_file_map(mly_env_system(), MLY_AT_CWD, below("pipe"), &map, &err),
+                     MLY_ERR_INVAL);
+    assert_non_null(strstr(err.message, "is not a regular file"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +216,7 @@ int main(void)
         cmocka_unit_test(a_file_that_ends_early_is_damage),
         cmocka_unit_test(folders_are_made_with_their_parents_and_private),
         cmocka_unit_test(a_lock_is_exclusive_and_dies_with_its_file),
+        cmocka_unit_test(a_pipe_is_not_waited_for_where_a_file_is_mapped),
         cmocka_unit_test(uuids_have_their_version_and_sort_by_time),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

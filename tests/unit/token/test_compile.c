@@ -183,6 +183,84 @@ static void the_same_file_gives_the_same_bytes_wherever_they_lie(void **state)
     assert_int_equal(mem.live, 0);
 }
 
+/* Texts of a compiled tokenizer are not looked at when it is opened: what a step puts in place of
+ * something may be no UTF-8, and the next step has to copy it. */
+static void text_of_steps_that_is_not_utf8_does_no_harm(void **state)
+{
+    (void)state;
+    struct mly_mem mem = MLY_MEM_INIT;
+    struct mly_error err = {0};
+    struct mly_bytes bytes;
+    struct mly_tokenizer *tokenizer = NULL;
+    struct mly_tokens tokens;
+    static char text[8000];
+    char *json = changed(unigram, "\"normalizer\":null",
+                         "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":["
+                         "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},"
+                         "\"content\":\"\xc3\xa9\xc3\xa9\"},"
+                         "{\"type\":\"Prepend\",\"prepend\":\"b\"}]}");
+    mly_bytes_init(&bytes, &mem, SIZE_MAX / 2);
+    assert_int_equal(mly_tokenizer_compile(&mem, mly_str_of(json), &bytes, &err), MLY_OK);
+    for (size_t i = 0; i < bytes.bytes - 3; i++) {
+        if (memcmp(bytes.data + i, "\xc3\xa9\xc3\xa9", 4) == 0) memset(bytes.data + i, 0x80, 4);
+    }
+    assert_int_equal(mly_tokenizer_create(&mem, MLY_TOKENIZER_COMPILED, mly_bytes_view(&bytes),
+                                          &tokenizer, &err),
+                     MLY_OK);
+    memset(text, 'a', sizeof(text));
+    mly_tokens_init(&tokens, &mem);
+    const struct mly_str whole = {text, sizeof(text)};
+    assert_int_equal(mly_tokenizer_encode(tokenizer, whole, &tokens, &err), MLY_OK);
+    assert_true(tokens.count > 0);
+    for (size_t i = 0; i < tokens.count; i++) {
+        assert_true(tokens.items[i].byte_start <= tokens.items[i].byte_end);
+        assert_true(tokens.items[i].byte_end <= sizeof(text));
+    }
+    mly_tokens_deinit(&tokens);
+    mly_tokenizer_destroy(tokenizer);
+    mly_bytes_deinit(&bytes);
+    test_free(json);
+    assert_int_equal(mem.live, 0);
+}
+
+/* Few merges that all fall on one place of the table, whatever its size. */
+static void merges_made_to_collide_take_no_huge_table(void **state)
+{
+    (void)state;
+    enum { PAIRS = 70 };
+    struct mly_mem mem = MLY_MEM_INIT;
+    struct mly_error err = {0};
+    struct mly_bytes out;
+    char *json = test_malloc(65536);
+    size_t used = (size_t)snprintf(json, 65536, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0");
+    /* left * 0x7F4A7C15 + (right * 0x9E3779B97F4A7C15 >> 32), modulo 2^28, is 0. */
+    const uint32_t low = 0x7F4A7C15u;
+    uint32_t inverse = low;
+    for (int i = 0; i < 5; i++) {
+        inverse *= 2 - low * inverse;
+    }
+    char merges[8192] = "";
+    size_t merges_used = 0, pairs = 0;
+    for (uint32_t right = 1; pairs < PAIRS; right++) {
+        const uint32_t high = (uint32_t)(right * 0x9E3779B97F4A7C15u >> 32);
+        const uint32_t left = (0u - high) * inverse & 0xFFFFFFFu;
+        if (left < 100000 || left >= (1u << 24) - 2) continue;
+        used +=
+            (size_t)snprintf(json + used, 65536 - used, ",\"x%zu\":%u,\"y%zu\":%u,\"x%zuy%zu\":%zu",
+                             pairs, left, pairs, right, pairs, pairs, 50000 + pairs);
+        merges_used += (size_t)snprintf(merges + merges_used, sizeof(merges) - merges_used,
+                                        "%s\"x%zu y%zu\"", pairs > 0 ? "," : "", pairs, pairs);
+        pairs++;
+    }
+    (void)snprintf(json + used, 65536 - used, "},\"merges\":[%s]}}", merges);
+    mly_bytes_init(&out, &mem, SIZE_MAX / 2);
+    assert_int_equal(mly_tokenizer_compile(&mem, mly_str_of(json), &out, &err), MLY_ERR_LIMIT);
+    assert_non_null(strstr(err.message, "merges"));
+    mly_bytes_deinit(&out);
+    test_free(json);
+    assert_int_equal(mem.live, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +269,8 @@ int main(void)
         cmocka_unit_test(damaged_files_are_refused),
         cmocka_unit_test(the_frame_is_read),
         cmocka_unit_test(the_same_file_gives_the_same_bytes_wherever_they_lie),
+        cmocka_unit_test(text_of_steps_that_is_not_utf8_does_no_harm),
+        cmocka_unit_test(merges_made_to_collide_take_no_huge_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
