@@ -171,10 +171,12 @@ static enum mly_err check_config(const struct mly_model_config *config, struct m
         return mly_fail(err, MLY_ERR_MODEL, "the model's sizes %zu and %zu must be multiples of %d",
                         config->hidden, config->intermediate, MLY_KERN_PANEL);
     }
-    if (config->hidden % config->heads != 0 || config->hidden / config->heads % 16 != 0) {
+    if (config->hidden % config->heads != 0 || config->hidden / config->heads % 16 != 0 ||
+        config->hidden / config->heads > MLY_KERN_HEAD_DIM_MAX) {
         return mly_fail(err, MLY_ERR_MODEL,
-                        "the model's heads, %zu of %zu numbers, must be multiples of 16 wide",
-                        config->heads, config->hidden);
+                        "the model's heads, %zu of %zu numbers, must be multiples of 16 wide, at "
+                        "most %d",
+                        config->heads, config->hidden, MLY_KERN_HEAD_DIM_MAX);
     }
     if (config->pieces_max > config->positions) {
         return mly_fail(err, MLY_ERR_CORRUPT, "the model reads %zu pieces but has %zu positions",

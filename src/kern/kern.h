@@ -72,6 +72,8 @@ enum mly_kern_finish { MLY_KERN_STORE, MLY_KERN_ADD, MLY_KERN_GELU };
     (((((tokens_max) + 31) / 32) * 32) * (8 * (size_t)(head_dim) + 64) + 64 * (size_t)(head_dim))
 /* Sequences for it: 2048 * 127 * tokens must fit 31 bits. */
 #define MLY_KERN_ATTENTION_S8_TOKENS_MAX 8192
+/* Heads for it: scores, up to 127 * 127 * head_dim, must be exact in a float. */
+#define MLY_KERN_HEAD_DIM_MAX 1024
 
 struct mly_kern {
     const char *name;

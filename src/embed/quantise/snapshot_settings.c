@@ -96,11 +96,12 @@ static enum mly_err take_sizes(struct mly_snapshot *snapshot, const json_t *conf
                         "of %d",
                         card->hidden, card->intermediate, MLY_KERN_PANEL);
     }
-    if (card->hidden % card->heads != 0 || card->hidden / card->heads % 16 != 0) {
+    if (card->hidden % card->heads != 0 || card->hidden / card->heads % 16 != 0 ||
+        card->hidden / card->heads > MLY_KERN_HEAD_DIM_MAX) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED,
                         "config.json: %zu heads in %zu numbers; a head must be a multiple of 16 "
-                        "numbers wide",
-                        card->heads, card->hidden);
+                        "numbers wide, at most %d",
+                        card->heads, card->hidden, MLY_KERN_HEAD_DIM_MAX);
     }
     const json_t *epsilon = json_object_get(config, "layer_norm_eps");
     const double value = epsilon == NULL ? 1e-12 : json_number_value(epsilon);
