@@ -146,6 +146,7 @@ static enum mly_err compile(struct mly_mem *mem, const json_t *tokenizer, struct
     enum mly_err rc = fill_draft(draft, tokenizer, err);
     if (rc == MLY_OK) rc = write_draft(draft, out, err);
     if (rc != MLY_OK) out->bytes = before;
+    json_decref(draft->places);
     mly_trie_deinit(mem, &draft->cells);
     mly_trie_deinit(mem, &draft->raw);
     mly_trie_deinit(mem, &draft->normal);

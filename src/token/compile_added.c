@@ -110,6 +110,21 @@ static enum mly_err build_cells(struct mly_draft *draft, const json_t *list, boo
     return rc;
 }
 
+/* Thousands of tokens may be looked up among hundreds of thousands of pieces. Of a text that stands
+ * twice, the last place counts. */
+static enum mly_err list_places(struct mly_draft *draft, struct mly_error *err)
+{
+    draft->places = json_object();
+    for (size_t i = 0; draft->places != NULL && i < json_array_size(draft->vocabulary); i++) {
+        const char *text =
+            json_string_value(json_array_get(json_array_get(draft->vocabulary, i), 0));
+        json_t *place = json_integer((json_int_t)i);
+        if (text != NULL && json_object_set_new_nocheck(draft->places, text, place) == 0) continue;
+        return mly_fail_nomem(err, json_array_size(draft->vocabulary));
+    }
+    return draft->places != NULL ? MLY_OK : mly_fail_nomem(err, sizeof(json_t));
+}
+
 enum mly_err mly_compile_added(struct mly_draft *draft, const json_t *list, struct mly_error *err)
 {
     const size_t count = json_array_size(list);
@@ -121,6 +136,7 @@ enum mly_err mly_compile_added(struct mly_draft *draft, const json_t *list, stru
     int64_t next_id = json_is_array(draft->vocabulary)
                           ? (int64_t)json_array_size(draft->vocabulary)
                           : (int64_t)json_object_size(draft->vocabulary);
+    if (json_is_array(draft->vocabulary)) MLY_TRY(list_places(draft, err));
     draft->added = mly_mem_array(draft->mem, count, sizeof(draft->added[0]));
     if (draft->added == NULL) return mly_fail_nomem(err, count * sizeof(draft->added[0]));
     draft->added_count = count;

@@ -23,6 +23,7 @@ struct mly_draft {
     size_t added_count;
     struct mly_bytes charsmap, texts;
     json_t *vocabulary; /* borrowed; an object, or unigram's array */
+    json_t *places;     /* NULL, or the array's texts with their places */
 };
 
 /* UNSUPPORTED: part.key is value. */

@@ -30,8 +30,9 @@ int mly_compile_byte_of(uint32_t c)
 
 int64_t mly_compile_id(const struct mly_draft *draft, const char *piece)
 {
-    if (json_is_object(draft->vocabulary)) {
-        const json_t *id = json_object_get(draft->vocabulary, piece);
+    if (json_is_object(draft->vocabulary) || draft->places != NULL) {
+        const json_t *ids = draft->places != NULL ? draft->places : draft->vocabulary;
+        const json_t *id = json_object_get(ids, piece);
         return json_is_integer(id) ? json_integer_value(id) : -1;
     }
     int64_t found = -1;

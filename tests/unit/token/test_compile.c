@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char bert[] =
     "{\"version\":\"1.0\",\"truncation\":{\"max_length\":128},\"added_tokens\":["
@@ -261,6 +262,36 @@ static void merges_made_to_collide_take_no_huge_table(void **state)
     assert_int_equal(mem.live, 0);
 }
 
+/* A hundred thousand pieces and 20000 added tokens: seconds where each is looked for one by one. */
+static void many_added_tokens_take_no_ages(void **state)
+{
+    (void)state;
+    enum { PIECES = 100000, ADDED = 20000, ROOM = 8 << 20 };
+    struct mly_mem mem = MLY_MEM_INIT;
+    struct mly_error err = {0};
+    struct mly_bytes out;
+    char *json = test_malloc(ROOM);
+    size_t used =
+        (size_t)snprintf(json, ROOM, "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[");
+    for (int i = 0; i < PIECES; i++) {
+        used += (size_t)snprintf(json + used, ROOM - used, "%s[\"p%d\",-1]", i > 0 ? "," : "", i);
+    }
+    used += (size_t)snprintf(json + used, ROOM - used, "]},\"added_tokens\":[");
+    for (int i = 0; i < ADDED; i++) { /* the first is a piece */
+        used += (size_t)snprintf(json + used, ROOM - used, "%s{\"id\":%d,\"content\":\"%c%d\"}",
+                                 i > 0 ? "," : "", i == 0 ? 7 : PIECES + i - 1, i == 0 ? 'p' : 'x',
+                                 i == 0 ? 7 : i);
+    }
+    used += (size_t)snprintf(json + used, ROOM - used, "]}");
+    mly_bytes_init(&out, &mem, SIZE_MAX / 2);
+    const clock_t start = clock();
+    assert_int_equal(mly_tokenizer_compile(&mem, (struct mly_str){json, used}, &out, &err), MLY_OK);
+    assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 8.0);
+    mly_bytes_deinit(&out);
+    test_free(json);
+    assert_int_equal(mem.live, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +301,7 @@ int main(void)
         cmocka_unit_test(the_frame_is_read),
         cmocka_unit_test(the_same_file_gives_the_same_bytes_wherever_they_lie),
         cmocka_unit_test(text_of_steps_that_is_not_utf8_does_no_harm),
+        cmocka_unit_test(many_added_tokens_take_no_ages),
         cmocka_unit_test(merges_made_to_collide_take_no_huge_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
