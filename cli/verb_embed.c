@@ -279,6 +279,27 @@ static int open_writer(struct embedding *embedding)
     }
 }
 
+/* A name that is wrong must not cost the output of an earlier run. */
+static int check_files(const struct cli_args *args)
+{
+    for (size_t i = 0; i < args->files.count; i++) {
+        const char *path = args->files.items[i];
+        struct stat info;
+        if (strcmp(path, "-") == 0) {
+            continue;
+        }
+        int code = access(path, R_OK) != 0 || stat(path, &info) != 0 ? errno : 0;
+        if (code == 0 && S_ISDIR(info.st_mode)) {
+            code = EISDIR;
+        }
+        if (code != 0) {
+            cli_say("cannot read %s: %s", path, strerror(code));
+            return CLI_FAILED;
+        }
+    }
+    return CLI_OK;
+}
+
 static int check(const struct cli_args *args)
 {
     if (args->id_field != NULL && args->format == CLI_NPY) {
@@ -289,7 +310,10 @@ static int check(const struct cli_args *args)
     if ((args->field != NULL || args->id_field != NULL) && texts) {
         return cli_usage(args, "--field and --id-field are for lines, not for texts as arguments");
     }
-    return CLI_OK;
+    if (args->files.count > 0 && args->rest_count > 0) {
+        return cli_usage(args, "texts come from --file or from the arguments, not from both");
+    }
+    return check_files(args);
 }
 
 static void say_end(const struct embedding *embedding)

@@ -54,6 +54,9 @@ static enum mly_err open_embedder(memalloy_model *model,
         return mly_embedder_open_folder(env, model->pool, model->path, options->onnxruntime_path,
                                         &model->embedder, err);
     }
+    if (info.kind != MLY_KIND_FILE) { /* opening a pipe would wait for whoever writes to it */
+        return mly_fail(err, MLY_ERR_MODEL, "%s is neither a file nor a folder", model->path);
+    }
     return mly_embedder_open(env, model->kern, model->pool, model->path, &model->embedder, err);
 }
 
@@ -70,8 +73,14 @@ static enum mly_err fill_model(memalloy_model *model, const struct memalloy_mode
     MLY_TRY(mly_pool_create(env, options->threads, &model->pool, err));
     MLY_TRY(open_embedder(model, options, err));
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
-    MLY_TRY(mly_tokenizer_create(env->mem, card->tokenizer_form, card->tokenizer, &model->tokenizer,
-                                 err));
+    struct mly_error inner = {0};
+    enum mly_err rc = mly_tokenizer_create(env->mem, card->tokenizer_form, card->tokenizer,
+                                           &model->tokenizer, &inner);
+    if (rc == MLY_ERR_CORRUPT) return mly_fail(err, rc, "%s: %s", model->path, inner.message);
+    if (rc != MLY_OK) {
+        if (err != NULL) *err = inner;
+        return rc;
+    }
     const struct mly_tokenizer_frame *frame = mly_tokenizer_frame(model->tokenizer);
     if (frame->id_count > card->vocabulary) {
         return mly_fail(err, MLY_ERR_MODEL, "the tokenizer gives ids up to %u, the model has %u",

@@ -154,6 +154,14 @@ def test_a_bad_record_ends_it_and_is_named(cli: Command) -> None:
     assert b"stdin:3 " in done.stderr and len(done.stdout.splitlines()) == 2
 
 
+def test_input_that_is_not_there_leaves_the_output_alone(cli: Command) -> None:
+    (cli.home / "there.txt").write_bytes(LINES)
+    (cli.home / "earlier.npy").write_bytes(b"of an earlier run")
+    for wrong, code in ([("-f", "gone.txt"), FAILED], [("-f", "."), FAILED], [("-f", "there.txt", "text"), USAGE]):
+        assert cli.run("embed", *wrong, "-o", "earlier.npy").returncode == code
+        assert (cli.home / "earlier.npy").read_bytes() == b"of an earlier run"
+
+
 def test_bad_records_are_skipped_where_that_is_wanted(cli: Command) -> None:
     done = cli.run("embed", "--field", "text", "--json", "--on-error", "skip", input=BAD)
     assert done.returncode == PARTIAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -199,3 +200,22 @@ def test_a_mismatch_names_the_model_to_use(small: Command) -> None:
     (small.home / "notes/b.txt").write_text("another passage")
     done = small.run("sync", "--model", "other", "notes")
     assert done.returncode == FAILED and b"memalloy sync --model other --db" in done.stderr
+
+
+def test_a_pipe_is_no_model_and_is_not_waited_for(small: Command) -> None:
+    pipe = folder_of(small) / "pipe.safetensors"
+    os.mkfifo(pipe)
+    for verb in (["embed", "--model", "pipe", "a"], ["model", "verify", str(pipe)]):
+        done = small.run(*verb)
+        assert done.returncode == FAILED and b"is neither a file nor a folder" in done.stderr
+    assert "small-en" in small.ok("model", "ls")
+
+
+def test_a_damaged_tokenizer_is_told_with_the_model(small: Command) -> None:
+    path = folder_of(small) / "small-en.safetensors"
+    whole = path.read_bytes()
+    header_bytes = int.from_bytes(whole[:8], "little")
+    start = json.loads(whole[8 : 8 + header_bytes])["tokenizer"]["data_offsets"][0] + 8 + header_bytes
+    path.write_bytes(whole[:start] + bytes(8) + whole[start + 8 :])
+    done = small.run("embed", "--model", "small-en", "a")
+    assert done.returncode == CORRUPT and f"{path}: ".encode() in done.stderr
