@@ -116,6 +116,7 @@ class OpenVino(Rival):
     ways_of_two = ("together", "apart")
 
     def prepare(self):
+        sys.modules["openvino_telemetry"] = None  # A benchmark sends nothing.
         import openvino
 
         self.library = openvino
