@@ -93,6 +93,16 @@ static struct memalloy_model_entry entry_of(const memalloy_models *models, size_
     return entry;
 }
 
+/* Without the default model of this build, which comes last where it is there. */
+static size_t own_count(const memalloy_models *models)
+{
+    const size_t count = memalloy_models_count(models);
+    if (count == 0) return 0;
+    const struct memalloy_model_entry last = entry_of(models, count - 1);
+    const bool elsewhere = strncmp(last.path.data, dir, strlen(dir)) != 0;
+    return last.is_default && elsewhere ? count - 1 : count;
+}
+
 static void the_folder_is_listed_with_what_is_broken(void **state)
 {
     (void)state;
@@ -101,7 +111,7 @@ static void the_folder_is_listed_with_what_is_broken(void **state)
     fill_folder();
     memalloy_models *models = list(&fault.env);
     assert_string_equal(memalloy_models_folder(models), dir);
-    assert_int_equal(memalloy_models_count(models), 4);
+    assert_int_equal(own_count(models), 4);
     struct memalloy_model_entry entry = entry_of(models, 0);
     assert_string_equal(entry.name.data, "gone");
     assert_null(entry.info);
@@ -232,7 +242,7 @@ static void removing_takes_the_file_or_the_link_and_no_more(void **state)
         assert_int_equal(mly_engine_model_remove(&fault.env, names[i], &err), MLY_ERR_INVAL);
     }
     memalloy_models *models = list(&fault.env);
-    assert_int_equal(memalloy_models_count(models), 1);
+    assert_int_equal(own_count(models), 1);
     memalloy_models_destroy(models);
 }
 
