@@ -1,7 +1,7 @@
 /* In: bytes that claim to be a compiled tokenizer. Out: its tables, or what is wrong with it.
  *
- * What becomes a place is looked at: offsets, bases of cells, ids that count scores or added tokens;
- * and ids that are given out are below their count. What is only compared is not. */
+ * What becomes a place is looked at: offsets, bases of cells, ids that count scores or added
+ * tokens; and ids that are given out are below their count. What is only compared is not. */
 #include "token/compiled.h"
 
 #include "token/token_int.h"
