@@ -59,6 +59,7 @@ for package in .arm64/cache/archives/*.deb; do
 done
 rm -rf .arm64/lists .arm64/cache
 
+# No sys_root: pkg-config would put it into flags without care for a space in it. Where the libraries are stands below.
 cat >.arm64/cross.ini <<CROSS
 [constants]
 root = '$PWD/.arm64/root'
@@ -72,7 +73,6 @@ pkg-config = 'pkg-config'
 exe_wrapper = ['qemu-aarch64', '-cpu', 'max', '-L', root]
 
 [properties]
-sys_root = root
 pkg_config_libdir = [libraries / 'pkgconfig']
 
 [built-in options]
