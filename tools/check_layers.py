@@ -27,7 +27,7 @@ ALLOWED = {
     "lance": FLOOR | {"os", "kern"},
     "log": FLOOR | {"os", "kern"},
     "sums": FLOOR | {"os", "kern"},
-    "store": FLOOR | {"os", "kern", "lance"},
+    "store": FLOOR | {"os", "kern", "lance", "log", "sums"},
     "index": FLOOR | {"os", "kern"},
     "search": FLOOR | {"kern", "store", "index"},
     "watch": FLOOR | {"os", "kern"},

@@ -254,7 +254,8 @@ static enum mly_err find_or_remove(memalloy_kernel *kernel, struct mly_str id, b
         *found = chunk_count > 0;
     }
     mly_snapshot_release(snapshot);
-    if (rc == MLY_OK && *found && as_writer) rc = mly_store_commit(kernel->store, &change, 1, err);
+    if (rc == MLY_OK && *found && as_writer)
+        rc = mly_store_commit(kernel->store, &change, 1, MLY_DURABILITY_DEFAULT, err);
     mly_arena_deinit(&arena);
     return rc;
 }
@@ -272,7 +273,8 @@ enum mly_err mly_engine_remove(memalloy_kernel *kernel, struct mly_str document_
         rc = mly_store_begin(kernel->store, err);
         if (rc == MLY_OK) {
             rc = find_or_remove(kernel, document_id, true, &found, err);
-            mly_store_end(kernel->store);
+            enum mly_err end = mly_store_end(kernel->store, rc == MLY_OK ? err : NULL);
+            if (rc == MLY_OK) rc = end;
         }
     }
     mly_kernel_leave(kernel);

@@ -384,7 +384,8 @@ static enum mly_err commit_items(struct mly_ingest *ingest, struct mly_error *er
                                          .row_count = item->row_count,
                                          .dim = ingest->dim};
     }
-    return mly_store_commit(ingest->kernel->store, changes, ingest->count, err);
+    return mly_store_commit(ingest->kernel->store, changes, ingest->count, MLY_DURABILITY_DEFAULT,
+                            err);
 }
 
 /* *again: something must be embedded first, and nothing was committed. */
@@ -402,7 +403,8 @@ static enum mly_err commit_as_writer(struct mly_ingest *ingest, bool last_try, b
         *again = false;
     }
     if (rc == MLY_OK && !*again) rc = commit_items(ingest, err);
-    mly_store_end(ingest->kernel->store);
+    enum mly_err end = mly_store_end(ingest->kernel->store, rc == MLY_OK ? err : NULL);
+    if (rc == MLY_OK) rc = end;
     embed_s = ingest->times.embed_s - embed_s;
     ingest->times.store_s += mly_clock_seconds(env) - start - embed_s;
     return rc;

@@ -132,7 +132,7 @@ void mly_engine_close(memalloy_kernel *kernel)
         mly_mutex_deinit(&kernel->mutex);
     }
     mly_engine_model_close(kernel->model);
-    mly_store_close(kernel->store);
+    (void)mly_store_close(kernel->store, NULL);
     mly_arena_deinit(&kernel->arena);
     mly_mem_free(env->mem, kernel);
 }

@@ -29,10 +29,11 @@
 #define MLY_LOG_OWNER_BYTES 32
 
 enum mly_durability {
-    MLY_DURABILITY_FULL,   /* acknowledged: it survives a power cut */
-    MLY_DURABILITY_NORMAL, /* it survives the end of the process; a sync begins soon after */
-    MLY_DURABILITY_OFF,    /* the same; a sync comes with a flush, a full segment, or 8 MB later */
-    MLY_DURABILITY_MEMORY, /* nothing is written at all; a log is opened so, or not */
+    MLY_DURABILITY_FULL,    /* acknowledged: it survives a power cut */
+    MLY_DURABILITY_NORMAL,  /* it survives the end of the process; a sync begins soon after */
+    MLY_DURABILITY_OFF,     /* the same; a sync comes with a flush, a full segment, or 8 MB later */
+    MLY_DURABILITY_MEMORY,  /* nothing is written at all; a log is opened so, or not */
+    MLY_DURABILITY_DEFAULT, /* of a call: what was chosen when the store was opened */
 };
 
 /* One record as it is read. */

@@ -111,19 +111,20 @@ enum mly_err mly_store_open(const struct mly_env *env, const char *path,
     }
     enum mly_err rc = fill_store(store, path, options, err);
     if (rc != MLY_OK) {
-        mly_store_close(store);
+        (void)mly_store_close(store, NULL);
         return rc;
     }
     *out = store;
     return MLY_OK;
 }
 
-void mly_store_close(struct mly_store *store)
+enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
 {
-    if (store == NULL) return;
+    (void)err;
+    if (store == NULL) return MLY_OK;
     /* In a child of fork() other threads were cut off in the midst of whatever they did: what they
      * wait for cannot be destroyed, what they changed not be freed. The lock's file is closed. */
-    if (store->pid != store->env->pid(store->env->context)) return;
+    if (store->pid != store->env->pid(store->env->context)) return MLY_OK;
     mly_lock_file_close(&store->lock_file);
     mly_snapshot_release(store->current);
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
@@ -143,6 +144,27 @@ void mly_store_close(struct mly_store *store)
         mly_mem_free(store->mem, store->model_details[i]);
     }
     mly_mem_free(store->mem, store);
+    return MLY_OK;
+}
+
+enum mly_err mly_store_flush(struct mly_store *store, struct mly_error *err)
+{
+    (void)store;
+    (void)err;
+    return MLY_OK; /* every commit is durable already */
+}
+
+enum mly_err mly_store_checkpoint(struct mly_store *store, struct mly_error *err)
+{
+    (void)store;
+    (void)err;
+    return MLY_OK; /* every commit is in the tables already */
+}
+
+void mly_store_get_report(struct mly_store *store, struct mly_store_report *out)
+{
+    (void)store;
+    *out = (struct mly_store_report){0};
 }
 
 /* ---- model ---- */

@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "flow/flow.h"
+#include "log/log.h"
 #include "os/os.h"
 
 struct mly_store;
@@ -23,7 +24,11 @@ struct mly_snapshot;
 
 struct mly_store_options {
     bool read_only;
+    bool allow_network; /* a network file system is not refused */
     uint32_t lock_wait_ms;
+    /* What a commit's OK means where the commit does not say. MEMORY: nothing is written at all,
+     * and what was committed is gone with the store object. */
+    enum mly_durability durability;
     uint32_t
         dim; /* of a new store; 0: not known yet, it must be known at the first commit with rows */
     struct mly_str model_id, model_hash; /* recorded with the tables; null: none. Copied. */
@@ -34,8 +39,10 @@ struct mly_store_options {
 MLY_MUST_USE enum mly_err mly_store_open(const struct mly_env *env, const char *path,
                                          const struct mly_store_options *options,
                                          struct mly_store **out, struct mly_error *err);
-/* Every snapshot must have been released. */
-void mly_store_close(struct mly_store *store);
+/* Every snapshot must have been released. Makes a checkpoint where there is something to be
+ * written; gives why it, or what was acknowledged, could not be made durable; the store is gone
+ * whatever it gives. Accepts NULL. */
+enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err);
 /* Says which model will write from now on, where it was not known at open; MISMATCH as at open. */
 MLY_MUST_USE enum mly_err mly_store_set_model(struct mly_store *store, struct mly_str model_id,
                                               struct mly_str model_hash, uint32_t dim,
@@ -125,6 +132,9 @@ enum mly_change_kind {
     MLY_CHANGE_TOUCH,  /* the document's row only: a new stamp, or a file that is skipped and has no
                           chunks */
     MLY_CHANGE_REMOVE, /* document and chunks; only document.id is looked at */
+    MLY_CHANGE_METADATA, /* metadata of the document and of its chunks; only id, metadata and
+                            updated_at_us of the document are looked at. A document that is not
+                            there stays away. */
 };
 
 /* The table has one byte_count: of a document with a stamp it is stamp.byte_count, the whole file's
@@ -148,13 +158,28 @@ MLY_MUST_USE enum mly_err mly_store_begin(struct mly_store *store, struct mly_er
  */
 MLY_MUST_USE enum mly_err mly_store_begin_pulsed(struct mly_store *store, mly_pulse_fn pulse,
                                                  void *context, struct mly_error *err);
-void mly_store_end(struct mly_store *store);
-/* Between begin and end: one commit of all changes (ids differ), durable when it returns OK; later
- * pins see it. Chunks are committed before the documents that name them and removed after them;
- * until the log exists (DESIGN 4) a crash between the two leaves what begin mends. On failure
- * nothing of it is visible, but for a failure between the tables, which begin mends too. */
+/* Lets others write, then waits until what was committed since begin is as durable as was asked:
+ * only its OK acknowledges. Threads that wait share syncs. */
+enum mly_err mly_store_end(struct mly_store *store, struct mly_error *err);
+/* Between begin and end: one commit of all changes (ids differ); later pins see all of it, or none
+ * where it fails. After the end of the process it is there; when end returns OK it is as durable as
+ * asked. MEMORY is INVAL unless the store was opened so. */
 MLY_MUST_USE enum mly_err mly_store_commit(struct mly_store *store,
                                            const struct mly_change *changes, size_t change_count,
-                                           struct mly_error *err);
+                                           enum mly_durability durability, struct mly_error *err);
+/* Everything that was committed before the call is durable when it returns OK. */
+MLY_MUST_USE enum mly_err mly_store_flush(struct mly_store *store, struct mly_error *err);
+/* Puts everything that was committed into the tables, where other programs see it: takes the lock
+ * as begin does. */
+MLY_MUST_USE enum mly_err mly_store_checkpoint(struct mly_store *store, struct mly_error *err);
+
+/* What had to be dropped or mended since the store was opened; all zero: nothing. */
+struct mly_store_report {
+    uint64_t records;       /* commits that were found in the log and not in the tables */
+    uint64_t dropped_bytes; /* of the log, that no crash-free end leaves */
+    bool kept;              /* they are in _memalloy/lost+found */
+    char reason[400];       /* of dropped bytes, or of a manifest that was set aside; "": neither */
+};
+void mly_store_get_report(struct mly_store *store, struct mly_store_report *out);
 
 #endif

@@ -367,6 +367,9 @@ static enum mly_err make_plan(struct mly_store *store, const struct mly_change *
     MLY_TRY(check_changes(changes, change_count, &chunk_count, err));
     plan->dim = chunks->dim != 0 ? chunks->dim : mly_store_dim(store);
     for (size_t i = 0; i < change_count; i++) {
+        if (changes[i].kind == MLY_CHANGE_METADATA) {
+            return mly_fail(err, MLY_ERR_UNSUPPORTED, "metadata cannot be changed yet");
+        }
         if (changes[i].kind != MLY_CHANGE_PUT || changes[i].dim == 0) continue;
         if (plan->dim == 0) plan->dim = changes[i].dim;
         if (plan->dim != changes[i].dim) {
@@ -442,8 +445,10 @@ done:
 }
 
 enum mly_err mly_store_commit(struct mly_store *store, const struct mly_change *changes,
-                              size_t change_count, struct mly_error *err)
+                              size_t change_count, enum mly_durability durability,
+                              struct mly_error *err)
 {
+    (void)durability;
     mly_mutex_lock(&store->mutex);
     enum mly_err rc = MLY_OK;
     if (!store->locked) {

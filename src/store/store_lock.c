@@ -242,7 +242,7 @@ enum mly_err mly_store_begin_pulsed(struct mly_store *store, mly_pulse_fn pulse,
     mly_mutex_lock(&store->mutex);
     store->committing = false;
     mly_mutex_unlock(&store->mutex);
-    if (rc != MLY_OK && locked) mly_store_end(store);
+    if (rc != MLY_OK && locked) (void)mly_store_end(store, NULL);
     if (rc != MLY_OK && !locked) {
         mly_mutex_lock(&store->mutex);
         store->writing = false;
@@ -252,8 +252,9 @@ enum mly_err mly_store_begin_pulsed(struct mly_store *store, mly_pulse_fn pulse,
     return rc;
 }
 
-void mly_store_end(struct mly_store *store)
+enum mly_err mly_store_end(struct mly_store *store, struct mly_error *err)
 {
+    (void)err;
     /* Before the lock is given back: from then on others may be between the tables. */
     mly_mutex_lock(&store->mutex);
     store->locked = false;
@@ -263,4 +264,5 @@ void mly_store_end(struct mly_store *store)
     store->writing = false;
     mly_cond_wake_all(&store->cond);
     mly_mutex_unlock(&store->mutex);
+    return MLY_OK;
 }

@@ -457,13 +457,13 @@ static void vectors_that_could_not_be_added_fix_no_dimension(void **state)
     assert_int_equal(mly_store_begin(other, NULL), 0);
     assert_int_equal(memalloy_add_vectors(kernel, &content, vector, 1, 6, NULL, NULL, &err),
                      MEMALLOY_ERR_BUSY);
-    mly_store_end(other);
+    (void)mly_store_end(other, NULL);
     assert_int_equal(memalloy_add_vectors(kernel, &content, vector, 1, 7, NULL, NULL, &err),
                      MEMALLOY_OK);
     assert_int_equal(memalloy_add_vectors(kernel, &content, vector, 1, 6, NULL, NULL, &err),
                      MEMALLOY_ERR_INVAL);
     memalloy_close(kernel);
-    mly_store_close(other);
+    (void)mly_store_close(other, NULL);
 }
 
 static void a_time_that_is_not_there_is_unknown(void **state)
@@ -482,9 +482,9 @@ static void a_time_that_is_not_there_is_unknown(void **state)
     };
     assert_int_equal(mly_store_open(mly_env_system(), store_path, &options, &other, NULL), 0);
     assert_int_equal(mly_store_begin(other, NULL), 0);
-    assert_int_equal(mly_store_commit(other, &change, 1, NULL), 0);
-    mly_store_end(other);
-    mly_store_close(other);
+    assert_int_equal(mly_store_commit(other, &change, 1, MLY_DURABILITY_DEFAULT, NULL), 0);
+    (void)mly_store_end(other, NULL);
+    (void)mly_store_close(other, NULL);
     memalloy_kernel *kernel = open_with(MEMALLOY_OPEN_NO_MODEL, 0);
     assert_int_equal(memalloy_get_document(kernel, str("d"), &documents, NULL), MEMALLOY_OK);
     document.struct_bytes = sizeof(document);

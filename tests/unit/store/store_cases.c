@@ -347,7 +347,7 @@ void case_learn(struct mly_store *store, struct case_entry *entries,
     struct mly_snapshot *snapshot = NULL;
     mly_arena_init(&arena, &mem, (size_t)1 << 30);
     case_ok(mly_store_begin(store, &err), &err);
-    mly_store_end(store);
+    (void)mly_store_end(store, NULL);
     case_ok(mly_store_pin(store, &snapshot, &err), &err);
     for (size_t i = 0; i < entry_count; i++) {
         learn_one(snapshot, &arena, &entries[i], &wanted[i], (uint32_t)i);
@@ -365,9 +365,9 @@ enum mly_err case_commit(struct mly_store *store, const struct mly_change *chang
 {
     enum mly_err rc = mly_store_begin(store, err);
     if (rc != MLY_OK) return rc;
-    rc = mly_store_commit(store, changes, count, err);
-    mly_store_end(store);
-    return rc;
+    rc = mly_store_commit(store, changes, count, MLY_DURABILITY_DEFAULT, err);
+    enum mly_err end = mly_store_end(store, rc == MLY_OK ? err : NULL);
+    return rc == MLY_OK ? end : rc;
 }
 
 enum mly_err case_put(struct mly_store *store, uint32_t number, uint32_t version,

@@ -40,7 +40,7 @@ static void check_readers(void)
     case_check(world.reader, world.entries, DOCUMENTS);
     struct mly_store *late = open_with(mly_env_system(), true);
     case_check(late, world.entries, DOCUMENTS);
-    mly_store_close(late);
+    (void)mly_store_close(late, NULL);
 }
 
 static int link_watched(void *context, int dir_fd, const char *from, const char *to)
@@ -71,7 +71,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    mly_store_close(world.reader);
+    (void)mly_store_close(world.reader, NULL);
     temp_dir_remove(world.folder);
     return 0;
 }
@@ -120,7 +120,7 @@ static void readers_are_never_given_half_a_commit(void **state)
     world.entries[2] = case_entry(false, 0, 0);
     world.entries[3] = case_entry(true, 8, 0);
     check_readers();
-    mly_store_close(writer);
+    (void)mly_store_close(writer, NULL);
 }
 
 static void readers_are_given_what_was_there_before_a_crash(void **state)
@@ -138,10 +138,10 @@ static void readers_are_given_what_was_there_before_a_crash(void **state)
         world.links = 0;
         world.fail_at = fail_at;
         assert_int_equal(commit_mixed(writer, &err), MLY_ERR_IO);
-        mly_store_close(writer);
+        (void)mly_store_close(writer, NULL);
         check_readers();
         check_readers();
-        mly_store_close(world.reader);
+        (void)mly_store_close(world.reader, NULL);
         world.reader = NULL;
     }
 }
@@ -222,7 +222,7 @@ static void die_between(int fail_at, const char *foreign_id)
 {
     struct mly_error err = {0};
     struct mly_env env = watched_env();
-    mly_store_close(world.reader);
+    (void)mly_store_close(world.reader, NULL);
     memset(world.entries, 0, sizeof(world.entries));
     temp_dir_remove(world.folder);
     temp_dir_make(world.folder);
@@ -232,10 +232,10 @@ static void die_between(int fail_at, const char *foreign_id)
     struct mly_store *writer = open_with(&env, false);
     world.links = 0;
     world.fail_at = fail_at;
-    mly_store_close(world.reader); /* which could not be checked with rows of others */
+    (void)mly_store_close(world.reader, NULL); /* which could not be checked with rows of others */
     world.reader = NULL;
     assert_int_equal(commit_mixed(writer, &err), MLY_ERR_IO);
-    mly_store_close(writer);
+    (void)mly_store_close(writer, NULL);
 }
 
 static void check_mended(int fail_at)
@@ -243,14 +243,14 @@ static void check_mended(int fail_at)
     struct mly_error err = {0};
     struct mly_store *store = open_with(mly_env_system(), false);
     case_ok(mly_store_begin(store, &err), &err);
-    mly_store_end(store);
+    (void)mly_store_end(store, NULL);
     assert_true(chunk_count(store, "document-0") > 0);
     assert_true(mly_store_is_whole(store));
     assert_int_equal(chunk_count(store, "document-2") > 0, fail_at == 2);
     assert_int_equal(chunk_count(store, "document-3") > 0, fail_at == 3);
     assert_int_equal(chunk_count(store, "theirs-before"), 1);
     assert_int_equal(chunk_count(store, "theirs-after"), 1);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void mending_leaves_the_rows_of_other_programs_alone(void **state)

@@ -88,7 +88,7 @@ static struct ledger *run_commits(uint64_t skip_sync)
         ledger->done[i] = crash_env_now(&ledger->crash);
     }
     ledger->syncs_done = ledger->crash.syncs;
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     free(commit);
     return ledger;
 }
@@ -124,7 +124,7 @@ static bool check(void *context, struct crash_env *after, const struct crash_cho
     case_learn(store, entries, wanted, DOCUMENTS);
     case_ok(case_put(store, 0, 3, &err), &err);
     entries[0] = case_entry(true, 3, 0);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     return true;
 }
 

@@ -100,7 +100,7 @@ static void make_store(void)
     }
     case_ok(case_commit(store, changes, 2, &err), &err);
     case_ok(case_put(store, 1, 5, &err), &err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     keep_files(folder);
 }
 
@@ -168,7 +168,7 @@ static enum mly_err look(bool write, struct mly_mem *mem, struct mly_error *err)
     if (rc == MLY_OK) rc = mly_store_pin(store, &snapshot, err);
     if (rc == MLY_OK) rc = read_snapshot(snapshot, &arena, err);
     mly_snapshot_release(snapshot);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     mly_arena_deinit(&arena);
     return rc;
 }

@@ -98,8 +98,9 @@ static enum mly_err live_once(const struct fault_env *fault, const struct ledger
     if (rc != MLY_OK) goto done;
     rc = mly_store_begin(store, err);
     if (rc != MLY_OK) goto done;
-    rc = mly_store_commit(store, ledger->changes, ledger->change_count, err);
-    mly_store_end(store);
+    rc =
+        mly_store_commit(store, ledger->changes, ledger->change_count, MLY_DURABILITY_DEFAULT, err);
+    (void)mly_store_end(store, NULL);
     if (rc != MLY_OK) goto done;
     *committed = true;
     rc = mly_store_pin(store, &snapshot, err);
@@ -114,7 +115,7 @@ static enum mly_err live_once(const struct fault_env *fault, const struct ledger
 done:
     mly_snapshot_release(snapshot);
     mly_arena_deinit(&arena);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     return rc;
 }
 
@@ -157,7 +158,7 @@ static void check_after(struct ledger *ledger, bool committed)
     ledger->rolled_back += apart && after.chunks == before.chunks;
     for (size_t i = 0; i < DOCUMENTS; i++)
         ledger->mended += ledger->entries[i].mended;
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 /* The same store for every run: a call's number must mean the same call. */
@@ -174,7 +175,7 @@ static void fill(struct ledger *ledger)
         want_put(ledger, i, i);
     case_ok(mly_store_open(mly_env_system(), ledger->folder, &options, &store, &err), &err);
     case_ok(case_commit(store, ledger->changes, ledger->change_count, &err), &err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     memcpy(ledger->entries, ledger->wanted, sizeof(ledger->entries));
     ledger->change_count = 0;
 }
@@ -348,7 +349,7 @@ static void a_handle_is_usable_after_a_failure(void **state)
         case_learn(store, ledger.entries, ledger.wanted, DOCUMENTS);
     }
     assert_true(failures > 10);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     assert_int_equal(fault.mem.live, 0);
     assert_int_equal(fault.open_count, 0);
     temp_dir_remove(ledger.folder);

@@ -83,7 +83,7 @@ static void a_store_equals_a_plain_array_after_every_step(void **state)
         uint32_t what = case_random(&world.random);
         size_t handle = case_random(&world.random) % HANDLES;
         if (what % 8 == 0) {
-            mly_store_close(world.stores[handle]);
+            (void)mly_store_close(world.stores[handle], NULL);
             open_handle(&world, handle);
         } else {
             change_some(&world, world.stores[handle]);
@@ -94,7 +94,7 @@ static void a_store_equals_a_plain_array_after_every_step(void **state)
     }
     for (size_t i = 0; i < HANDLES; i++) {
         case_check(world.stores[i], world.entries, DOCUMENTS);
-        mly_store_close(world.stores[i]);
+        (void)mly_store_close(world.stores[i], NULL);
     }
     temp_dir_remove(world.folder);
 }

@@ -87,7 +87,7 @@ static void commits_of_several_processes_are_all_there(void **state)
             child_ok(case_put(store, i, 2 + i % 5, &err), &err);
             if (i % 4 == 0) child_ok(case_remove(store, i, &err), &err);
         }
-        mly_store_close(store);
+        (void)mly_store_close(store, NULL);
         _exit(0);
     }
     /* A reader in between sees whole snapshots, whatever stands in them. */
@@ -108,7 +108,7 @@ static void commits_of_several_processes_are_all_there(void **state)
     for (uint32_t i = 0; i < DOCUMENTS; i++)
         entries[i] = case_entry(i % 4 != 0, 2 + i % 5, 0);
     case_check(store, entries, DOCUMENTS);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 struct thread_work {
@@ -165,7 +165,7 @@ static void threads_take_turns_on_one_handle(void **state)
     for (uint32_t i = 0; i < DOCUMENTS; i++)
         entries[i] = case_entry(true, 3, 0);
     case_check(store, entries, DOCUMENTS);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void a_writer_that_waits_in_vain_is_told_who_writes(void **state)
@@ -183,8 +183,8 @@ static void a_writer_that_waits_in_vain_is_told_who_writes(void **state)
         struct mly_store *store = child_open();
         child_ok(mly_store_begin(store, &err), &err);
         if (write(ready[1], "x", 1) != 1 || read(leave[0], &byte, 1) != 1) _exit(1);
-        mly_store_end(store);
-        mly_store_close(store);
+        (void)mly_store_end(store, NULL);
+        (void)mly_store_close(store, NULL);
         _exit(0);
     }
     assert_int_equal(read(ready[0], &byte, 1), 1);
@@ -198,8 +198,8 @@ static void a_writer_that_waits_in_vain_is_told_who_writes(void **state)
     assert_int_equal(write(leave[1], "x", 1), 1);
     wait_ok(child);
     case_ok(mly_store_begin(store, &err), &err);
-    mly_store_end(store);
-    mly_store_close(store);
+    (void)mly_store_end(store, NULL);
+    (void)mly_store_close(store, NULL);
     close(ready[0]);
     close(ready[1]);
     close(leave[0]);
@@ -215,7 +215,7 @@ static void *waits(void *argument)
 {
     struct thread_work *work = argument;
     work->rc = mly_store_begin(work->store, &work->err);
-    if (work->rc == MLY_OK) mly_store_end(work->store);
+    if (work->rc == MLY_OK) (void)mly_store_end(work->store, NULL);
     return NULL;
 }
 
@@ -241,11 +241,11 @@ static void threads_wait_no_longer_together_than_each(void **state)
     }
     double waited = seconds() - start;
     assert_true(waited >= 0.29 && waited < 0.9); /* one after the other it were 1.2 */
-    mly_store_end(other);
+    (void)mly_store_end(other, NULL);
     case_ok(mly_store_begin(store, &err), &err);
-    mly_store_end(store);
-    mly_store_close(store);
-    mly_store_close(other);
+    (void)mly_store_end(store, NULL);
+    (void)mly_store_close(store, NULL);
+    (void)mly_store_close(other, NULL);
 }
 
 /* Gives up at the third question. */
@@ -268,19 +268,19 @@ static void waiting_for_the_lock_can_be_given_up(void **state)
     /* another process's, or handle's */
     assert_int_equal(mly_store_begin_pulsed(store, give_up, &asked, &err), MLY_ERR_CANCELLED);
     assert_string_equal(err.message, "the user has had enough");
-    mly_store_end(other);
+    (void)mly_store_end(other, NULL);
     /* another thread's */
     case_ok(mly_store_begin(store, &err), &err);
     asked = 0;
     assert_int_equal(mly_store_begin_pulsed(store, give_up, &asked, &err), MLY_ERR_CANCELLED);
-    mly_store_end(store);
+    (void)mly_store_end(store, NULL);
     assert_true(seconds() - start < 5);
     asked = 0;
     case_ok(mly_store_begin_pulsed(store, give_up, &asked, &err), &err);
     assert_int_equal(asked, 0);
-    mly_store_end(store);
-    mly_store_close(store);
-    mly_store_close(other);
+    (void)mly_store_end(store, NULL);
+    (void)mly_store_close(store, NULL);
+    (void)mly_store_close(other, NULL);
 }
 
 /* ---- fork ---- */
@@ -318,8 +318,8 @@ static void a_child_of_a_writer_does_not_keep_its_lock(void **state)
     assert_int_equal(waitpid(child, NULL, 0), child);
     assert_int_equal(kill(grandchild, 0), 0);
     case_ok(mly_store_begin(store, &err), &err);
-    mly_store_end(store);
-    mly_store_close(store);
+    (void)mly_store_end(store, NULL);
+    (void)mly_store_close(store, NULL);
     assert_int_equal(write(leave[1], "x", 1), 1);
     close(ready[0]);
     close(ready[1]);
@@ -341,14 +341,14 @@ static void a_store_is_closed_in_a_child_while_threads_waited_for_it(void **stat
     assert_true(child >= 0);
     if (child == 0) {
         alarm(10); /* rather than hanging for ever */
-        mly_store_close(store);
+        (void)mly_store_close(store, NULL);
         _exit(0);
     }
     wait_ok(child);
-    mly_store_end(store);
+    (void)mly_store_end(store, NULL);
     pthread_join(thread, NULL);
     case_ok(work.rc, &work.err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 /* ---- kill -9 ---- */
@@ -418,7 +418,7 @@ static void no_acknowledged_document_is_lost_to_kill_9(void **state)
         close(pipe_fds[0]);
         struct mly_store *store = open_store(1000);
         case_learn(store, entries, wanted, DOCUMENTS);
-        mly_store_close(store);
+        (void)mly_store_close(store, NULL);
         for (size_t i = 0; i < DOCUMENTS; i++)
             mended += entries[i].mended;
     }

@@ -89,7 +89,7 @@ static void a_store_of_25000_chunks_opens_in_milliseconds(void **state)
     double start = now_ms();
     fill_wide(store);
     double commit_ms = now_ms() - start;
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 
     struct mly_error err = {0};
     struct mly_snapshot *snapshot;
@@ -125,7 +125,7 @@ static void a_store_of_25000_chunks_opens_in_milliseconds(void **state)
     double lookup_us = now_ms() - start;
     mly_arena_deinit(&arena);
     mly_snapshot_release(snapshot);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     printf("# %d chunks of %d: commit %.0f ms, open and pin %.1f ms, first lookup %.1f ms, then "
            "%.1f us for a document's %d chunks\n",
            DOCUMENTS * CHUNKS_EACH, WIDE_DIM, commit_ms, open_ms, first_ms, lookup_us, CHUNKS_EACH);
@@ -198,7 +198,7 @@ static void a_thousand_fragments_are_read_and_extended(void **state)
     struct mly_error err = {0};
     struct mly_store *store = open_wide(CASE_DIM);
     case_ok(case_put(store, 0, 1, &err), &err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     add_fragments("documents.lance", FRAGMENTS);
     add_fragments("chunks.lance", FRAGMENTS);
 
@@ -241,7 +241,7 @@ static void a_thousand_fragments_are_read_and_extended(void **state)
     }
     mly_snapshot_release(snapshot);
     mly_arena_deinit(&arena);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     printf("# %d fragments: open and pin %.1f ms, first lookup %.1f ms, then a single add %.1f "
            "ms\n",
            FRAGMENTS, open_ms, first_ms, put_ms);
@@ -327,10 +327,10 @@ static void a_foreign_chunks_table_is_read_and_taken_over(void **state)
     struct mly_change change = case_change(&document);
     case_ok(case_commit(store, &change, 1, &err), &err);
     case_ok(case_commit(store, &change, 1, &err), &err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     store = open_wide(CASE_DIM);
     case_ok(mly_store_begin(store, &err), &err);
-    mly_store_end(store);
+    (void)mly_store_end(store, NULL);
     case_ok(mly_store_pin(store, &snapshot, &err), &err);
     mly_snapshot_get_counts(snapshot, &counts);
     assert_int_equal(counts.chunks, 3 + document.row_count);
@@ -341,7 +341,7 @@ static void a_foreign_chunks_table_is_read_and_taken_over(void **state)
     assert_int_equal(count, document.row_count);
     assert_memory_equal(rows[0].vector, document.vectors[0], sizeof(document.vectors[0]));
     mly_snapshot_release(snapshot);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     mly_arena_deinit(&arena);
 }
 
@@ -399,7 +399,7 @@ static void the_key_index_forgets_rows_that_are_gone(void **state)
     assert_true(keys->generation > 1);
     assert_true(keys->count < (size_t)15 * DOCUMENTS);
     mly_arena_deinit(&arena);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 int main(void)

@@ -48,7 +48,7 @@ static enum mly_err try_open(const struct place *place, const struct mly_store_o
 {
     struct mly_store *store = NULL;
     enum mly_err rc = mly_store_open(mly_env_system(), place->path, options, &store, err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     return rc;
 }
 
@@ -67,7 +67,7 @@ static void a_folder_that_does_not_exist_is_an_empty_store_and_stays_missing(voi
     assert_null(mly_snapshot_model_id(snapshot).data);
     mly_snapshot_release(snapshot);
     case_check(store, NULL, 0);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     assert_int_equal(access(place->path, F_OK), -1);
     struct mly_store_options options = {.read_only = true};
     assert_int_equal(try_open(place, &options, &err), MLY_ERR_NOTFOUND);
@@ -103,10 +103,10 @@ static void a_document_is_added_replaced_touched_and_removed(void **state)
     case_ok(case_remove(store, 0, &err), &err);
     entries[0].there = false;
     case_check(store, entries, 3);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     store = open_store(place);
     case_check(store, entries, 3);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void changes_of_all_kinds_go_into_one_commit(void **state)
@@ -132,7 +132,7 @@ static void changes_of_all_kinds_go_into_one_commit(void **state)
     }
     case_ok(case_commit(store, changes, 20, &err), &err);
     case_check(store, entries, 40);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void an_old_snapshot_stays_what_it_was(void **state)
@@ -152,7 +152,7 @@ static void an_old_snapshot_stays_what_it_was(void **state)
     case_check(store, after, 2);
     case_check_snapshot(snapshot, &mem, before, 2);
     mly_snapshot_release(snapshot);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void removing_what_is_not_there_changes_nothing(void **state)
@@ -174,7 +174,7 @@ static void removing_what_is_not_there_changes_nothing(void **state)
     assert_int_equal(before.documents_version, after.documents_version);
     assert_int_equal(before.chunks_version, after.chunks_version);
     assert_int_equal(before.documents, after.documents);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void bad_changes_are_refused_and_change_nothing(void **state)
@@ -202,11 +202,12 @@ static void bad_changes_are_refused_and_change_nothing(void **state)
     assert_int_equal(case_commit(store, &change, 1, &err), MLY_ERR_INVAL);
     struct case_entry none = {0};
     case_check(store, &none, 1);
-    assert_int_equal(mly_store_commit(store, &change, 1, &err), MLY_ERR_INTERNAL); /* no begin */
+    assert_int_equal(mly_store_commit(store, &change, 1, MLY_DURABILITY_DEFAULT, &err),
+                     MLY_ERR_INTERNAL); /* no begin */
     case_ok(case_put(store, 0, 1, &err), &err);
     struct case_entry one = case_entry(true, 1, 0);
     case_check(store, &one, 1);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void another_model_or_dimension_is_a_mismatch(void **state)
@@ -222,7 +223,7 @@ static void another_model_or_dimension_is_a_mismatch(void **state)
     mly_snapshot_release(snapshot);
     assert_int_equal(mly_store_set_model(store, MLY_STR("other"), MLY_STR_NULL, 0, &err),
                      MLY_ERR_MISMATCH);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 
     struct mly_store_options options = case_options();
     options.dim = 7;
@@ -248,7 +249,7 @@ static void another_model_or_dimension_is_a_mismatch(void **state)
     case_ok(case_put(store, 1, 1, &err), &err);
     struct case_entry entries[2] = {case_entry(true, 1, 0), case_entry(true, 1, 0)};
     case_check(store, entries, 2);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void what_a_model_is_stands_with_both_tables(void **state)
@@ -265,7 +266,7 @@ static void what_a_model_is_stands_with_both_tables(void **state)
     case_ok(mly_store_describe_model(store, &model, &err), &err);
     case_ok(mly_store_describe_model(store, &other, &err), &err); /* the first counts */
     case_ok(case_put(store, 0, 1, &err), &err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     store = open_store(place);
     case_ok(mly_store_pin(store, &snapshot, &err), &err);
     const struct mly_store_model read = mly_snapshot_model(snapshot);
@@ -274,7 +275,7 @@ static void what_a_model_is_stands_with_both_tables(void **state)
     assert_true(mly_str_equal(read.query_prefix, model.query_prefix));
     assert_null(read.passage_prefix.data);
     mly_snapshot_release(snapshot);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     struct mly_store_options options = case_options();
     options.model_hash = MLY_STR("11ff");
     assert_int_equal(try_open(place, &options, &err), MLY_ERR_MISMATCH);
@@ -304,7 +305,7 @@ static void a_commit_that_fails_leaves_no_dimension_behind(void **state)
     assert_int_equal(case_commit(store, &change, 1, &err), MLY_ERR_MISMATCH);
     struct case_entry entry = case_entry(true, 1, 0);
     case_check(store, &entry, 1);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 static void a_store_that_another_model_made_meanwhile_is_a_mismatch(void **state)
@@ -320,8 +321,8 @@ static void a_store_that_another_model_made_meanwhile_is_a_mismatch(void **state
     assert_int_equal(mly_store_begin(ours, &err), MLY_ERR_MISMATCH);
     /* Nothing is held after a begin that failed. */
     case_ok(case_put(theirs, 1, 1, &err), &err);
-    mly_store_close(ours);
-    mly_store_close(theirs);
+    (void)mly_store_close(ours, NULL);
+    (void)mly_store_close(theirs, NULL);
 }
 
 /* Sets a key of the chunks table's config, as a newer memalloy would. */
@@ -351,7 +352,7 @@ static void a_newer_format_is_refused_with_its_number(void **state)
     struct mly_snapshot *snapshot;
     assert_int_equal(mly_store_pin(store, &snapshot, &err), MLY_ERR_UNSUPPORTED);
     assert_int_equal(mly_store_begin(store, &err), MLY_ERR_UNSUPPORTED);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     struct mly_store_options options = case_options();
     assert_int_equal(try_open(place, &options, &err), MLY_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "format 2"));
@@ -397,18 +398,18 @@ static void a_store_that_is_open_for_reading_writes_nothing(void **state)
     case_ok(case_put(store, 0, 1, &err), &err);
     case_ok(case_put(store, 1, 0, &err), &err);
     umask(mask);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     uint64_t before = listing_hash(place->path);
     struct mly_store_options options = {.read_only = true};
     case_ok(mly_store_open(mly_env_system(), place->path, &options, &store, &err), &err);
     struct case_entry entries[2] = {case_entry(true, 1, 0), case_entry(true, 0, 0)};
     case_check(store, entries, 2);
     assert_int_equal(mly_store_begin(store, &err), MLY_ERR_READONLY);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     /* Opening for writing writes nothing either, until the first begin. */
     store = open_store(place);
     case_check(store, entries, 2);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     assert_int_equal(listing_hash(place->path), before);
 }
 
@@ -418,7 +419,7 @@ static void store_json_repeats_the_manifests(void **state)
     struct mly_error err = {0};
     struct mly_store *store = open_store(place);
     case_ok(case_put(store, 0, 1, &err), &err);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
     char path[sizeof(place->path) + 40];
     char text[4096];
     snprintf(path, sizeof(path), "%s/_memalloy/store.json", place->path);
@@ -459,7 +460,7 @@ static void a_store_that_is_removed_while_open_is_made_anew(void **state)
     case_ok(case_put(store, 1, 2, &err), &err);
     entries[1] = case_entry(true, 2, 0);
     case_check(store, entries, 2);
-    mly_store_close(store);
+    (void)mly_store_close(store, NULL);
 }
 
 int main(void)
