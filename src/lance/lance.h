@@ -94,6 +94,10 @@ void mly_lance_manifest_get_field(const struct mly_lance_manifest *manifest, siz
 /* MLY_LANCE_NO_FIELD where there is none. Names are compared byte by byte. */
 size_t mly_lance_manifest_find_field(const struct mly_lance_manifest *manifest,
                                      struct mly_str name);
+/* Every commit of ours sets this configuration to the number of the version that it makes. Other
+ * programs carry it along unchanged, so a version is ours exactly where both agree. */
+#define MLY_LANCE_OWN_KEY "memalloy.version"
+bool mly_lance_manifest_is_ours(const struct mly_lance_manifest *manifest);
 /* A null string where the key is absent. */
 struct mly_str mly_lance_manifest_config(const struct mly_lance_manifest *manifest,
                                          struct mly_str key);
@@ -131,6 +135,14 @@ MLY_MUST_USE enum mly_err mly_lance_fragment_open(const struct mly_lance_table *
                                                   size_t fragment_i,
                                                   struct mly_lance_fragment **out,
                                                   struct mly_error *err);
+/* The same for a data file that no version names yet: fields are the table's, which field_i counts
+ * then; those that the file lacks are all null. fragment_id is what mly_lance_fragment_id says. */
+struct mly_lance_data_file;
+MLY_MUST_USE enum mly_err
+mly_lance_fragment_open_file(const struct mly_lance_table *table,
+                             const struct mly_lance_field *fields, size_t field_count,
+                             const struct mly_lance_data_file *file, uint64_t fragment_id,
+                             struct mly_lance_fragment **out, struct mly_error *err);
 /* Accepts NULL. */
 void mly_lance_fragment_close(struct mly_lance_fragment *fragment);
 uint64_t mly_lance_fragment_id(const struct mly_lance_fragment *fragment);
@@ -284,5 +296,34 @@ MLY_MUST_USE enum mly_err mly_lance_commit(const struct mly_lance_table *table,
                                            const struct mly_lance_change *change,
                                            struct mly_lance_manifest **out, bool *visible,
                                            struct mly_error *err);
+
+/* ---- cleaning ---- */
+
+/* What stays. */
+struct mly_lance_keep {
+    uint64_t versions;        /* the newest so many, whoever made them; 1 or more */
+    const char *const *files; /* data files that no version names, but a log does */
+    size_t file_count;
+};
+struct mly_lance_cleaned {
+    uint64_t versions, data_files, deletion_files, transactions, temporary_files;
+    uint64_t bytes; /* of all of them */
+    bool is_frozen; /* nothing but temporary files was removed: see below */
+};
+/* Removes versions of ours beyond keep, and those files that no version left names: data,
+ * deletion and transaction files of ours, and what killed writers of ours left. The caller holds the
+ * writer's lock, and no writer of this process is between open and commit, but for files in keep.
+ *
+ * What others made stays, and so do versions that tags of Lance name. Where another program made a
+ * version within the last hour, all versions since stay: it may hold that one, and it needs those
+ * between to catch up. Where the table has branches, or something in it cannot be read, nothing but
+ * temporary files is removed (is_frozen).
+ *
+ * A version's name goes first, and durably, before the files that it named. A reader that is about
+ * to open files of a version that goes finds them missing: it loads the newest again. report (may be
+ * NULL) is set on failure too. */
+MLY_MUST_USE enum mly_err mly_lance_clean(const struct mly_lance_table *table,
+                                          const struct mly_lance_keep *keep,
+                                          struct mly_lance_cleaned *report, struct mly_error *err);
 
 #endif

@@ -16,8 +16,13 @@ static enum mly_err check_change(const struct mly_lance_manifest *base,
         return mly_fail(err, MLY_ERR_INVAL, "fields are given at creation and only there");
     }
     for (size_t i = 0; i < change->config_count; i++) {
-        if (change->config[i].key.data == NULL) {
+        struct mly_str key = change->config[i].key;
+        if (key.data == NULL) {
             return mly_fail(err, MLY_ERR_INVAL, "configuration %zu has no key", i);
+        }
+        if (mly_str_equal(key, MLY_STR(MLY_LANCE_OWN_KEY))) {
+            return mly_fail(err, MLY_ERR_INVAL, "%s is set by every commit itself",
+                            MLY_LANCE_OWN_KEY);
         }
     }
     if (base == NULL) {
@@ -154,15 +159,13 @@ static enum mly_err write_deletions(struct lance_commit *commit, MlyPb__Fragment
 {
     MlyPb__DeletionFile *file = mly_arena_array(&commit->arena, 1, sizeof(*file));
     if (file == NULL) return mly_fail_nomem(err, sizeof(*file));
-    uint64_t chance;
-    MLY_TRY(mly_random_bytes(commit->table->env, &chance, sizeof(chance), err));
     mly_pb__deletion_file__init(file);
+    MLY_TRY(mly_lance_deletion_id(commit->table, &file->id, err));
     file->has_type = true;
     file->type = LANCE_DELETION_BITMAP;
     file->has_read_version = true;
     file->read_version = commit->read_version;
     file->has_id = true;
-    file->id = chance >> 1;
     file->has_deleted_count = true;
     file->deleted_count = set->deleted_count;
     struct mly_bytes bytes;

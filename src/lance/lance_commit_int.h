@@ -26,6 +26,7 @@ struct lance_commit {
     size_t deletion_name_count;
     char txn_name[LANCE_TXN_NAME_BYTES];
     bool has_txn_file;
+    char own_version[24]; /* MLY_LANCE_OWN_KEY's value */
     struct mly_bytes txn; /* the transaction, packed */
 };
 

@@ -53,7 +53,7 @@ static enum mly_err check_row_count(const struct file_opener *opener, uint64_t g
     mly_lance_unpacked_free(mem, message);
     if (rows != opener->fragment->row_count) {
         return mly_fail(err, MLY_ERR_CORRUPT,
-                        "%s: has %" PRIu64 " rows, the manifest says %" PRIu64, opener->path, rows,
+                        "%s: has %" PRIu64 " rows, it is said to have %" PRIu64, opener->path, rows,
                         opener->fragment->row_count);
     }
     return MLY_OK;
@@ -64,7 +64,7 @@ static enum mly_err read_footer(struct file_opener *opener, struct mly_error *er
     const MlyPb__DataFile *pb = opener->pb;
     if (pb->has_file_bytes && pb->file_bytes != 0 && pb->file_bytes != opener->bytes) {
         return mly_fail(err, MLY_ERR_CORRUPT,
-                        "%s: has %" PRIu64 " bytes, the manifest says %" PRIu64, opener->path,
+                        "%s: has %" PRIu64 " bytes, it is said to have %" PRIu64, opener->path,
                         opener->bytes, pb->file_bytes);
     }
     if (opener->bytes < LANCE_FOOTER_BYTES ||
@@ -188,26 +188,56 @@ static enum mly_err open_file(struct mly_lance_fragment *fragment, const MlyPb__
     return open_columns(&opener, err);
 }
 
+/* What a fragment is made of, whoever says so. */
+struct fragment_parts {
+    uint64_t id, row_count;
+    const struct mly_lance_field *fields; /* the table's */
+    size_t field_count;
+    MlyPb__DataFile *const *files;
+    size_t file_count;
+};
+
 static enum mly_err open_into(struct mly_lance_fragment *fragment,
-                              const struct mly_lance_manifest *manifest, const MlyPb__Fragment *pb,
-                              struct mly_error *err)
+                              const struct fragment_parts *parts, struct mly_error *err)
 {
-    fragment->files = mly_arena_array(&fragment->arena, pb->n_files, sizeof(fragment->files[0]));
+    size_t field_count = parts->field_count;
+    fragment->files =
+        mly_arena_array(&fragment->arena, parts->file_count, sizeof(fragment->files[0]));
     fragment->columns =
-        mly_arena_array(&fragment->arena, manifest->field_count, sizeof(fragment->columns[0]));
+        mly_arena_array(&fragment->arena, field_count, sizeof(fragment->columns[0]));
     if (fragment->files == NULL || fragment->columns == NULL) {
-        return mly_fail_nomem(err, manifest->field_count * sizeof(fragment->columns[0]));
+        return mly_fail_nomem(err, field_count * sizeof(fragment->columns[0]));
     }
-    for (size_t i = 0; i < manifest->field_count; i++) {
+    for (size_t i = 0; i < field_count; i++) {
         struct mly_lance_field *field = &fragment->columns[i].field;
-        *field = manifest->fields[i];
+        *field = parts->fields[i];
         field->name = mly_arena_copy(&fragment->arena, field->name);
-        if (field->name.data == NULL) return mly_fail_nomem(err, manifest->fields[i].name.bytes);
+        if (field->name.data == NULL) return mly_fail_nomem(err, parts->fields[i].name.bytes);
     }
-    fragment->column_count = manifest->field_count;
-    for (size_t i = 0; i < pb->n_files; i++) {
-        MLY_TRY(open_file(fragment, pb->files[i], err));
+    fragment->column_count = field_count;
+    for (size_t i = 0; i < parts->file_count; i++) {
+        MLY_TRY(open_file(fragment, parts->files[i], err));
     }
+    return MLY_OK;
+}
+
+static enum mly_err open_parts(const struct mly_lance_table *table,
+                               const struct fragment_parts *parts, struct mly_lance_fragment **out,
+                               struct mly_error *err)
+{
+    struct mly_mem *mem = table->env->mem;
+    struct mly_lance_fragment *fragment = mly_mem_array(mem, 1, sizeof(*fragment));
+    if (fragment == NULL) return mly_fail_nomem(err, sizeof(*fragment));
+    mly_arena_init(&fragment->arena, mem, LANCE_UNPACK_BYTES_MAX);
+    fragment->table = table;
+    fragment->id = parts->id;
+    fragment->row_count = parts->row_count;
+    enum mly_err rc = open_into(fragment, parts, err);
+    if (rc != MLY_OK) {
+        mly_lance_fragment_close(fragment);
+        return rc;
+    }
+    *out = fragment;
     return MLY_OK;
 }
 
@@ -220,20 +250,69 @@ enum mly_err mly_lance_fragment_open(const struct mly_lance_table *table,
                         manifest->pb->n_fragments);
     }
     const MlyPb__Fragment *pb = manifest->pb->fragments[fragment_i];
-    struct mly_mem *mem = table->env->mem;
-    struct mly_lance_fragment *fragment = mly_mem_array(mem, 1, sizeof(*fragment));
-    if (fragment == NULL) return mly_fail_nomem(err, sizeof(*fragment));
-    mly_arena_init(&fragment->arena, mem, LANCE_UNPACK_BYTES_MAX);
-    fragment->table = table;
-    fragment->id = pb->id;
-    fragment->row_count = pb->row_count;
-    enum mly_err rc = open_into(fragment, manifest, pb, err);
-    if (rc != MLY_OK) {
-        mly_lance_fragment_close(fragment);
-        return rc;
+    struct fragment_parts parts = {
+        .id = pb->id,
+        .row_count = pb->row_count,
+        .fields = manifest->fields,
+        .field_count = manifest->field_count,
+        .files = pb->files,
+        .file_count = pb->n_files,
+    };
+    return open_parts(table, &parts, out, err);
+}
+
+/* The description comes from a log, so it is believed as little as a manifest. */
+static enum mly_err check_description(const struct mly_lance_table *table,
+                                      const struct mly_lance_data_file *file, struct mly_error *err)
+{
+    const char *end = memchr(file->name, '\0', sizeof(file->name));
+    struct mly_str name = {file->name,
+                           end == NULL ? sizeof(file->name) : (size_t)(end - file->name)};
+    if (end == NULL || !lance_is_plain_name(name)) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "table %s: a data file named %.*s", table->path,
+                        (int)name.bytes, name.data);
     }
-    *out = fragment;
+    if (file->row_count > MLY_FRAGMENT_ROWS_MAX || file->field_count > INT32_MAX) {
+        return mly_fail(err, MLY_ERR_CORRUPT,
+                        "%s/data/%s is said to have %" PRIu64 " rows, the limit is %zu",
+                        table->path, file->name, file->row_count, MLY_FRAGMENT_ROWS_MAX);
+    }
     return MLY_OK;
+}
+
+enum mly_err mly_lance_fragment_open_file(const struct mly_lance_table *table,
+                                          const struct mly_lance_field *fields, size_t field_count,
+                                          const struct mly_lance_data_file *file,
+                                          uint64_t fragment_id, struct mly_lance_fragment **out,
+                                          struct mly_error *err)
+{
+    MlyPb__DataFile pb = MLY_PB__DATA_FILE__INIT;
+    MlyPb__DataFile *files[] = {&pb};
+    struct fragment_parts parts = {
+        .id = fragment_id,
+        .row_count = file->row_count,
+        .fields = fields,
+        .field_count = field_count,
+        .files = files,
+        .file_count = 1,
+    };
+    MLY_TRY(check_description(table, file, err));
+    struct mly_mem *mem = table->env->mem;
+    int32_t *columns = mly_mem_array(mem, file->field_count, sizeof(columns[0]));
+    if (columns == NULL) return mly_fail_nomem(err, file->field_count * sizeof(columns[0]));
+    for (size_t i = 0; i < file->field_count; i++) {
+        columns[i] = (int32_t)i;
+    }
+    pb.path = lance_pb_data(mly_str_of(file->name));
+    pb.field_ids = file->field_ids;
+    pb.n_field_ids = file->field_count;
+    pb.column_indices = columns;
+    pb.n_column_indices = file->field_count;
+    pb.has_file_bytes = true;
+    pb.file_bytes = file->file_bytes;
+    enum mly_err rc = open_parts(table, &parts, out, err);
+    mly_mem_free(mem, columns);
+    return rc;
 }
 
 void mly_lance_fragment_close(struct mly_lance_fragment *fragment)

@@ -9,6 +9,8 @@
 
 #include "lance_format.pb-c.h"
 
+#include <string.h>
+
 /* ---- numbers of the format (docs/FORMAT.md) ---- */
 
 #define LANCE_FOOTER_BYTES ((size_t)40)          /* of a data file */
@@ -61,6 +63,16 @@ static inline bool lance_bit(const uint8_t *bits, uint64_t i)
 static inline struct mly_str lance_pb_str(ProtobufCBinaryData data)
 {
     return (struct mly_str){data.data == NULL ? "" : (const char *)data.data, data.len};
+}
+
+/* A name that is one file of the folder it counts from: nothing else may be opened by a manifest.
+ */
+static inline bool lance_is_plain_name(struct mly_str name)
+{
+    if (name.bytes == 0 || name.bytes > 255) return false;
+    if (memchr(name.data, '/', name.bytes) != NULL) return false;
+    if (memchr(name.data, '\0', name.bytes) != NULL) return false;
+    return name.data[0] != '.';
 }
 
 /* ---- protobuf (lance_pb.c) ---- */
@@ -130,6 +142,27 @@ MLY_MUST_USE enum mly_err mly_lance_read_file(const struct mly_env *env, const c
                                               struct mly_bytes *out, struct mly_file_info *info,
                                               struct mly_error *err);
 
+/* ---- names of files that are ours (lance_names.c) ---- */
+
+/* 16 bytes of a UUID of version 8 that ends in a mark of ours, else chance. */
+MLY_MUST_USE enum mly_err mly_lance_own_uuid(const struct mly_lance_table *table, uint8_t out[16],
+                                             struct mly_error *err);
+/* What a name in one of the table's folders says about who gave it. */
+enum lance_name_kind {
+    LANCE_NAME_FOREIGN,
+    LANCE_NAME_TEMPORARY,  /* ours, and never seen by anybody else */
+    LANCE_NAME_DATA,       /* ours */
+    LANCE_NAME_DELETIONS,  /* ours */
+    LANCE_NAME_TRANSACTION /* ours */
+};
+enum lance_name_kind mly_lance_name_kind(const char *name);
+/* ".lance" and all. */
+void mly_lance_data_name(const uint8_t uuid[16], char out[MLY_LANCE_NAME_BYTES]);
+void mly_lance_uuid_text(const uint8_t uuid[16], char out[37]);
+/* A number for a deletion file. */
+MLY_MUST_USE enum mly_err mly_lance_deletion_id(const struct mly_lance_table *table, uint64_t *out,
+                                                struct mly_error *err);
+
 /* ---- manifest (lance_manifest.c, lance_versions.c) ---- */
 
 enum lance_naming { LANCE_NAMING_V1, LANCE_NAMING_V2 };
@@ -154,6 +187,13 @@ struct mly_lance_manifest {
 #define LANCE_VERSION_NAME_BYTES 40
 /* The file name of a version. */
 void mly_lance_version_name(uint64_t version, enum lance_naming naming, char *out);
+/* False for anything that is not a version: temporary files, the hint, detached versions. */
+bool mly_lance_parse_version_name(const char *name, uint64_t *version, enum lance_naming *naming);
+/* NOTFOUND where there is no such version, or none any more. */
+MLY_MUST_USE enum mly_err mly_lance_load_version(const struct mly_lance_table *table,
+                                                 uint64_t version, enum lance_naming naming,
+                                                 struct mly_lance_manifest **out,
+                                                 struct mly_error *err);
 /* Bytes of a manifest file -> manifest, all of it checked; info and naming are left to the caller.
  */
 MLY_MUST_USE enum mly_err mly_lance_manifest_parse(struct mly_mem *mem, const uint8_t *data,

@@ -4,6 +4,7 @@
 #include "lance/lance_int.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,16 +41,6 @@ static enum mly_err find_section(const uint8_t *data, size_t bytes, uint64_t pos
     return MLY_OK;
 }
 
-/* A name that is one file of the folder it counts from: nothing else may be opened by a manifest.
- */
-static bool is_plain_name(struct mly_str name)
-{
-    if (name.bytes == 0 || name.bytes > 255) return false;
-    if (memchr(name.data, '/', name.bytes) != NULL) return false;
-    if (memchr(name.data, '\0', name.bytes) != NULL) return false;
-    return name.data[0] != '.';
-}
-
 static enum mly_err check_data_file(const MlyPb__DataFile *file, uint64_t fragment_id,
                                     const char *path, struct mly_error *err)
 {
@@ -59,7 +50,7 @@ static enum mly_err check_data_file(const MlyPb__DataFile *file, uint64_t fragme
                         "%s: data file %.*s lies outside the table, which is not supported", path,
                         printed(name), name.data);
     }
-    if (!is_plain_name(name)) {
+    if (!lance_is_plain_name(name)) {
         return mly_fail(err, MLY_ERR_CORRUPT, "%s: fragment %" PRIu64 " has a data file named %.*s",
                         path, fragment_id, printed(name), name.data);
     }
@@ -233,6 +224,14 @@ struct mly_str mly_lance_manifest_config(const struct mly_lance_manifest *manife
         if (mly_str_equal(lance_pb_str(pair->key), key)) return lance_pb_str(pair->value);
     }
     return MLY_STR_NULL;
+}
+
+bool mly_lance_manifest_is_ours(const struct mly_lance_manifest *manifest)
+{
+    char number[24];
+    (void)snprintf(number, sizeof(number), "%" PRIu64, manifest->pb->version);
+    return mly_str_equal(mly_lance_manifest_config(manifest, MLY_STR(MLY_LANCE_OWN_KEY)),
+                         mly_str_of(number));
 }
 
 size_t mly_lance_manifest_fragment_count(const struct mly_lance_manifest *manifest)

@@ -100,8 +100,10 @@ enum mly_err mly_lance_make_transaction(struct lance_commit *commit, struct mly_
 {
     MlyPb__Transaction txn = MLY_PB__TRANSACTION__INIT;
     struct operations ops;
+    uint8_t bytes[16];
     char uuid[37];
-    MLY_TRY(mly_uuid4(commit->table->env, uuid, err));
+    MLY_TRY(mly_lance_own_uuid(commit->table, bytes, err));
+    mly_lance_uuid_text(bytes, uuid);
     (void)snprintf(commit->txn_name, sizeof(commit->txn_name), "%" PRIu64 "-%s.txn",
                    commit->read_version, uuid);
     txn.has_read_version = commit->read_version != 0;
@@ -157,10 +159,28 @@ static enum mly_err merge_fragments(struct lance_commit *commit, MlyPb__Manifest
 
 static bool is_changed_key(const struct mly_lance_change *change, struct mly_str key)
 {
+    if (mly_str_equal(key, MLY_STR(MLY_LANCE_OWN_KEY))) return true;
     for (size_t i = 0; i < change->config_count; i++) {
         if (mly_str_equal(change->config[i].key, key)) return true;
     }
     return false;
+}
+
+/* Says that this version is ours: its own number, which others carry along and so make wrong. */
+static enum mly_err make_own_pair(struct lance_commit *commit, MlyPb__Pair **out,
+                                  struct mly_error *err)
+{
+    MlyPb__Pair *pair = mly_arena_array(&commit->arena, 1, sizeof(*pair));
+    if (pair == NULL) return mly_fail_nomem(err, sizeof(*pair));
+    mly_pb__pair__init(pair);
+    (void)snprintf(commit->own_version, sizeof(commit->own_version), "%" PRIu64,
+                   commit->read_version + 1);
+    pair->has_key = true;
+    pair->key = lance_pb_data(MLY_STR(MLY_LANCE_OWN_KEY));
+    pair->has_value = true;
+    pair->value = lance_pb_data(mly_str_of(commit->own_version));
+    *out = pair;
+    return MLY_OK;
 }
 
 static enum mly_err merge_config(struct lance_commit *commit, MlyPb__Manifest *manifest,
@@ -171,7 +191,7 @@ static enum mly_err merge_config(struct lance_commit *commit, MlyPb__Manifest *m
     MLY_TRY(make_pairs(commit, &changed, &changed_count, false, err));
     size_t old_count = commit->base == NULL ? 0 : commit->base->pb->n_config;
     MlyPb__Pair **list =
-        mly_arena_array(&commit->arena, old_count + changed_count, sizeof(list[0]));
+        mly_arena_array(&commit->arena, old_count + changed_count + 1, sizeof(list[0]));
     if (list == NULL) return mly_fail_nomem(err, old_count * sizeof(list[0]));
     size_t count = 0;
     for (size_t i = 0; i < old_count; i++) {
@@ -181,6 +201,7 @@ static enum mly_err merge_config(struct lance_commit *commit, MlyPb__Manifest *m
     for (size_t i = 0; i < changed_count; i++) {
         list[count++] = changed[i];
     }
+    MLY_TRY(make_own_pair(commit, &list[count++], err));
     manifest->config = list;
     manifest->n_config = count;
     return MLY_OK;

@@ -24,8 +24,7 @@ void mly_lance_version_name(uint64_t version, enum lance_naming naming, char *ou
     }
 }
 
-/* False for anything that is not a version: temporary files, the hint, detached versions. */
-static bool parse_version_name(const char *name, uint64_t *version, enum lance_naming *naming)
+bool mly_lance_parse_version_name(const char *name, uint64_t *version, enum lance_naming *naming)
 {
     size_t bytes = strlen(name);
     size_t suffix = sizeof(MANIFEST_SUFFIX) - 1;
@@ -62,7 +61,8 @@ static enum mly_err find_newest(const struct mly_lance_table *table, uint64_t *v
         enum lance_naming found_naming;
         rc = mly_dir_next(&dir, &name, err);
         if (rc != MLY_OK || name == NULL) break;
-        if (!parse_version_name(name, &found, &found_naming) || found <= *version) continue;
+        if (!mly_lance_parse_version_name(name, &found, &found_naming) || found <= *version)
+            continue;
         *version = found;
         *naming = found_naming;
     }
@@ -71,9 +71,9 @@ static enum mly_err find_newest(const struct mly_lance_table *table, uint64_t *v
     return MLY_OK;
 }
 
-static enum mly_err load_version(const struct mly_lance_table *table, uint64_t version,
-                                 enum lance_naming naming, struct mly_lance_manifest **out,
-                                 struct mly_error *err)
+enum mly_err mly_lance_load_version(const struct mly_lance_table *table, uint64_t version,
+                                    enum lance_naming naming, struct mly_lance_manifest **out,
+                                    struct mly_error *err)
 {
     char name[LANCE_VERSION_NAME_BYTES];
     struct lance_path path;
@@ -115,7 +115,7 @@ enum mly_err mly_lance_manifest_load(const struct mly_lance_table *table,
             *out = NULL;
             return MLY_OK;
         }
-        rc = load_version(table, version, naming, out, err);
+        rc = mly_lance_load_version(table, version, naming, out, err);
         /* Others may remove old versions, and the newest was one by then. */
         if (rc != MLY_ERR_NOTFOUND) return rc;
     }
@@ -131,7 +131,7 @@ enum mly_err mly_lance_manifest_load_before(const struct mly_lance_table *table,
         return mly_fail(err, MLY_ERR_NOTFOUND, "%s: there is nothing before version %" PRIu64,
                         mly_lance_table_path(table), version);
     }
-    return load_version(table, version - 1, manifest->naming, out, err);
+    return mly_lance_load_version(table, version - 1, manifest->naming, out, err);
 }
 
 enum mly_err mly_lance_manifest_is_stale(const struct mly_lance_table *table,

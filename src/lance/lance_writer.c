@@ -274,25 +274,6 @@ static enum mly_err check_rows(const struct mly_lance_writer *writer, struct mly
     return MLY_OK;
 }
 
-/* 24 binary digits and 26 hexadecimal ones: spread over the alphabet as object stores like it. */
-static enum mly_err make_name(const struct mly_lance_writer *writer, char *out,
-                              struct mly_error *err)
-{
-    static const char digits[] = "0123456789abcdef";
-    uint8_t chance[16];
-    size_t at = 0;
-    MLY_TRY(mly_random_bytes(writer->table->env, chance, sizeof(chance), err));
-    for (size_t i = 0; i < 24; i++) {
-        out[at++] = (char)('0' + (chance[i / 8] >> (7 - i % 8) & 1));
-    }
-    for (size_t i = 3; i < sizeof(chance); i++) {
-        out[at++] = digits[chance[i] >> 4];
-        out[at++] = digits[chance[i] & 15];
-    }
-    memcpy(out + at, ".lance", sizeof(".lance"));
-    return MLY_OK;
-}
-
 static enum mly_err describe(const struct mly_lance_writer *writer, struct mly_lance_data_file *out,
                              struct mly_error *err)
 {
@@ -308,7 +289,10 @@ static enum mly_err describe(const struct mly_lance_writer *writer, struct mly_l
     for (size_t i = 0; i < writer->column_count; i++) {
         out->field_ids[i] = writer->columns[i].field.id;
     }
-    return make_name(writer, out->name, err);
+    uint8_t uuid[16];
+    MLY_TRY(mly_lance_own_uuid(writer->table, uuid, err));
+    mly_lance_data_name(uuid, out->name);
+    return MLY_OK;
 }
 
 static enum mly_err sync_and_name(struct mly_lance_writer *writer, const char *name,

@@ -254,12 +254,9 @@ static void check_vector(const struct mly_lance_fragment *fragment, uint64_t at,
     }
 }
 
-void case_check_rows(const struct mly_lance_table *table, const struct mly_lance_manifest *manifest,
-                     size_t fragment_i, uint64_t first)
+void case_check_fragment(const struct mly_lance_fragment *fragment, uint64_t first)
 {
     struct mly_error err;
-    struct mly_lance_fragment *fragment;
-    EXPECT_OK(mly_lance_fragment_open(table, manifest, fragment_i, &fragment, &err));
     for (uint64_t at = 0; at < mly_lance_fragment_row_count(fragment); at++) {
         struct row row = make_row(first + at);
         struct mly_str raw = {row.raw, 3};
@@ -278,5 +275,14 @@ void case_check_rows(const struct mly_lance_table *table, const struct mly_lance
         if (row.has_x) assert_true(real == row.x);
         check_text(fragment, 6, at, row.has_raw ? raw : MLY_STR_NULL);
     }
+}
+
+void case_check_rows(const struct mly_lance_table *table, const struct mly_lance_manifest *manifest,
+                     size_t fragment_i, uint64_t first)
+{
+    struct mly_error err;
+    struct mly_lance_fragment *fragment;
+    EXPECT_OK(mly_lance_fragment_open(table, manifest, fragment_i, &fragment, &err));
+    case_check_fragment(fragment, first);
     mly_lance_fragment_close(fragment);
 }

@@ -29,7 +29,9 @@ enum mly_err case_update(const struct mly_lance_table *table, const struct mly_l
 enum mly_err case_sum(const struct mly_lance_table *table,
                       const struct mly_lance_manifest *manifest, uint64_t *live, uint64_t *sum,
                       struct mly_error *err);
-/* Checks that fragment_i has the rows from first on, as case_write made them. */
+/* Checks that the fragment has the rows from first on, as case_write made them. */
+void case_check_fragment(const struct mly_lance_fragment *fragment, uint64_t first);
+/* The same of the manifest's fragment_i. */
 void case_check_rows(const struct mly_lance_table *table, const struct mly_lance_manifest *manifest,
                      size_t fragment_i, uint64_t first);
 

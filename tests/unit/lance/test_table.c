@@ -291,6 +291,84 @@ static void a_table_made_anew_is_stale_at_the_same_version(void **state)
     mly_lance_manifest_destroy(anew);
 }
 
+static enum mly_err open_file(const struct mly_lance_data_file *file,
+                              struct mly_lance_fragment **out)
+{
+    return mly_lance_fragment_open_file(table, case_fields, CASE_FIELD_COUNT, file, UINT32_MAX, out,
+                                        &err);
+}
+
+static void a_data_file_is_read_before_a_version_names_it(void **state)
+{
+    (void)state;
+    struct mly_lance_data_file file;
+    struct mly_lance_fragment *fragment;
+    EXPECT_OK(mly_lance_table_make(table, &err));
+    EXPECT_OK(case_write(table, 7, 30, &file, &err));
+    EXPECT_OK(open_file(&file, &fragment));
+    assert_int_equal(mly_lance_fragment_id(fragment), UINT32_MAX);
+    assert_int_equal(mly_lance_fragment_row_count(fragment), 30);
+    case_check_fragment(fragment, 7);
+    mly_lance_fragment_close(fragment);
+    /* A column that came to the table later is null in this file. */
+    struct mly_lance_field fields[CASE_FIELD_COUNT + 1];
+    memcpy(fields, case_fields, sizeof(case_fields));
+    fields[CASE_FIELD_COUNT] =
+        (struct mly_lance_field){MLY_STR("later"), MLY_LANCE_INT64, 0, true, CASE_FIELD_COUNT};
+    EXPECT_OK(mly_lance_fragment_open_file(table, fields, CASE_FIELD_COUNT + 1, &file, 5, &fragment,
+                                           &err));
+    int64_t number;
+    EXPECT_OK(mly_lance_get_int64(fragment, CASE_FIELD_COUNT, 29, 77, &number, &err));
+    assert_int_equal(number, 77);
+    case_check_fragment(fragment, 7);
+    mly_lance_fragment_close(fragment);
+    /* Out of memory at every request. */
+    enum mly_err rc = MLY_ERR_NOMEM;
+    for (uint64_t i = 1; rc != MLY_OK; i++) {
+        fault.mem.fail_at = fault.mem.calls + i;
+        rc = open_file(&file, &fragment);
+        if (rc != MLY_OK) case_expect(rc, MLY_ERR_NOMEM, &err);
+    }
+    fault.mem.fail_at = 0;
+    mly_lance_fragment_close(fragment);
+    mly_lance_data_file_deinit(&file);
+}
+
+static void a_wrong_description_of_a_data_file_is_told(void **state)
+{
+    (void)state;
+    struct mly_lance_data_file file, wrong;
+    struct mly_lance_fragment *fragment;
+    EXPECT_OK(mly_lance_table_make(table, &err));
+    EXPECT_OK(case_write(table, 0, 10, &file, &err));
+    wrong = file;
+    wrong.row_count = 11;
+    case_expect(open_file(&wrong, &fragment), MLY_ERR_CORRUPT, &err);
+    wrong.row_count = UINT64_MAX;
+    case_expect(open_file(&wrong, &fragment), MLY_ERR_CORRUPT, &err);
+    wrong = file;
+    wrong.file_bytes++;
+    case_expect(open_file(&wrong, &fragment), MLY_ERR_CORRUPT, &err);
+    wrong = file;
+    int32_t ids[CASE_FIELD_COUNT + 1] = {0, 1, 2, 3, 4, 5, 6, 6};
+    wrong.field_ids = ids;
+    wrong.field_count = CASE_FIELD_COUNT + 1;
+    case_expect(open_file(&wrong, &fragment), MLY_ERR_CORRUPT, &err);
+    static const char *const names[] = {"", ".x.lance", "a/b.lance", "../x"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        wrong = file;
+        snprintf(wrong.name, sizeof(wrong.name), "%s", names[i]);
+        case_expect(open_file(&wrong, &fragment), MLY_ERR_CORRUPT, &err);
+    }
+    wrong = file;
+    memset(wrong.name, 'a', sizeof(wrong.name));
+    case_expect(open_file(&wrong, &fragment), MLY_ERR_CORRUPT, &err);
+    wrong = file;
+    wrong.name[0] = 'x';
+    case_expect(open_file(&wrong, &fragment), MLY_ERR_NOTFOUND, &err);
+    mly_lance_data_file_deinit(&file);
+}
+
 static void wrong_use_is_refused(void **state)
 {
     (void)state;
@@ -337,6 +415,8 @@ int main(void)
         TEST(the_slower_of_two_writers_gets_a_conflict_and_leaves_nothing),
         TEST(config_is_set_kept_and_removed),
         TEST(a_table_made_anew_is_stale_at_the_same_version),
+        TEST(a_data_file_is_read_before_a_version_names_it),
+        TEST(a_wrong_description_of_a_data_file_is_told),
         TEST(wrong_use_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

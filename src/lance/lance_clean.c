@@ -1,0 +1,414 @@
+/* What is no longer needed goes: old versions of ours, then the files that no version left names.
+ * In: the table's folders as they are listed, its manifests and tags. What stays in doubt stays on
+ * disk: a file too many does no harm, one too few does. */
+#include "lance/lance_int.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Another program that made a version may hold it, and needs all later ones to catch up. */
+#define FOREIGN_GRACE_US ((int64_t)3600 * 1000000)
+/* A tag's file is some 100 bytes of JSON. */
+#define TAG_BYTES_MAX ((size_t)64 << 10)
+
+/* A list that grows in memory. */
+struct list {
+    struct mly_bytes bytes;
+    size_t count;
+};
+
+struct version {
+    uint64_t number;
+    enum lance_naming naming;
+};
+
+/* A file of ours that goes unless a version names it. */
+struct candidate {
+    char name[LANCE_DELETION_NAME_BYTES];
+    enum lance_name_kind kind;
+    bool stays;
+};
+
+struct cleaner {
+    const struct mly_lance_table *table;
+    const struct mly_lance_keep *keep;
+    struct mly_lance_cleaned report;
+    struct list versions;   /* struct version, newest first */
+    struct list tagged;     /* uint64_t */
+    struct list candidates; /* struct candidate, by name */
+    size_t open_count;      /* candidates that do not stay so far */
+    bool has_strangers;     /* manifests that are no versions */
+};
+
+static struct version *versions(const struct cleaner *cleaner)
+{
+    return (struct version *)(void *)cleaner->versions.bytes.data;
+}
+
+static struct candidate *candidates(const struct cleaner *cleaner)
+{
+    return (struct candidate *)(void *)cleaner->candidates.bytes.data;
+}
+
+static enum mly_err append(struct list *list, const void *item, size_t bytes, struct mly_error *err)
+{
+    MLY_TRY(mly_bytes_append(&list->bytes, item, bytes, err));
+    list->count++;
+    return MLY_OK;
+}
+
+static void clear(struct list *list)
+{
+    list->bytes.bytes = 0;
+    list->count = 0;
+}
+
+/* ---- removing ---- */
+
+static enum mly_err remove_file(struct cleaner *cleaner, const char *folder, const char *name,
+                                uint64_t *count, struct mly_error *err)
+{
+    struct lance_path path;
+    struct mly_file_info info;
+    const struct mly_env *env = cleaner->table->env;
+    MLY_TRY(mly_lance_path(cleaner->table, folder, name, &path, err));
+    enum mly_err rc = mly_file_info_at(env, MLY_AT_CWD, path.text, false, &info, err);
+    if (rc == MLY_ERR_NOTFOUND) return MLY_OK;
+    if (rc != MLY_OK) return rc;
+    MLY_TRY(mly_file_unlink(env, MLY_AT_CWD, path.text, err));
+    (*count)++;
+    cleaner->report.bytes += info.bytes;
+    return MLY_OK;
+}
+
+/* ---- listing ---- */
+
+typedef enum mly_err (*name_fn)(struct cleaner *cleaner, const char *folder, const char *name,
+                                struct mly_error *err);
+
+/* Calls fn for each name in the folder; a missing folder has none. */
+static enum mly_err each_name(struct cleaner *cleaner, const char *folder, name_fn fn,
+                              struct mly_error *err)
+{
+    const struct mly_env *env = cleaner->table->env;
+    struct lance_path path;
+    struct mly_dir dir;
+    bool exists = false;
+    MLY_TRY(mly_lance_path(cleaner->table, folder, NULL, &path, err));
+    MLY_TRY(mly_file_exists(env, MLY_AT_CWD, path.text, &exists, err));
+    if (!exists) return MLY_OK;
+    MLY_TRY(mly_dir_open(env, MLY_AT_CWD, path.text, &dir, err));
+    enum mly_err rc;
+    for (;;) {
+        const char *name;
+        rc = mly_dir_next(&dir, &name, err);
+        if (rc != MLY_OK) rc = mly_fail_in(err, rc, "%s", path.text);
+        if (rc != MLY_OK || name == NULL) break;
+        rc = fn(cleaner, folder, name, err);
+        if (rc != MLY_OK) break;
+    }
+    mly_dir_close(&dir);
+    return rc;
+}
+
+static enum mly_err take_version(struct cleaner *cleaner, const char *folder, const char *name,
+                                 struct mly_error *err)
+{
+    static const char suffix[] = ".manifest";
+    struct version version;
+    size_t bytes = strlen(name);
+    (void)folder;
+    if (mly_lance_parse_version_name(name, &version.number, &version.naming)) {
+        return append(&cleaner->versions, &version, sizeof(version), err);
+    }
+    /* Detached versions: they are in nobody's order, and may name any file. */
+    if (bytes >= sizeof(suffix) && strcmp(name + bytes - (sizeof(suffix) - 1), suffix) == 0) {
+        cleaner->has_strangers = true;
+    }
+    return MLY_OK;
+}
+
+static int compare_versions(const void *a, const void *b)
+{
+    const struct version *x = a;
+    const struct version *y = b;
+    return (x->number < y->number) - (x->number > y->number);
+}
+
+static enum mly_err list_versions(struct cleaner *cleaner, struct mly_error *err)
+{
+    clear(&cleaner->versions);
+    MLY_TRY(each_name(cleaner, "_versions", take_version, err));
+    if (cleaner->versions.count > 0) {
+        qsort(cleaner->versions.bytes.data, cleaner->versions.count, sizeof(struct version),
+              compare_versions);
+    }
+    return MLY_OK;
+}
+
+/* The number behind "version": in a tag's JSON; 0 where there is none. */
+static uint64_t find_tagged_version(struct mly_bytes *text)
+{
+    static const char key[] = "\"version\"";
+    if (text->bytes < sizeof(key)) return 0;
+    for (size_t i = 0; i + sizeof(key) - 1 <= text->bytes; i++) {
+        if (memcmp(text->data + i, key, sizeof(key) - 1) != 0) continue;
+        uint64_t value = 0;
+        size_t at = i + sizeof(key) - 1;
+        while (at < text->bytes && strchr(" \t\r\n:", text->data[at]) != NULL) {
+            at++;
+        }
+        for (; at < text->bytes && text->data[at] >= '0' && text->data[at] <= '9'; at++) {
+            if (value > UINT64_MAX / 10 - 1) return 0;
+            value = value * 10 + (uint64_t)(text->data[at] - '0');
+        }
+        return value;
+    }
+    return 0;
+}
+
+static enum mly_err take_tag(struct cleaner *cleaner, const char *folder, const char *name,
+                             struct mly_error *err)
+{
+    struct lance_path path;
+    struct mly_file_info info;
+    struct mly_bytes bytes;
+    struct mly_error own;
+    MLY_TRY(mly_lance_path(cleaner->table, folder, name, &path, err));
+    mly_bytes_init(&bytes, cleaner->table->env->mem, TAG_BYTES_MAX);
+    enum mly_err rc = mly_lance_read_file(cleaner->table->env, path.text, &bytes, &info, &own);
+    uint64_t version = rc == MLY_OK ? find_tagged_version(&bytes) : 0;
+    mly_bytes_deinit(&bytes);
+    if (rc == MLY_ERR_NOMEM) return mly_fail_nomem(err, TAG_BYTES_MAX);
+    if (version == 0) cleaner->report.is_frozen = true; /* It may name any version. */
+    return append(&cleaner->tagged, &version, sizeof(version), err);
+}
+
+/* Branches live in tree/ and share the files of data/. */
+static enum mly_err take_branch(struct cleaner *cleaner, const char *folder, const char *name,
+                                struct mly_error *err)
+{
+    (void)folder;
+    (void)name;
+    (void)err;
+    cleaner->report.is_frozen = true;
+    return MLY_OK;
+}
+
+static bool is_tagged(const struct cleaner *cleaner, uint64_t version)
+{
+    for (size_t i = 0; i < cleaner->tagged.count; i++) {
+        uint64_t tagged;
+        memcpy(&tagged, cleaner->tagged.bytes.data + i * sizeof(tagged), sizeof(tagged));
+        if (tagged == version) return true;
+    }
+    return false;
+}
+
+static enum mly_err remove_temporary(struct cleaner *cleaner, const char *folder, const char *name,
+                                     struct mly_error *err)
+{
+    if (mly_lance_name_kind(name) != LANCE_NAME_TEMPORARY) return MLY_OK;
+    return remove_file(cleaner, folder, name, &cleaner->report.temporary_files, err);
+}
+
+/* ---- versions ---- */
+
+/* *out is NULL where the version is gone or cannot be read; what cannot be read freezes. */
+static enum mly_err load(struct cleaner *cleaner, const struct version *version,
+                         struct mly_lance_manifest **out, struct mly_error *err)
+{
+    *out = NULL;
+    enum mly_err rc =
+        mly_lance_load_version(cleaner->table, version->number, version->naming, out, err);
+    if (rc == MLY_ERR_CORRUPT || rc == MLY_ERR_UNSUPPORTED) {
+        cleaner->report.is_frozen = true;
+        return MLY_OK;
+    }
+    return rc == MLY_ERR_NOTFOUND ? MLY_OK : rc;
+}
+
+static bool is_recent(const struct cleaner *cleaner, const struct mly_lance_manifest *manifest)
+{
+    const MlyPb__Timestamp *time = manifest->pb->timestamp;
+    if (time == NULL || time->seconds < 0 || time->seconds > INT64_MAX / 2000000) return true;
+    return mly_clock_wall_us(cleaner->table->env) - time->seconds * 1000000 < FOREIGN_GRACE_US;
+}
+
+/* Sets *goes[i] for version i, whose index counts from the newest. */
+static enum mly_err choose_versions(struct cleaner *cleaner, uint8_t *goes, struct mly_error *err)
+{
+    uint64_t floor = UINT64_MAX; /* from here on all stay */
+    for (size_t i = 0; i < cleaner->versions.count; i++) {
+        const struct version *version = &versions(cleaner)[i];
+        struct mly_lance_manifest *manifest;
+        if (i < cleaner->keep->versions) continue;
+        MLY_TRY(load(cleaner, version, &manifest, err));
+        if (manifest == NULL) continue;
+        bool is_ours = mly_lance_manifest_is_ours(manifest);
+        if (!is_ours && is_recent(cleaner, manifest)) floor = version->number;
+        goes[i] = is_ours && !is_tagged(cleaner, version->number);
+        mly_lance_manifest_destroy(manifest);
+    }
+    for (size_t i = 0; i < cleaner->versions.count; i++) {
+        if (versions(cleaner)[i].number > floor) goes[i] = 0;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err remove_versions(struct cleaner *cleaner, struct mly_error *err)
+{
+    struct lance_path path;
+    size_t count = cleaner->versions.count;
+    if (count <= cleaner->keep->versions) return MLY_OK;
+    uint8_t *goes = mly_mem_array(cleaner->table->env->mem, count, 1);
+    if (goes == NULL) return mly_fail_nomem(err, count);
+    enum mly_err rc = choose_versions(cleaner, goes, err);
+    /* The oldest first: what is left when this is interrupted has no hole. */
+    for (size_t i = count; i-- > 0 && rc == MLY_OK && !cleaner->report.is_frozen;) {
+        char name[LANCE_VERSION_NAME_BYTES];
+        if (!goes[i]) continue;
+        mly_lance_version_name(versions(cleaner)[i].number, versions(cleaner)[i].naming, name);
+        rc = remove_file(cleaner, "_versions", name, &cleaner->report.versions, err);
+    }
+    mly_mem_free(cleaner->table->env->mem, goes);
+    if (rc != MLY_OK || cleaner->report.versions == 0) return rc;
+    MLY_TRY(mly_lance_path(cleaner->table, "_versions", NULL, &path, err));
+    return mly_dir_sync(cleaner->table->env, MLY_AT_CWD, path.text, err);
+}
+
+/* ---- files ---- */
+
+static enum mly_err take_candidate(struct cleaner *cleaner, const char *folder, const char *name,
+                                   struct mly_error *err)
+{
+    struct candidate candidate = {.kind = mly_lance_name_kind(name)};
+    size_t bytes = strlen(name);
+    (void)folder;
+    if (candidate.kind == LANCE_NAME_FOREIGN || candidate.kind == LANCE_NAME_TEMPORARY ||
+        bytes >= sizeof(candidate.name)) {
+        return MLY_OK;
+    }
+    memcpy(candidate.name, name, bytes + 1);
+    return append(&cleaner->candidates, &candidate, sizeof(candidate), err);
+}
+
+static int compare_candidates(const void *a, const void *b)
+{
+    const struct candidate *x = a;
+    const struct candidate *y = b;
+    return strcmp(x->name, y->name);
+}
+
+static void mark(struct cleaner *cleaner, struct mly_str name)
+{
+    struct candidate key;
+    if (name.bytes >= sizeof(key.name) || cleaner->candidates.count == 0) return;
+    memcpy(key.name, name.data, name.bytes);
+    key.name[name.bytes] = '\0';
+    struct candidate *found = bsearch(&key, cleaner->candidates.bytes.data,
+                                      cleaner->candidates.count, sizeof(key), compare_candidates);
+    if (found == NULL || found->stays) return;
+    found->stays = true;
+    cleaner->open_count--;
+}
+
+static void mark_manifest(struct cleaner *cleaner, const struct mly_lance_manifest *manifest)
+{
+    const MlyPb__Manifest *pb = manifest->pb;
+    mark(cleaner, lance_pb_str(pb->transaction_file));
+    for (size_t i = 0; i < pb->n_fragments; i++) {
+        const MlyPb__Fragment *fragment = pb->fragments[i];
+        for (size_t j = 0; j < fragment->n_files; j++) {
+            mark(cleaner, lance_pb_str(fragment->files[j]->path));
+        }
+        if (fragment->deletion_file != NULL) {
+            char name[LANCE_DELETION_NAME_BYTES];
+            mly_lance_deletion_name(fragment->id, fragment->deletion_file, name);
+            mark(cleaner, mly_str_of(name));
+        }
+    }
+}
+
+/* Files of ours that the newest version does not name are few, and mostly none: only for them are
+ * the older versions read. */
+static enum mly_err mark_all(struct cleaner *cleaner, struct mly_error *err)
+{
+    for (size_t i = 0; i < cleaner->keep->file_count; i++) {
+        mark(cleaner, mly_str_of(cleaner->keep->files[i]));
+    }
+    for (size_t i = 0; i < cleaner->versions.count; i++) {
+        struct mly_lance_manifest *manifest;
+        if (cleaner->open_count == 0 || cleaner->report.is_frozen) break;
+        MLY_TRY(load(cleaner, &versions(cleaner)[i], &manifest, err));
+        if (manifest != NULL) mark_manifest(cleaner, manifest);
+        mly_lance_manifest_destroy(manifest);
+    }
+    return MLY_OK;
+}
+
+static enum mly_err remove_files(struct cleaner *cleaner, struct mly_error *err)
+{
+    static const char *const folders[] = {"data", "_deletions", "_transactions"};
+    struct mly_lance_cleaned *report = &cleaner->report;
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+        MLY_TRY(each_name(cleaner, folders[i], take_candidate, err));
+    }
+    size_t count = cleaner->candidates.count;
+    if (count == 0) return MLY_OK;
+    qsort(cleaner->candidates.bytes.data, count, sizeof(struct candidate), compare_candidates);
+    cleaner->open_count = count;
+    /* Anew: another program may have made a version of what was there before. */
+    MLY_TRY(list_versions(cleaner, err));
+    if (cleaner->versions.count == 0) return MLY_OK;
+    MLY_TRY(mark_all(cleaner, err));
+    for (size_t i = 0; i < count && !report->is_frozen; i++) {
+        const struct candidate *candidate = &candidates(cleaner)[i];
+        if (candidate->stays) continue;
+        const char *folder = candidate->kind == LANCE_NAME_DATA        ? "data"
+                             : candidate->kind == LANCE_NAME_DELETIONS ? "_deletions"
+                                                                       : "_transactions";
+        uint64_t *counter = candidate->kind == LANCE_NAME_DATA        ? &report->data_files
+                            : candidate->kind == LANCE_NAME_DELETIONS ? &report->deletion_files
+                                                                      : &report->transactions;
+        MLY_TRY(remove_file(cleaner, folder, candidate->name, counter, err));
+    }
+    return MLY_OK;
+}
+
+static enum mly_err run(struct cleaner *cleaner, struct mly_error *err)
+{
+    static const char *const folders[] = {"data", "_deletions", "_transactions", "_versions"};
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+        MLY_TRY(each_name(cleaner, folders[i], remove_temporary, err));
+    }
+    MLY_TRY(each_name(cleaner, "_refs/tags", take_tag, err));
+    MLY_TRY(each_name(cleaner, "_refs/branches", take_branch, err));
+    MLY_TRY(each_name(cleaner, "tree", take_branch, err));
+    MLY_TRY(list_versions(cleaner, err));
+    if (cleaner->has_strangers) cleaner->report.is_frozen = true;
+    if (cleaner->versions.count == 0 || cleaner->report.is_frozen) return MLY_OK;
+    MLY_TRY(remove_versions(cleaner, err));
+    return cleaner->report.is_frozen ? MLY_OK : remove_files(cleaner, err);
+}
+
+enum mly_err mly_lance_clean(const struct mly_lance_table *table, const struct mly_lance_keep *keep,
+                             struct mly_lance_cleaned *report, struct mly_error *err)
+{
+    struct mly_mem *mem = table->env->mem;
+    struct cleaner cleaner = {.table = table, .keep = keep};
+    if (report != NULL) *report = cleaner.report;
+    if (keep->versions == 0) {
+        return mly_fail(err, MLY_ERR_INVAL, "the newest version of a table cannot be removed");
+    }
+    mly_bytes_init(&cleaner.versions.bytes, mem, MLY_META_BYTES_MAX);
+    mly_bytes_init(&cleaner.tagged.bytes, mem, MLY_META_BYTES_MAX);
+    mly_bytes_init(&cleaner.candidates.bytes, mem, MLY_META_BYTES_MAX);
+    enum mly_err rc = run(&cleaner, err);
+    mly_bytes_deinit(&cleaner.versions.bytes);
+    mly_bytes_deinit(&cleaner.tagged.bytes);
+    mly_bytes_deinit(&cleaner.candidates.bytes);
+    if (report != NULL) *report = cleaner.report;
+    return rc;
+}
