@@ -310,8 +310,8 @@ struct mly_lance_cleaned {
     uint64_t bytes; /* of all of them */
     bool is_frozen; /* nothing but temporary files was removed: see below */
 };
-/* Removes versions of ours beyond keep, and those files that no version left names: data,
- * deletion and transaction files of ours, and what killed writers of ours left. The caller holds the
+/* Removes versions of ours beyond keep, and those files that no version left names: data, deletion
+ * and transaction files of ours, and what killed writers of ours left. The caller holds the
  * writer's lock, and no writer of this process is between open and commit, but for files in keep.
  *
  * What others made stays, and so do versions that tags of Lance name. Where another program made a
@@ -320,8 +320,8 @@ struct mly_lance_cleaned {
  * temporary files is removed (is_frozen).
  *
  * A version's name goes first, and durably, before the files that it named. A reader that is about
- * to open files of a version that goes finds them missing: it loads the newest again. report (may be
- * NULL) is set on failure too. */
+ * to open files of a version that goes finds them missing: it loads the newest again. report (may
+ * be NULL) is set on failure too. */
 MLY_MUST_USE enum mly_err mly_lance_clean(const struct mly_lance_table *table,
                                           const struct mly_lance_keep *keep,
                                           struct mly_lance_cleaned *report, struct mly_error *err);
