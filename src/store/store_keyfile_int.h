@@ -1,0 +1,61 @@
+/* What the reading and the making of key files share: where things stand in one. */
+#ifndef MLY_STORE_STORE_KEYFILE_INT_H
+#define MLY_STORE_STORE_KEYFILE_INT_H
+
+#include "kern/crc32c.h"
+#include "store/store_keyfile.h"
+
+#define KEYFILE_MAGIC "MLY-KEY\n"
+#define KEYFILE_FORMAT 1u
+/* Small, as a lookup sums each block that it touches first; a page, as that is what is read. */
+#define KEYFILE_BLOCK_BYTES ((size_t)4096)
+#define KEYFILE_RUN_BYTES ((size_t)16)
+#define KEYFILE_RUNS_PER_BLOCK (KEYFILE_BLOCK_BYTES / KEYFILE_RUN_BYTES)
+
+enum {
+    KEYFILE_AT_FORMAT = 8,
+    KEYFILE_AT_KEYS = 12,
+    KEYFILE_AT_BINDING = 16,
+    KEYFILE_AT_ROWS = 24,
+    KEYFILE_AT_RUNS = 32, /* u64 for each of MLY_KEYFILE_KEYS_MAX */
+    KEYFILE_AT_SKIPPED = 48,
+    KEYFILE_AT_SUMS_SUM = 56,
+    KEYFILE_AT_SUM = 60,
+    KEYFILE_HEAD_BYTES = 64
+};
+
+/* Header, sums, the runs of each key, skipped rows: each begins at a block. It follows from the
+ * counts alone. */
+struct mly_keyfile_shape {
+    uint64_t run_counts[MLY_KEYFILE_KEYS_MAX], skipped_count;
+    uint64_t sums_at, runs_at[MLY_KEYFILE_KEYS_MAX], skipped_at, bytes;
+    uint64_t first_block; /* the first that has a sum: blocks of header and sums have none */
+    uint64_t block_count; /* of those that have one */
+};
+
+/* From its counts; false where no fragment has so many. */
+bool mly_keyfile_lay_out(struct mly_keyfile_shape *shape);
+
+static inline uint32_t keyfile_load_u32(const uint8_t *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static inline uint64_t keyfile_load_u64(const uint8_t *at)
+{
+    return (uint64_t)keyfile_load_u32(at) | (uint64_t)keyfile_load_u32(at + 4) << 32;
+}
+
+static inline void keyfile_store_u32(uint8_t *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static inline void keyfile_store_u64(uint8_t *at, uint64_t value)
+{
+    keyfile_store_u32(at, (uint32_t)value);
+    keyfile_store_u32(at + 4, (uint32_t)(value >> 32));
+}
+
+#endif
