@@ -1,5 +1,5 @@
-/* Hashes: BLAKE2b (RFC 7693) where two texts must never be taken for one, XXH3 for tables in
- * memory. */
+/* Hashes: BLAKE2b (RFC 7693) where two texts must never be taken for one, XXH3 for tables of
+ * keys. */
 #ifndef MLY_BASE_HASH_H
 #define MLY_BASE_HASH_H
 
@@ -25,7 +25,7 @@ void mly_hasher_destroy(struct mly_hasher *hasher);
 void mly_hasher_add(struct mly_hasher *hasher, const void *data, size_t bytes);
 /* Once, at the end. */
 struct mly_hash mly_hasher_end(struct mly_hasher *hasher);
-/* XXH3-64: fast, not for keeps on disk. */
+/* XXH3-64: fast; the same for ever (key files hold it), but two texts may have one. */
 uint64_t mly_hash_quick(struct mly_str text);
 /* 64 hex digits and a NUL. */
 void mly_hash_to_hex(const struct mly_hash *hash, char out[2 * MLY_HASH_BYTES + 1]);

@@ -147,6 +147,10 @@ mly_lance_fragment_open_file(const struct mly_lance_table *table,
 void mly_lance_fragment_close(struct mly_lance_fragment *fragment);
 uint64_t mly_lance_fragment_id(const struct mly_lance_fragment *fragment);
 uint64_t mly_lance_fragment_row_count(const struct mly_lance_fragment *fragment);
+/* The name, inside data/, of the file that has a field's values, and its size; a null string where
+ * none has. Borrowed from the fragment. */
+struct mly_str mly_lance_fragment_file_of(const struct mly_lance_fragment *fragment, size_t field_i,
+                                          uint64_t *file_bytes);
 
 /* row below the row count; INVAL where the field has another type; CORRUPT where the bytes
  * contradict themselves. field_i MLY_LANCE_NO_FIELD reads as null. */

@@ -335,3 +335,14 @@ uint64_t mly_lance_fragment_row_count(const struct mly_lance_fragment *fragment)
 {
     return fragment->row_count;
 }
+
+struct mly_str mly_lance_fragment_file_of(const struct mly_lance_fragment *fragment, size_t field_i,
+                                          uint64_t *file_bytes)
+{
+    *file_bytes = 0;
+    if (field_i >= fragment->column_count) return MLY_STR_NULL; /* and so for no field at all */
+    const struct lance_column *column = &fragment->columns[field_i];
+    if (column->page_count == 0) return MLY_STR_NULL;
+    *file_bytes = fragment->files[column->file_i].map.bytes;
+    return fragment->files[column->file_i].name;
+}

@@ -131,8 +131,14 @@ static void pages_are_cut_by_size_and_found_by_row(void **state)
     struct mly_lance_change change = {
         .files = &file, .file_count = 1, .fields = fields, .field_count = 2};
     EXPECT_OK(mly_lance_commit(table, NULL, &change, &manifest, NULL, &err));
-    mly_lance_data_file_deinit(&file);
     EXPECT_OK(mly_lance_fragment_open(table, manifest, 0, &fragment, &err));
+    uint64_t file_bytes;
+    struct mly_str name = mly_lance_fragment_file_of(fragment, 1, &file_bytes);
+    assert_true(mly_str_equal(name, mly_str_of(file.name)));
+    assert_int_equal(file_bytes, file.file_bytes);
+    assert_null(mly_lance_fragment_file_of(fragment, 2, &file_bytes).data);
+    assert_null(mly_lance_fragment_file_of(fragment, MLY_LANCE_NO_FIELD, &file_bytes).data);
+    mly_lance_data_file_deinit(&file);
     size_t pages = 0;
     for (uint64_t row = 0; row < ROWS; row = vectors.first_row + vectors.row_count) {
         EXPECT_OK(mly_lance_get_vectors(fragment, 0, row, &vectors, &err));
