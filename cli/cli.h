@@ -233,6 +233,9 @@ void cli_json_line(json_t *document, int digits);
 struct memalloy_str cli_str(const char *text);
 /* Opens the store of args; reading verbs never make one. Tells of failures itself. */
 int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out);
+/* Closes a store that was written to; what could not be made durable is told and becomes the
+ * result, where that is no failure already. kernel may be NULL. */
+int cli_close(const struct cli_args *args, memalloy_kernel *kernel, int result);
 int cli_open_model(const struct cli_args *args, memalloy_model **out);
 /* Where a store was made with another model: the commands that help, behind what cli_fail said. */
 void cli_say_remedy(const struct cli_args *args, memalloy_kernel *kernel,

@@ -32,6 +32,18 @@ int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out)
     return result;
 }
 
+int cli_close(const struct cli_args *args, memalloy_kernel *kernel, int result)
+{
+    struct memalloy_error err = {0};
+    if (memalloy_close(kernel, &err) == MEMALLOY_OK) {
+        return result;
+    }
+    struct cli_args plain = *args;
+    plain.json = false; /* what was given stays the only output */
+    int closed = cli_fail(&plain, &err);
+    return result == CLI_OK || result == CLI_PARTIAL || result == CLI_NOTHING ? closed : result;
+}
+
 int cli_open_model(const struct cli_args *args, memalloy_model **out)
 {
     struct memalloy_error err = {0};

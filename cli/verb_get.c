@@ -67,6 +67,6 @@ int cli_verb_get(struct cli_args *args)
         }
     }
     memalloy_documents_destroy(found);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
     return result;
 }

@@ -105,6 +105,6 @@ int cli_verb_ls(struct cli_args *args)
     if (result == CLI_OK) {
         result = list_store(args, kernel);
     }
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
     return result;
 }

@@ -6,7 +6,7 @@ static int remove_one(const struct cli_args *args, memalloy_kernel *kernel, cons
 {
     struct memalloy_error err = {0};
     int was_there = 0;
-    if (memalloy_remove_document(kernel, cli_str(id), &was_there, &err) != MEMALLOY_OK) {
+    if (memalloy_remove_document(kernel, cli_str(id), NULL, &was_there, &err) != MEMALLOY_OK) {
         return cli_fail(args, &err);
     }
     *out_removed = was_there != 0;
@@ -59,7 +59,7 @@ int cli_verb_rm(struct cli_args *args)
     memalloy_kernel *kernel = NULL;
     /* The store must be there: removing from one that is not would make it. */
     int result = cli_open(args, MEMALLOY_OPEN_READONLY, &kernel);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
     kernel = NULL;
     if (result == CLI_OK) {
         result = cli_open(args, 0, &kernel);
@@ -67,6 +67,5 @@ int cli_verb_rm(struct cli_args *args)
     if (result == CLI_OK) {
         result = remove_all(args, kernel);
     }
-    memalloy_close(kernel);
-    return result;
+    return cli_close(args, kernel, result);
 }

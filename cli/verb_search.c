@@ -101,7 +101,7 @@ int cli_verb_search(struct cli_args *args)
         if (result == CLI_OK) {
             result = search_store(args, kernel, &query);
         }
-        memalloy_close(kernel);
+        memalloy_close(kernel, NULL);
     }
     cli_buf_free(&query);
     return result;

@@ -141,7 +141,7 @@ int cli_verb_status(struct cli_args *args)
     struct memalloy_error err = {0}, model_err = {0};
     struct memalloy_status status = {.struct_bytes = sizeof(status)};
     if (memalloy_get_status(kernel, &status, &err) != MEMALLOY_OK) {
-        memalloy_close(kernel);
+        memalloy_close(kernel, NULL);
         return cli_fail(args, &err);
     }
     struct memalloy_model_info info = {.struct_bytes = sizeof(info)};
@@ -153,6 +153,6 @@ int cli_verb_status(struct cli_args *args)
         write_model_lines(model, &info, &model_err);
     }
     memalloy_model_close(model);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
     return CLI_OK;
 }

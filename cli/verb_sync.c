@@ -205,6 +205,5 @@ int cli_verb_sync(struct cli_args *args)
     if (result == CLI_OK) {
         result = sync_store(args, kernel);
     }
-    memalloy_close(kernel);
-    return result;
+    return cli_close(args, kernel, result);
 }

@@ -38,10 +38,11 @@ int main(int argc, char **argv)
     if (rc == MEMALLOY_OK) {
         rc = ask(kernel, argv[3], &err);
     }
-    if (rc != MEMALLOY_OK) {
-        fprintf(stderr, "quickstart: %s\n", err.message);
-    }
     memalloy_report_destroy(report);
-    memalloy_close(kernel);
-    return rc == MEMALLOY_OK ? 0 : 1;
+    int closed = memalloy_close(kernel, rc == MEMALLOY_OK ? &err : NULL);
+    if (rc != MEMALLOY_OK || closed != MEMALLOY_OK) {
+        fprintf(stderr, "quickstart: %s\n", err.message);
+        return 1;
+    }
+    return 0;
 }

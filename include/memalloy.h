@@ -38,6 +38,7 @@ extern "C" {
 #define MEMALLOY_API
 #define MEMALLOY_CHECK
 #endif
+#define MEMALLOY_CALL MEMALLOY_API MEMALLOY_CHECK
 
 #define MEMALLOY_VERSION_MAJOR 0
 #define MEMALLOY_VERSION_MINOR 2
@@ -167,18 +168,17 @@ struct memalloy_model_info {
 /* MODEL where there is no such file, it is not a model of ours, or ONNX Runtime is missing or
  * fails; UNSUPPORTED where a folder has settings that cannot be followed, the setting named;
  * CORRUPT where it is damaged. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_model_open(memalloy_model **out,
-                                                    const struct memalloy_model_options *options,
-                                                    struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_model_open(memalloy_model **out,
+                                      const struct memalloy_model_options *options,
+                                      struct memalloy_error *err);
 MEMALLOY_API void memalloy_model_close(memalloy_model *model);
-MEMALLOY_API MEMALLOY_CHECK int memalloy_model_get_info(const memalloy_model *model,
-                                                        struct memalloy_model_info *out,
-                                                        struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_model_get_info(const memalloy_model *model,
+                                          struct memalloy_model_info *out,
+                                          struct memalloy_error *err);
 
 /* Reads all weights and compares them with the file's checksum, which opening does not: CORRUPT
  * where they differ. Of a folder: CORRUPT where its files changed since it was opened. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_model_verify(const memalloy_model *model,
-                                                      struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_model_verify(const memalloy_model *model, struct memalloy_error *err);
 
 /* The models' folder, $MEMALLOY_MODELS, else $XDG_DATA_HOME/memalloy/models, else
  * ~/.local/share/memalloy/models: model files, named without ".safetensors", and folders with
@@ -193,9 +193,9 @@ struct memalloy_model_entry {
     const struct memalloy_model_info *info; /* NULL where it cannot be used */
     int is_default;
 };
-MEMALLOY_API MEMALLOY_CHECK int memalloy_models_list(memalloy_models **out,
-                                                     const struct memalloy_model_options *options,
-                                                     struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_models_list(memalloy_models **out,
+                                       const struct memalloy_model_options *options,
+                                       struct memalloy_error *err);
 MEMALLOY_API size_t memalloy_models_count(const memalloy_models *models);
 MEMALLOY_API const char *memalloy_models_folder(const memalloy_models *models);
 MEMALLOY_API void memalloy_models_get(const memalloy_models *models, size_t index,
@@ -203,7 +203,7 @@ MEMALLOY_API void memalloy_models_get(const memalloy_models *models, size_t inde
 MEMALLOY_API void memalloy_models_destroy(memalloy_models *models);
 /* Removes the file or link of that name from the models' folder; NOTFOUND. Programs that have the
  * model open keep it. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_model_remove(const char *name, struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_model_remove(const char *name, struct memalloy_error *err);
 
 /* What a text is to the model: many are trained to tell what is asked from what is found, by a
  * prefix. Stores embed what they hold as passages and what is searched for as queries. */
@@ -222,19 +222,16 @@ struct memalloy_embed_options {
  * or *truncated_count (may be NULL) one learns of it. A vector never depends on its batch or on
  * threads; with ONNX Runtime, by no more than 1e-5 in any number. On failure out holds nothing that
  * means anything. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_embed(memalloy_model *model,
-                                               const struct memalloy_str *texts, size_t count,
-                                               const struct memalloy_embed_options *options,
-                                               float *out, size_t *truncated_count,
-                                               struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_embed(memalloy_model *model, const struct memalloy_str *texts,
+                                 size_t count, const struct memalloy_embed_options *options,
+                                 float *out, size_t *truncated_count, struct memalloy_error *err);
 
 /* Word pieces of a text with their byte spans in it. Special tokens ([CLS], [SEP]) have the empty
  * spans at both ends. */
 typedef struct memalloy_tokens memalloy_tokens;
-MEMALLOY_API MEMALLOY_CHECK int memalloy_tokenize(memalloy_model *model, const char *text,
-                                                  size_t text_bytes, int special_tokens,
-                                                  memalloy_tokens **out,
-                                                  struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_tokenize(memalloy_model *model, const char *text, size_t text_bytes,
+                                    int special_tokens, memalloy_tokens **out,
+                                    struct memalloy_error *err);
 MEMALLOY_API size_t memalloy_tokens_count(const memalloy_tokens *tokens);
 MEMALLOY_API const int32_t *memalloy_tokens_ids(const memalloy_tokens *tokens);
 /* Borrowed: pairs of (byte_start, byte_end), one pair per token. */
@@ -296,17 +293,17 @@ struct memalloy_convert_report {
  * give the same bytes on every machine. The file appears whole or not at all.
  * MODEL where files or tensors are missing; UNSUPPORTED names a setting that cannot be followed;
  * CORRUPT a file that cannot be read; CONFLICT where out_path exists; CANCELLED. */
-MEMALLOY_API MEMALLOY_CHECK int
-memalloy_model_convert(const struct memalloy_convert_options *options,
-                       struct memalloy_convert_report *out, struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_model_convert(const struct memalloy_convert_options *options,
+                                         struct memalloy_convert_report *out,
+                                         struct memalloy_error *err);
 
 /* The same into the models' folder, which is made: name.safetensors; out_path is not looked at.
  * name NULL: the source folder's. Quantisation "onnx": a link to the source folder, which
  * ONNX Runtime then runs, after it was opened once; of the report only what opening tells. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_model_add(const char *name,
-                                                   const struct memalloy_convert_options *options,
-                                                   struct memalloy_convert_report *out,
-                                                   struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_model_add(const char *name,
+                                     const struct memalloy_convert_options *options,
+                                     struct memalloy_convert_report *out,
+                                     struct memalloy_error *err);
 
 /* ---- chunking ---- */
 
@@ -342,27 +339,37 @@ struct memalloy_chunk {
  * heading and token chunking are refused and the others do not check that a model could read the
  * chunk whole. */
 typedef struct memalloy_chunks memalloy_chunks;
-MEMALLOY_API MEMALLOY_CHECK int memalloy_chunk_text(memalloy_model *model,
-                                                    const struct memalloy_chunking *chunking,
-                                                    const char *text, size_t text_bytes,
-                                                    memalloy_chunks **out,
-                                                    struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_chunk_text(memalloy_model *model,
+                                      const struct memalloy_chunking *chunking, const char *text,
+                                      size_t text_bytes, memalloy_chunks **out,
+                                      struct memalloy_error *err);
 MEMALLOY_API size_t memalloy_chunks_count(const memalloy_chunks *chunks);
 /* Fills in *out, whose struct_bytes is set. index must be below the count. */
 MEMALLOY_API void memalloy_chunks_get(const memalloy_chunks *chunks, size_t index,
                                       struct memalloy_chunk *out);
 MEMALLOY_API void memalloy_chunks_destroy(memalloy_chunks *chunks);
 /* Checks sizes as every call that takes a chunking does. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_chunking_check(const struct memalloy_chunking *chunking,
-                                                        struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_chunking_check(const struct memalloy_chunking *chunking,
+                                          struct memalloy_error *err);
 
 /* ---- stores ---- */
 
 /* An open store. */
 typedef struct memalloy_kernel memalloy_kernel;
 
-#define MEMALLOY_OPEN_READONLY 1u /* never writes; the store must exist */
-#define MEMALLOY_OPEN_NO_MODEL 2u /* ready vectors only: dim must be given for a new store */
+#define MEMALLOY_OPEN_READONLY 1u   /* never writes; the store must exist */
+#define MEMALLOY_OPEN_NO_MODEL 2u   /* ready vectors only: dim must be given for a new store */
+#define MEMALLOY_OPEN_NETWORK_FS 4u /* also on NFS, SMB, 9P, FUSE ..., which are UNSUPPORTED else */
+
+/* What "acknowledged" means. flush, checkpoint and close make durable all there is. */
+enum memalloy_durability {
+    MEMALLOY_DURABILITY_DEFAULT = 0, /* of open: full; of a call: as the store was opened */
+    MEMALLOY_DURABILITY_FULL = 1,    /* it survives a power cut */
+    MEMALLOY_DURABILITY_NORMAL = 2,  /* it survives the end of the process, however that comes; a
+                                        power cut may take the newest 100 ms, whole documents */
+    MEMALLOY_DURABILITY_OFF = 3,     /* the same without a bound of time */
+    MEMALLOY_DURABILITY_MEMORY = 4,  /* it is gone with the process */
+};
 
 struct memalloy_options {
     size_t struct_bytes;
@@ -373,17 +380,25 @@ struct memalloy_options {
     const struct memalloy_model_options
         *model; /* NULL: the default model, loaded when first needed */
     const struct memalloy_chunking *chunking; /* NULL: heading with its own sizes */
+    int durability;                           /* enum memalloy_durability */
+    /* what this handle, its model and its results hold at most, mapped files not counted; a call
+     * that needs more fails with NOMEM and changes nothing. 0: no limit */
+    uint64_t memory_bytes_max;
 };
 
 /* Opens the store in the folder path, which is made (with its parents) at the first write. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_open(memalloy_kernel **out, const char *path,
-                                              const struct memalloy_options *options,
-                                              struct memalloy_error *err);
-/* Everything acknowledged is on disk already. Waits for calls of other threads on this handle. */
-MEMALLOY_API void memalloy_close(memalloy_kernel *kernel);
-MEMALLOY_API MEMALLOY_CHECK int memalloy_set_chunking(memalloy_kernel *kernel,
-                                                      const struct memalloy_chunking *chunking,
-                                                      struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_open(memalloy_kernel **out, const char *path,
+                                const struct memalloy_options *options, struct memalloy_error *err);
+/* Waits for calls of other threads on this handle, checkpoints, and frees it, whatever it returns:
+ * an error says what of the acknowledged could not be made durable. */
+MEMALLOY_API int memalloy_close(memalloy_kernel *kernel, struct memalloy_error *err);
+/* All that was acknowledged before the call is durable. */
+MEMALLOY_CALL int memalloy_flush(memalloy_kernel *kernel, struct memalloy_error *err);
+/* The same, and it stands in the Lance tables, where other programs see it. */
+MEMALLOY_CALL int memalloy_checkpoint(memalloy_kernel *kernel, struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_set_chunking(memalloy_kernel *kernel,
+                                        const struct memalloy_chunking *chunking,
+                                        struct memalloy_error *err);
 
 /* A document id: the caller's (1 to 512 bytes of UTF-8), else a UUIDv7. */
 #define MEMALLOY_ID_BYTES_MAX 512
@@ -400,38 +415,48 @@ struct memalloy_add_options {
      */
     memalloy_progress_fn progress;
     void *progress_context;
+    int durability; /* enum memalloy_durability; of several documents, the first one's */
 };
 
-/* Adds a text, durable when the call returns. out_id may be NULL. The same text and metadata under
+/* Adds a text. out_id may be NULL. The same text and metadata under
  * the same id change nothing; changed text embeds only the chunks that changed. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_add_text(memalloy_kernel *kernel, const char *text,
-                                                  size_t text_bytes,
-                                                  const struct memalloy_add_options *options,
-                                                  struct memalloy_id *out_id,
-                                                  struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_add_text(memalloy_kernel *kernel, const char *text, size_t text_bytes,
+                                    const struct memalloy_add_options *options,
+                                    struct memalloy_id *out_id, struct memalloy_error *err);
 /* Adds or refreshes one file; its document keeps its id for as long as its path is known. A file
  * that is not text, not UTF-8 or too large fails with PARSE or LIMIT and leaves nothing behind. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_add_file(memalloy_kernel *kernel, const char *path,
-                                                  const struct memalloy_add_options *options,
-                                                  struct memalloy_id *out_id,
-                                                  struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_add_file(memalloy_kernel *kernel, const char *path,
+                                    const struct memalloy_add_options *options,
+                                    struct memalloy_id *out_id, struct memalloy_error *err);
 /* Adds count documents of one chunk each with vectors of the caller's: f32[count][dim], finite and
  * not all zero, stored at unit length. options is NULL or an array of count; out_ids is NULL or an
  * array of count. One commit: all or none. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_add_vectors(memalloy_kernel *kernel,
-                                                     const struct memalloy_str *contents,
-                                                     const float *vectors, size_t count, size_t dim,
-                                                     const struct memalloy_add_options *options,
-                                                     struct memalloy_id *out_ids,
-                                                     struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_add_vectors(memalloy_kernel *kernel, const struct memalloy_str *contents,
+                                       const float *vectors, size_t count, size_t dim,
+                                       const struct memalloy_add_options *options,
+                                       struct memalloy_id *out_ids, struct memalloy_error *err);
+/* Adds count texts, embedded together; as add_vectors in all else. options[0] has the progress. */
+MEMALLOY_CALL int memalloy_add_texts(memalloy_kernel *kernel, const struct memalloy_str *texts,
+                                     size_t count, const struct memalloy_add_options *options,
+                                     struct memalloy_id *out_ids, struct memalloy_error *err);
+
+/* Of writes that take nothing else. */
+struct memalloy_write_options {
+    size_t struct_bytes;
+    int durability;
+};
+/* Another JSON object for a document that is there (NOTFOUND); nothing is embedded. */
+MEMALLOY_CALL int memalloy_update_metadata(memalloy_kernel *kernel, struct memalloy_str document_id,
+                                           struct memalloy_str metadata,
+                                           const struct memalloy_write_options *options,
+                                           struct memalloy_error *err);
 /* *out_removed is 1 if the document was there, 0 if there is no such id. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_remove_document(memalloy_kernel *kernel,
-                                                         struct memalloy_str document_id,
-                                                         int *out_removed,
-                                                         struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_remove_document(memalloy_kernel *kernel, struct memalloy_str document_id,
+                                           const struct memalloy_write_options *options,
+                                           int *out_removed, struct memalloy_error *err);
 /* Documents, without files that were skipped. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_count(memalloy_kernel *kernel, uint64_t *out,
-                                               struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_count(memalloy_kernel *kernel, uint64_t *out,
+                                 struct memalloy_error *err);
 
 struct memalloy_status {
     size_t struct_bytes;
@@ -447,9 +472,8 @@ struct memalloy_status {
     struct memalloy_str path, model_id, model_hash;
     struct memalloy_str model_pooling, model_quantisation;
 };
-MEMALLOY_API MEMALLOY_CHECK int memalloy_get_status(memalloy_kernel *kernel,
-                                                    struct memalloy_status *out,
-                                                    struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_get_status(memalloy_kernel *kernel, struct memalloy_status *out,
+                                      struct memalloy_error *err);
 
 /* ---- folders ---- */
 
@@ -465,6 +489,7 @@ struct memalloy_sync_options {
     uint64_t file_bytes_max; /* larger files are skipped with a reason; 0: 64 MiB */
     memalloy_progress_fn progress;
     void *progress_context;
+    int durability; /* enum memalloy_durability */
 };
 
 struct memalloy_sync_counts {
@@ -484,9 +509,9 @@ typedef struct memalloy_report memalloy_report;
 /* Makes the store follow a folder: files new or changed are (re)indexed, documents of files that
  * are gone are removed; files that the patterns leave out are left as they are in the store. Hidden
  * and binary files are left out, symbolic links are not followed out of the folder. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_sync(memalloy_kernel *kernel, const char *folder,
-                                              const struct memalloy_sync_options *options,
-                                              memalloy_report **out, struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_sync(memalloy_kernel *kernel, const char *folder,
+                                const struct memalloy_sync_options *options, memalloy_report **out,
+                                struct memalloy_error *err);
 MEMALLOY_API void memalloy_report_get(const memalloy_report *report,
                                       struct memalloy_sync_counts *out);
 /* Files that were skipped, with their reasons: "not UTF-8: byte 0xff at offset 12". index below
@@ -517,15 +542,13 @@ struct memalloy_search_options {
 
 /* Hits, best first; ties by document id, then ordinal. */
 typedef struct memalloy_hits memalloy_hits;
-MEMALLOY_API MEMALLOY_CHECK int memalloy_search_text(memalloy_kernel *kernel, const char *query,
-                                                     size_t query_bytes,
-                                                     const struct memalloy_search_options *options,
-                                                     memalloy_hits **out,
-                                                     struct memalloy_error *err);
-MEMALLOY_API MEMALLOY_CHECK int
-memalloy_search_vector(memalloy_kernel *kernel, const float *vector, size_t dim,
-                       const struct memalloy_search_options *options, memalloy_hits **out,
-                       struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_search_text(memalloy_kernel *kernel, const char *query,
+                                       size_t query_bytes,
+                                       const struct memalloy_search_options *options,
+                                       memalloy_hits **out, struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_search_vector(memalloy_kernel *kernel, const float *vector, size_t dim,
+                                         const struct memalloy_search_options *options,
+                                         memalloy_hits **out, struct memalloy_error *err);
 MEMALLOY_API size_t memalloy_hits_count(const memalloy_hits *hits);
 MEMALLOY_API void memalloy_hits_get(const memalloy_hits *hits, size_t index,
                                     struct memalloy_hit *out);
@@ -546,20 +569,16 @@ struct memalloy_document {
 
 /* One document with its text, or pages of documents without it. */
 typedef struct memalloy_documents memalloy_documents;
-MEMALLOY_API MEMALLOY_CHECK int memalloy_get_document(memalloy_kernel *kernel,
-                                                      struct memalloy_str document_id,
-                                                      memalloy_documents **out,
-                                                      struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_get_document(memalloy_kernel *kernel, struct memalloy_str document_id,
+                                        memalloy_documents **out, struct memalloy_error *err);
 /* The document of a file, by its path. */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_get_document_at(memalloy_kernel *kernel, const char *path,
-                                                         memalloy_documents **out,
-                                                         struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_get_document_at(memalloy_kernel *kernel, const char *path,
+                                           memalloy_documents **out, struct memalloy_error *err);
 /* At most limit documents (0: all) in the order of their ids, behind the id after (data NULL: from
  * the first). */
-MEMALLOY_API MEMALLOY_CHECK int memalloy_list_documents(memalloy_kernel *kernel, size_t limit,
-                                                        struct memalloy_str after,
-                                                        memalloy_documents **out,
-                                                        struct memalloy_error *err);
+MEMALLOY_CALL int memalloy_list_documents(memalloy_kernel *kernel, size_t limit,
+                                          struct memalloy_str after, memalloy_documents **out,
+                                          struct memalloy_error *err);
 MEMALLOY_API size_t memalloy_documents_count(const memalloy_documents *documents);
 MEMALLOY_API void memalloy_documents_get(const memalloy_documents *documents, size_t index,
                                          struct memalloy_document *out);

@@ -266,7 +266,7 @@ PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObjec
     struct memalloy_error err = {0};
     int rc;
     Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_remove_document(self->handle, id, &removed, &err);
+    rc = memalloy_remove_document(self->handle, id, NULL, &removed, &err);
     Py_END_ALLOW_THREADS
     mlypy_kernel_leave(self);
     return rc == MEMALLOY_OK ? PyBool_FromLong(removed) : mlypy_raise(self->state, &err);

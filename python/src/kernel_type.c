@@ -51,8 +51,8 @@ static void close_handle(struct mlypy_kernel *self)
     self->handle = NULL;
     if (handle != NULL) {
         self->closing = true;
-        Py_BEGIN_ALLOW_THREADS
-        memalloy_close(handle);
+        Py_BEGIN_ALLOW_THREADS(void)
+        memalloy_close(handle, NULL);
         Py_END_ALLOW_THREADS
         self->closing = false;
     }
@@ -209,7 +209,7 @@ static int open_store(struct mlypy_kernel *self, PyObject *path, PyObject *model
         goto done;
     }
     if (self->handle != NULL || self->closed) { /* another thread called __init__ meanwhile */
-        memalloy_close(handle);
+        (void)memalloy_close(handle, NULL);
         mlypy_raise_code(self->state, MEMALLOY_ERR_INVAL, "the store is open already");
         goto done;
     }

@@ -1,6 +1,7 @@
 /* Memory: one allocator value, given at birth and handed down; counted, limited, and made to fail
  * by tests.
  *
+ * Units    bytes count as they were asked for, without what the allocator itself needs for a block.
  * Owns     what alloc, array and realloc give is freed with mly_mem_free of the same mly_mem.
  * Threads  safe: the counters are atomic.
  * Errors   NULL where memory cannot be had (the only NULL-means-failure here); callers turn it into
@@ -19,10 +20,20 @@ struct mly_mem {
     _Atomic int64_t live;      /* blocks not freed yet */
     _Atomic uint64_t fail_at;  /* 0: never; n: request n fails (counted in calls from 1) */
     _Atomic bool fail_forever; /* and so do all after it */
+    _Atomic uint64_t bytes;    /* in blocks not freed yet */
+    uint64_t bytes_max;        /* 0: no ceiling */
+    struct mly_mem *above;     /* where it takes from and what counts the same once more; or NULL */
 };
 
 /* A fresh allocator on top of the C library's. */
 #define MLY_MEM_INIT {0}
+
+/* An allocator that takes from above and never holds more than bytes_max. NULL: no memory. It is
+ * gone after mly_mem_let_go and the free of its last block, whichever comes later, so that results
+ * may outlive the handle they were asked of. */
+struct mly_mem *mly_mem_create_limited(struct mly_mem *above, uint64_t bytes_max);
+/* mem may be NULL. */
+void mly_mem_let_go(struct mly_mem *mem);
 
 /* bytes may be 0: the result is then a block that can be freed. Not zeroed. */
 void *mly_mem_alloc(struct mly_mem *mem, size_t bytes);

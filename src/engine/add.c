@@ -1,4 +1,4 @@
-/* Documents that are handed in, as text or as a file; and their removal. */
+/* Documents that are handed in, as text or as a file. */
 #include "engine/engine_int.h"
 
 #include "base/json.h"
@@ -17,6 +17,7 @@ enum mly_err mly_take_add_request(const struct memalloy_add_options *options,
     out->metadata = mly_str_in(local.metadata);
     out->progress = local.progress;
     out->progress_context = local.progress_context;
+    MLY_TRY(mly_options_durability(local.durability, &out->durability, err));
     if (out->wanted_id.data != NULL) MLY_TRY(mly_check_document_id(out->wanted_id, err));
     if (out->metadata.data != NULL) {
         MLY_TRY(mly_json_check_object(out->metadata, "metadata", err));
@@ -46,8 +47,8 @@ void mly_fill_document(struct mly_ingest_item *item, const struct mly_env *env,
     document->updated_at_us = now_us;
 }
 
-static bool is_same(const struct mly_document *old, const struct mly_text *text,
-                    const struct mly_add_request *request)
+bool mly_is_same_text(const struct mly_document *old, const struct mly_text *text,
+                      const struct mly_add_request *request)
 {
     if (!old->has_content_hash || !mly_str_equal(old->status, MLY_STR("ok"))) return false;
     if (memcmp(old->content_hash.bytes, text->hash.bytes, MLY_HASH_BYTES) != 0) return false;
@@ -110,7 +111,7 @@ static enum mly_err add_text_in(struct mly_ingest *ingest, struct add_call *call
             return mly_fail(err, MLY_ERR_INVAL, "document %.64s is the file %.300s, not a text",
                             old.id.data, old.path.data);
         }
-        if (item.replaces && is_same(&old, &call->text, request)) return MLY_OK;
+        if (item.replaces && mly_is_same_text(&old, &call->text, request)) return MLY_OK;
     }
     mly_fill_document(&item, env, request, item.replaces ? &old : NULL, &call->text);
     MLY_TRY(mly_ingest_add(ingest, &item, err));
@@ -130,6 +131,7 @@ static enum mly_err with_ingest(memalloy_kernel *kernel, struct add_call *call,
     if (rc == MLY_OK) {
         struct mly_ingest ingest;
         mly_ingest_init(&ingest, kernel, snapshot);
+        ingest.durability = call->request.durability;
         watch(call, &ingest);
         rc = work(&ingest, call, err);
         mly_ingest_deinit(&ingest);
@@ -191,7 +193,7 @@ static enum mly_err add_file_text(struct mly_ingest *ingest, struct add_call *ca
     mly_fill_document(&item, env, &call->request, item.replaces ? &old : NULL, text);
     item.document.stamp = *stamp;
     item.document.has_stamp = true;
-    if (item.replaces && is_same(&old, text, &call->request)) {
+    if (item.replaces && mly_is_same_text(&old, text, &call->request)) {
         item.kind = MLY_CHANGE_TOUCH;
         item.document.title = old.title;
         item.document.chunk_count = old.chunk_count;
@@ -234,50 +236,4 @@ enum mly_err mly_engine_add_file(memalloy_kernel *kernel, const char *path,
     MLY_TRY(with_ingest(kernel, &call, add_file_in, err));
     if (out_id != NULL) *out_id = call.id;
     return MLY_OK;
-}
-
-static enum mly_err find_or_remove(memalloy_kernel *kernel, struct mly_str id, bool as_writer,
-                                   bool *found, struct mly_error *err)
-{
-    struct mly_snapshot *snapshot = NULL;
-    struct mly_arena arena;
-    MLY_TRY(mly_store_pin(kernel->store, &snapshot, err));
-    mly_arena_init(&arena, kernel->env->mem, SIZE_MAX);
-    struct mly_change change = {.kind = MLY_CHANGE_REMOVE};
-    enum mly_err rc =
-        mly_snapshot_find_document(snapshot, id, &arena, &change.document, found, err);
-    /* Passages without their document's row answer searches, so they can be removed by its id. */
-    size_t chunk_count = 0;
-    if (rc == MLY_OK && !*found) {
-        rc = mly_snapshot_count_chunks(snapshot, id, &chunk_count, err);
-        change.document.id = id;
-        *found = chunk_count > 0;
-    }
-    mly_snapshot_release(snapshot);
-    if (rc == MLY_OK && *found && as_writer)
-        rc = mly_store_commit(kernel->store, &change, 1, MLY_DURABILITY_DEFAULT, err);
-    mly_arena_deinit(&arena);
-    return rc;
-}
-
-enum mly_err mly_engine_remove(memalloy_kernel *kernel, struct mly_str document_id, bool *removed,
-                               struct mly_error *err)
-{
-    if (document_id.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "document id is NULL");
-    MLY_TRY(mly_kernel_enter_writing(kernel, err));
-    /* Looked for first without the lock: an id that is not there must not wait, nor make a store.
-     */
-    bool found = false;
-    enum mly_err rc = find_or_remove(kernel, document_id, false, &found, err);
-    if (rc == MLY_OK && found) {
-        rc = mly_store_begin(kernel->store, err);
-        if (rc == MLY_OK) {
-            rc = find_or_remove(kernel, document_id, true, &found, err);
-            enum mly_err end = mly_store_end(kernel->store, rc == MLY_OK ? err : NULL);
-            if (rc == MLY_OK) rc = end;
-        }
-    }
-    mly_kernel_leave(kernel);
-    if (rc == MLY_OK) *removed = found;
-    return rc;
 }

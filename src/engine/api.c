@@ -53,6 +53,14 @@ static int give(enum mly_err rc, const struct mly_error *inner, struct memalloy_
     return (int)rc;
 }
 
+/* The same after a call on a kernel. */
+static int give_of(const memalloy_kernel *kernel, enum mly_err rc, struct mly_error *inner,
+                   struct memalloy_error *err)
+{
+    mly_kernel_explain(kernel, rc, inner);
+    return give(rc, inner, err);
+}
+
 static int refuse_null(const char *name, struct memalloy_error *err)
 {
     struct mly_error inner = {0};
@@ -164,9 +172,24 @@ int memalloy_open(memalloy_kernel **out, const char *path, const struct memalloy
     return give(mly_engine_open(mly_env_system(), path, options, out, &inner), &inner, err);
 }
 
-void memalloy_close(memalloy_kernel *kernel)
+int memalloy_close(memalloy_kernel *kernel, struct memalloy_error *err)
 {
-    mly_engine_close(kernel);
+    struct mly_error inner = {0};
+    return give(mly_engine_close(kernel, &inner), &inner, err);
+}
+
+int memalloy_flush(memalloy_kernel *kernel, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL) return refuse_null("kernel", err);
+    return give_of(kernel, mly_engine_flush(kernel, &inner), &inner, err);
+}
+
+int memalloy_checkpoint(memalloy_kernel *kernel, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL) return refuse_null("kernel", err);
+    return give_of(kernel, mly_engine_checkpoint(kernel, &inner), &inner, err);
 }
 
 int memalloy_set_chunking(memalloy_kernel *kernel, const struct memalloy_chunking *chunking,
@@ -174,7 +197,7 @@ int memalloy_set_chunking(memalloy_kernel *kernel, const struct memalloy_chunkin
 {
     struct mly_error inner = {0};
     if (kernel == NULL) return refuse_null("kernel", err);
-    return give(mly_engine_set_chunking(kernel, chunking, &inner), &inner, err);
+    return give_of(kernel, mly_engine_set_chunking(kernel, chunking, &inner), &inner, err);
 }
 
 int memalloy_add_text(memalloy_kernel *kernel, const char *text, size_t text_bytes,
@@ -184,7 +207,7 @@ int memalloy_add_text(memalloy_kernel *kernel, const char *text, size_t text_byt
     struct mly_error inner = {0};
     if (kernel == NULL) return refuse_null("kernel", err);
     struct mly_str str = {text, text_bytes};
-    return give(mly_engine_add_text(kernel, str, options, out_id, &inner), &inner, err);
+    return give_of(kernel, mly_engine_add_text(kernel, str, options, out_id, &inner), &inner, err);
 }
 
 int memalloy_add_file(memalloy_kernel *kernel, const char *path,
@@ -193,7 +216,7 @@ int memalloy_add_file(memalloy_kernel *kernel, const char *path,
 {
     struct mly_error inner = {0};
     if (kernel == NULL) return refuse_null("kernel", err);
-    return give(mly_engine_add_file(kernel, path, options, out_id, &inner), &inner, err);
+    return give_of(kernel, mly_engine_add_file(kernel, path, options, out_id, &inner), &inner, err);
 }
 
 int memalloy_add_vectors(memalloy_kernel *kernel, const struct memalloy_str *contents,
@@ -206,27 +229,53 @@ int memalloy_add_vectors(memalloy_kernel *kernel, const struct memalloy_str *con
     if (count > 0 && (contents == NULL || vectors == NULL)) {
         return refuse_null("contents or vectors", err);
     }
-    return give(
+    return give_of(
+        kernel,
         mly_engine_add_vectors(kernel, contents, vectors, count, dim, options, out_ids, &inner),
         &inner, err);
 }
 
+int memalloy_add_texts(memalloy_kernel *kernel, const struct memalloy_str *texts, size_t count,
+                       const struct memalloy_add_options *options, struct memalloy_id *out_ids,
+                       struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL) return refuse_null("kernel", err);
+    if (count > 0 && texts == NULL) return refuse_null("texts", err);
+    return give_of(kernel, mly_engine_add_texts(kernel, texts, count, options, out_ids, &inner),
+                   &inner, err);
+}
+
+int memalloy_update_metadata(memalloy_kernel *kernel, struct memalloy_str document_id,
+                             struct memalloy_str metadata,
+                             const struct memalloy_write_options *options,
+                             struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL) return refuse_null("kernel", err);
+    return give_of(kernel,
+                   mly_engine_update_metadata(kernel, mly_str_in(document_id), mly_str_in(metadata),
+                                              options, &inner),
+                   &inner, err);
+}
+
 int memalloy_remove_document(memalloy_kernel *kernel, struct memalloy_str document_id,
-                             int *out_removed, struct memalloy_error *err)
+                             const struct memalloy_write_options *options, int *out_removed,
+                             struct memalloy_error *err)
 {
     struct mly_error inner = {0};
     if (kernel == NULL) return refuse_null("kernel", err);
     bool removed = false;
-    enum mly_err rc = mly_engine_remove(kernel, mly_str_in(document_id), &removed, &inner);
+    enum mly_err rc = mly_engine_remove(kernel, mly_str_in(document_id), options, &removed, &inner);
     if (rc == MLY_OK && out_removed != NULL) *out_removed = removed ? 1 : 0;
-    return give(rc, &inner, err);
+    return give_of(kernel, rc, &inner, err);
 }
 
 int memalloy_count(memalloy_kernel *kernel, uint64_t *out, struct memalloy_error *err)
 {
     struct mly_error inner = {0};
     if (kernel == NULL || out == NULL) return refuse_null("kernel or out", err);
-    return give(mly_engine_count(kernel, out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_count(kernel, out, &inner), &inner, err);
 }
 
 int memalloy_get_status(memalloy_kernel *kernel, struct memalloy_status *out,
@@ -234,7 +283,7 @@ int memalloy_get_status(memalloy_kernel *kernel, struct memalloy_status *out,
 {
     struct mly_error inner = {0};
     if (kernel == NULL || out == NULL) return refuse_null("kernel or out", err);
-    return give(mly_engine_status(kernel, out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_status(kernel, out, &inner), &inner, err);
 }
 
 int memalloy_sync(memalloy_kernel *kernel, const char *folder,
@@ -245,7 +294,7 @@ int memalloy_sync(memalloy_kernel *kernel, const char *folder,
     if (kernel == NULL || folder == NULL || out == NULL) {
         return refuse_null("kernel, folder or out", err);
     }
-    return give(mly_engine_sync(kernel, folder, options, out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_sync(kernel, folder, options, out, &inner), &inner, err);
 }
 
 int memalloy_search_text(memalloy_kernel *kernel, const char *query, size_t query_bytes,
@@ -255,7 +304,7 @@ int memalloy_search_text(memalloy_kernel *kernel, const char *query, size_t quer
     struct mly_error inner = {0};
     if (kernel == NULL || out == NULL) return refuse_null("kernel or out", err);
     struct mly_str str = {query, query_bytes};
-    return give(mly_engine_search_text(kernel, str, options, out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_search_text(kernel, str, options, out, &inner), &inner, err);
 }
 
 int memalloy_search_vector(memalloy_kernel *kernel, const float *vector, size_t dim,
@@ -266,7 +315,8 @@ int memalloy_search_vector(memalloy_kernel *kernel, const float *vector, size_t 
     if (kernel == NULL || vector == NULL || out == NULL) {
         return refuse_null("kernel, vector or out", err);
     }
-    return give(mly_engine_search_vector(kernel, vector, dim, options, out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_search_vector(kernel, vector, dim, options, out, &inner),
+                   &inner, err);
 }
 
 int memalloy_get_document(memalloy_kernel *kernel, struct memalloy_str document_id,
@@ -274,7 +324,8 @@ int memalloy_get_document(memalloy_kernel *kernel, struct memalloy_str document_
 {
     struct mly_error inner = {0};
     if (kernel == NULL || out == NULL) return refuse_null("kernel or out", err);
-    return give(mly_engine_get_document(kernel, mly_str_in(document_id), out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_get_document(kernel, mly_str_in(document_id), out, &inner),
+                   &inner, err);
 }
 
 int memalloy_get_document_at(memalloy_kernel *kernel, const char *path, memalloy_documents **out,
@@ -284,7 +335,7 @@ int memalloy_get_document_at(memalloy_kernel *kernel, const char *path, memalloy
     if (kernel == NULL || path == NULL || out == NULL) {
         return refuse_null("kernel, path or out", err);
     }
-    return give(mly_engine_get_document_at(kernel, path, out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_get_document_at(kernel, path, out, &inner), &inner, err);
 }
 
 int memalloy_list_documents(memalloy_kernel *kernel, size_t limit, struct memalloy_str after,
@@ -292,5 +343,6 @@ int memalloy_list_documents(memalloy_kernel *kernel, size_t limit, struct memall
 {
     struct mly_error inner = {0};
     if (kernel == NULL || out == NULL) return refuse_null("kernel or out", err);
-    return give(mly_engine_list(kernel, limit, mly_str_in(after), out, &inner), &inner, err);
+    return give_of(kernel, mly_engine_list(kernel, limit, mly_str_in(after), out, &inner), &inner,
+                   err);
 }

@@ -54,7 +54,10 @@ MLY_MUST_USE enum mly_err mly_engine_convert(const struct mly_env *env,
 MLY_MUST_USE enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
                                           const struct memalloy_options *options,
                                           memalloy_kernel **out, struct mly_error *err);
-void mly_engine_close(memalloy_kernel *kernel);
+/* Frees the kernel whatever it gives. */
+enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_flush(memalloy_kernel *kernel, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_checkpoint(memalloy_kernel *kernel, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_set_chunking(memalloy_kernel *kernel,
                                                   const struct memalloy_chunking *chunking,
                                                   struct mly_error *err);
@@ -77,7 +80,17 @@ MLY_MUST_USE enum mly_err mly_engine_add_vectors(memalloy_kernel *kernel,
                                                  struct memalloy_id *out_ids,
                                                  struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_remove(memalloy_kernel *kernel, struct mly_str document_id,
+                                            const struct memalloy_write_options *options,
                                             bool *removed, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_add_texts(memalloy_kernel *kernel,
+                                               const struct memalloy_str *texts, size_t count,
+                                               const struct memalloy_add_options *options,
+                                               struct memalloy_id *out_ids, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_update_metadata(memalloy_kernel *kernel,
+                                                     struct mly_str document_id,
+                                                     struct mly_str metadata,
+                                                     const struct memalloy_write_options *options,
+                                                     struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
                                           const struct memalloy_sync_options *options,
                                           memalloy_report **out, struct mly_error *err);

@@ -42,8 +42,11 @@ struct memalloy_model {
 };
 
 struct memalloy_kernel {
-    const struct mly_env *env;
-    int64_t pid; /* of the process that opened it */
+    const struct mly_env *env;       /* the caller's, or own_env */
+    struct mly_env own_env;          /* the caller's with own_mem, where memory is limited */
+    struct mly_mem *own_mem;         /* NULL: no limit */
+    const struct mly_env *birth_env; /* where the kernel itself was taken from */
+    int64_t pid;                     /* of the process that opened it */
     struct mly_store *store;
     const struct mly_kern *kern;
     struct mly_arena arena; /* path and options, for the kernel's life */
@@ -72,6 +75,12 @@ void mly_options_give(void *caller, const void *local, size_t local_bytes);
 /* chunking NULL: heading. Checked and resolved. */
 MLY_MUST_USE enum mly_err mly_options_chunking(const struct memalloy_chunking *chunking,
                                                struct mly_chunking *out, struct mly_error *err);
+/* As the store names it; INVAL for a number that has no name. */
+MLY_MUST_USE enum mly_err mly_options_durability(int given, enum mly_durability *out,
+                                                 struct mly_error *err);
+/* Of calls that take nothing else; options may be NULL. */
+MLY_MUST_USE enum mly_err mly_options_write(const struct memalloy_write_options *options,
+                                            enum mly_durability *out, struct mly_error *err);
 /* Checks that every float is a number and the vector is not all zero, and brings it to unit length.
  * what names it. */
 MLY_MUST_USE enum mly_err mly_unit_vector(const float *in, size_t dim, const char *what, float *out,
@@ -163,6 +172,8 @@ MLY_MUST_USE enum mly_err mly_kernel_enter_writing(memalloy_kernel *kernel, stru
 MLY_MUST_USE enum mly_err mly_kernel_get_model(memalloy_kernel *kernel, memalloy_model **out,
                                                struct mly_error *err);
 struct mly_chunking mly_kernel_get_chunking(memalloy_kernel *kernel);
+/* Where memory ran out, puts behind the message how much the kernel was allowed. */
+void mly_kernel_explain(const memalloy_kernel *kernel, enum mly_err rc, struct mly_error *err);
 
 /* ---- ingest.c: texts -> chunks -> vectors -> one commit ---- */
 
@@ -187,6 +198,7 @@ struct mly_ingest {
     memalloy_model *model;         /* NULL until a chunk must be embedded */
     struct mly_snapshot *snapshot; /* pinned by the caller; where old vectors are looked for */
     uint32_t dim;                  /* of vectors that the caller brings; 0: the store's */
+    enum mly_durability durability;
     struct mly_arena arena;
     struct mly_ingest_item *items;
     size_t count, capacity;
@@ -220,13 +232,17 @@ bool mly_ingest_is_full(const struct mly_ingest *ingest);
 
 /* Options of an add that were checked. */
 struct mly_add_request {
-    struct mly_str wanted_id;      /* null: none */
-    struct mly_str metadata;       /* null: none was given */
+    struct mly_str wanted_id; /* null: none */
+    struct mly_str metadata;  /* null: none was given */
+    enum mly_durability durability;
     memalloy_progress_fn progress; /* NULL: nobody watches */
     void *progress_context;
 };
 MLY_MUST_USE enum mly_err mly_take_add_request(const struct memalloy_add_options *options,
                                                struct mly_add_request *out, struct mly_error *err);
+/* Whether what the store has is that text, and nothing is asked that would change its row. */
+bool mly_is_same_text(const struct mly_document *old, const struct mly_text *text,
+                      const struct mly_add_request *request);
 /* Fills item's row for a document of status ok; request may be NULL; old is the row that it
  * replaces, or NULL: its metadata and birth are kept where nothing else is said. */
 void mly_fill_document(struct mly_ingest_item *item, const struct mly_env *env,

@@ -25,7 +25,8 @@ void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
                      struct mly_snapshot *snapshot)
 {
     struct mly_mem *mem = kernel->env->mem;
-    *ingest = (struct mly_ingest){.kernel = kernel, .snapshot = snapshot};
+    *ingest = (struct mly_ingest){
+        .kernel = kernel, .snapshot = snapshot, .durability = MLY_DURABILITY_DEFAULT};
     ingest->chunking = mly_kernel_get_chunking(kernel);
     ingest->pieces_max = INGEST_PIECES_MIN; /* until the first batch has been timed */
     mly_arena_init(&ingest->arena, mem, SIZE_MAX);
@@ -384,8 +385,7 @@ static enum mly_err commit_items(struct mly_ingest *ingest, struct mly_error *er
                                          .row_count = item->row_count,
                                          .dim = ingest->dim};
     }
-    return mly_store_commit(ingest->kernel->store, changes, ingest->count, MLY_DURABILITY_DEFAULT,
-                            err);
+    return mly_store_commit(ingest->kernel->store, changes, ingest->count, ingest->durability, err);
 }
 
 /* *again: something must be embedded first, and nothing was committed. */

@@ -81,13 +81,40 @@ static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
     kernel->no_model = (options->flags & MEMALLOY_OPEN_NO_MODEL) != 0;
     kernel->threads = model->threads;
     MLY_TRY(mly_choose_kern(kernel->env, model->kernels, &kernel->kern, err));
+    enum mly_durability durability;
+    MLY_TRY(mly_options_durability(options->durability, &durability, err));
+    if (durability == MLY_DURABILITY_DEFAULT) durability = MLY_DURABILITY_FULL;
     MLY_TRY(resolve_path(kernel, path, err));
     struct mly_store_options store = {
         .read_only = kernel->read_only,
+        .allow_network = (options->flags & MEMALLOY_OPEN_NETWORK_FS) != 0,
+        .durability = durability,
         .lock_wait_ms = options->lock_wait_ms > 0 ? options->lock_wait_ms : LOCK_WAIT_MS_DEFAULT,
         .dim = options->dim,
     };
     return mly_store_open(kernel->env, kernel->path.data, &store, &kernel->store, err);
+}
+
+/* The kernel gets an allocator of its own, and with it a table that names it. */
+static enum mly_err limit_memory(memalloy_kernel *kernel, uint64_t bytes_max, struct mly_error *err)
+{
+    if (bytes_max == 0) return MLY_OK;
+    kernel->own_mem = mly_mem_create_limited(kernel->env->mem, bytes_max);
+    if (kernel->own_mem == NULL) return mly_fail_nomem(err, sizeof(*kernel->own_mem));
+    kernel->own_env = *kernel->env;
+    kernel->own_env.mem = kernel->own_mem;
+    kernel->env = &kernel->own_env;
+    return MLY_OK;
+}
+
+void mly_kernel_explain(const memalloy_kernel *kernel, enum mly_err rc, struct mly_error *err)
+{
+    if (rc != MLY_ERR_NOMEM || kernel->own_mem == NULL || err == NULL) return;
+    const size_t used = strlen(err->message);
+    (void)snprintf(err->message + used, sizeof(err->message) - used,
+                   "; the memory limit is %llu bytes, of which %llu are in use",
+                   (unsigned long long)kernel->own_mem->bytes_max,
+                   (unsigned long long)atomic_load(&kernel->own_mem->bytes));
 }
 
 enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
@@ -96,7 +123,8 @@ enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
 {
     struct memalloy_options local = {.struct_bytes = sizeof(local)};
     MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_options", err));
-    const uint32_t known = MEMALLOY_OPEN_READONLY | MEMALLOY_OPEN_NO_MODEL;
+    const uint32_t known =
+        MEMALLOY_OPEN_READONLY | MEMALLOY_OPEN_NO_MODEL | MEMALLOY_OPEN_NETWORK_FS;
     if ((local.flags & ~known) != 0) {
         return mly_fail(err, MLY_ERR_INVAL, "flags 0x%x of memalloy_options are not known",
                         local.flags & ~known);
@@ -104,23 +132,27 @@ enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
     memalloy_kernel *kernel = mly_mem_array(env->mem, 1, sizeof(*kernel));
     if (kernel == NULL) return mly_fail_nomem(err, sizeof(*kernel));
     kernel->env = env;
+    kernel->birth_env = env;
     kernel->pid = env->pid(env->context);
     mly_mutex_init(&kernel->mutex);
     mly_cond_init(&kernel->idle);
-    mly_arena_init(&kernel->arena, env->mem, SIZE_MAX);
-    enum mly_err rc = fill_kernel(kernel, path, &local, err);
+    enum mly_err rc = limit_memory(kernel, local.memory_bytes_max, err);
+    mly_arena_init(&kernel->arena, kernel->env->mem, SIZE_MAX);
+    if (rc == MLY_OK) rc = fill_kernel(kernel, path, &local, err);
     if (rc != MLY_OK) {
-        mly_engine_close(kernel);
+        mly_kernel_explain(kernel, rc, err);
+        enum mly_err closed = mly_engine_close(kernel, NULL);
+        (void)closed; /* nothing was written */
         return rc;
     }
     *out = kernel;
     return MLY_OK;
 }
 
-void mly_engine_close(memalloy_kernel *kernel)
+enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err)
 {
-    if (kernel == NULL) return;
-    const struct mly_env *env = kernel->env;
+    if (kernel == NULL) return MLY_OK;
+    const struct mly_env *env = kernel->birth_env;
     if (kernel->pid == env->pid(env->context)) {
         mly_mutex_lock(&kernel->mutex);
         kernel->closing = true;
@@ -132,9 +164,31 @@ void mly_engine_close(memalloy_kernel *kernel)
         mly_mutex_deinit(&kernel->mutex);
     }
     mly_engine_model_close(kernel->model);
-    (void)mly_store_close(kernel->store, NULL);
+    enum mly_err rc = mly_store_close(kernel->store, err);
     mly_arena_deinit(&kernel->arena);
+    mly_mem_let_go(kernel->own_mem);
     mly_mem_free(env->mem, kernel);
+    return rc;
+}
+
+static enum mly_err with_store(memalloy_kernel *kernel,
+                               enum mly_err (*work)(struct mly_store *store, struct mly_error *err),
+                               struct mly_error *err)
+{
+    MLY_TRY(mly_kernel_enter_writing(kernel, err));
+    enum mly_err rc = work(kernel->store, err);
+    mly_kernel_leave(kernel);
+    return rc;
+}
+
+enum mly_err mly_engine_flush(memalloy_kernel *kernel, struct mly_error *err)
+{
+    return with_store(kernel, mly_store_flush, err);
+}
+
+enum mly_err mly_engine_checkpoint(memalloy_kernel *kernel, struct mly_error *err)
+{
+    return with_store(kernel, mly_store_checkpoint, err);
 }
 
 enum mly_err mly_kernel_enter(memalloy_kernel *kernel, struct mly_error *err)

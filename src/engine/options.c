@@ -38,6 +38,38 @@ void mly_options_give(void *caller, const void *local, size_t local_bytes)
            bytes - sizeof(size_t));
 }
 
+enum mly_err mly_options_durability(int given, enum mly_durability *out, struct mly_error *err)
+{
+    switch (given) {
+    case MEMALLOY_DURABILITY_DEFAULT:
+        *out = MLY_DURABILITY_DEFAULT;
+        return MLY_OK;
+    case MEMALLOY_DURABILITY_FULL:
+        *out = MLY_DURABILITY_FULL;
+        return MLY_OK;
+    case MEMALLOY_DURABILITY_NORMAL:
+        *out = MLY_DURABILITY_NORMAL;
+        return MLY_OK;
+    case MEMALLOY_DURABILITY_OFF:
+        *out = MLY_DURABILITY_OFF;
+        return MLY_OK;
+    case MEMALLOY_DURABILITY_MEMORY:
+        *out = MLY_DURABILITY_MEMORY;
+        return MLY_OK;
+    default:
+        return mly_fail(err, MLY_ERR_INVAL, "durability %d is none of 0 to %d", given,
+                        MEMALLOY_DURABILITY_MEMORY);
+    }
+}
+
+enum mly_err mly_options_write(const struct memalloy_write_options *options,
+                               enum mly_durability *out, struct mly_error *err)
+{
+    struct memalloy_write_options local = {.struct_bytes = sizeof(local)};
+    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_write_options", err));
+    return mly_options_durability(local.durability, out, err);
+}
+
 enum mly_err mly_options_chunking(const struct memalloy_chunking *chunking,
                                   struct mly_chunking *out, struct mly_error *err)
 {

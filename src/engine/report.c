@@ -10,7 +10,7 @@ enum mly_err mly_report_create(const struct mly_env *env, memalloy_report **out,
 {
     memalloy_report *report = mly_mem_array(env->mem, 1, sizeof(*report));
     if (report == NULL) return mly_fail_nomem(err, sizeof(*report));
-    report->env = env;
+    report->mem = env->mem;
     report->counts.struct_bytes = sizeof(report->counts);
     mly_arena_init(&report->arena, env->mem, SIZE_MAX);
     *out = report;
@@ -23,7 +23,7 @@ enum mly_err mly_report_skip(memalloy_report *report, struct mly_str path, struc
     if (report->skip_count == report->skip_capacity) {
         size_t capacity = report->skip_capacity == 0 ? 16 : report->skip_capacity * 2;
         size_t bytes = capacity * sizeof(report->skips[0]);
-        struct report_skip *skips = mly_mem_realloc(report->env->mem, report->skips, bytes);
+        struct report_skip *skips = mly_mem_realloc(report->mem, report->skips, bytes);
         if (skips == NULL) return mly_fail_nomem(err, bytes);
         report->skips = skips;
         report->skip_capacity = capacity;
@@ -53,7 +53,7 @@ void memalloy_report_get_skipped(const memalloy_report *report, size_t index,
 void memalloy_report_destroy(memalloy_report *report)
 {
     if (report == NULL) return;
-    struct mly_mem *mem = report->env->mem;
+    struct mly_mem *mem = report->mem;
     mly_arena_deinit(&report->arena);
     mly_mem_free(mem, report->skips);
     mly_mem_free(mem, report);

@@ -10,7 +10,7 @@ struct report_skip {
 };
 
 struct memalloy_report {
-    const struct mly_env *env;
+    struct mly_mem *mem;    /* it may outlive the kernel and its table */
     struct mly_arena arena; /* of the skips */
     struct report_skip *skips;
     size_t skip_count, skip_capacity;

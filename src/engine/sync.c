@@ -21,6 +21,7 @@ struct sync {
     struct mly_file root_dir; /* files are opened below it */
     uint64_t root_device, root_inode;
     uint64_t file_bytes_max;
+    enum mly_durability durability;
     struct mly_snapshot *snapshot;
     struct mly_listing listing;
     struct mly_ingest ingest;
@@ -466,6 +467,7 @@ static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
     rc = mly_store_pin(sync->kernel->store, &sync->snapshot, err);
     if (rc != MLY_OK) goto done;
     mly_ingest_init(&sync->ingest, sync->kernel, sync->snapshot);
+    sync->ingest.durability = sync->durability;
     sync->ingest.pulse = tell_embedded;
     sync->ingest.pulse_context = sync;
     rc = run(sync, options, err);
@@ -489,6 +491,8 @@ enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
         return mly_fail(err, MLY_ERR_LIMIT, "file_bytes_max %llu, limit is %zu",
                         (unsigned long long)local.file_bytes_max, (size_t)MLY_DOCUMENT_BYTES_MAX);
     }
+    enum mly_durability durability;
+    MLY_TRY(mly_options_durability(local.durability, &durability, err));
     if (local.file_bytes_max == 0) local.file_bytes_max = MLY_FILE_BYTES_MAX;
     MLY_TRY(mly_kernel_enter_writing(kernel, err));
     struct sync sync = {
@@ -496,6 +500,7 @@ enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
         .env = kernel->env,
         .root_dir = MLY_FILE_CLOSED,
         .file_bytes_max = local.file_bytes_max,
+        .durability = durability,
     };
     mly_watcher_init(&sync.watcher, kernel->env, local.progress, local.progress_context);
     enum mly_err rc = mly_report_create(kernel->env, &sync.report, err);

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Another program that holds an older version needs all later ones to catch up: where one is
- * missing it takes back what that version deleted, and says nothing. */
+/* Another program that made a version may hold it, and needs all later ones to catch up. */
 #define FOREIGN_GRACE_US ((int64_t)3600 * 1000000)
 /* A tag's file is some 100 bytes of JSON. */
 #define TAG_BYTES_MAX ((size_t)64 << 10)
@@ -237,26 +236,23 @@ static bool is_recent(const struct cleaner *cleaner, const struct mly_lance_mani
     return mly_clock_wall_us(cleaner->table->env) - time->seconds * 1000000 < FOREIGN_GRACE_US;
 }
 
-enum { GOES = 1, GOES_WHEN_OLD = 2 };
-
-/* Sets goes[i] for version i, whose index counts from the newest. */
+/* Sets *goes[i] for version i, whose index counts from the newest. */
 static enum mly_err choose_versions(struct cleaner *cleaner, uint8_t *goes, struct mly_error *err)
 {
-    bool has_foreign = false;
+    uint64_t floor = UINT64_MAX; /* from here on all stay */
     for (size_t i = 0; i < cleaner->versions.count; i++) {
         const struct version *version = &versions(cleaner)[i];
         struct mly_lance_manifest *manifest;
+        if (i < cleaner->keep->versions) continue;
         MLY_TRY(load(cleaner, version, &manifest, err));
         if (manifest == NULL) continue;
         bool is_ours = mly_lance_manifest_is_ours(manifest);
-        has_foreign |= !is_ours;
-        if (is_ours && i >= cleaner->keep->versions && !is_tagged(cleaner, version->number)) {
-            goes[i] = is_recent(cleaner, manifest) ? GOES_WHEN_OLD : GOES;
-        }
+        if (!is_ours && is_recent(cleaner, manifest)) floor = version->number;
+        goes[i] = is_ours && !is_tagged(cleaner, version->number);
         mly_lance_manifest_destroy(manifest);
     }
     for (size_t i = 0; i < cleaner->versions.count; i++) {
-        if (goes[i] == GOES_WHEN_OLD && has_foreign) goes[i] = 0;
+        if (versions(cleaner)[i].number > floor) goes[i] = 0;
     }
     return MLY_OK;
 }
@@ -272,7 +268,7 @@ static enum mly_err remove_versions(struct cleaner *cleaner, struct mly_error *e
     /* The oldest first: what is left when this is interrupted has no hole. */
     for (size_t i = count; i-- > 0 && rc == MLY_OK && !cleaner->report.is_frozen;) {
         char name[LANCE_VERSION_NAME_BYTES];
-        if (goes[i] == 0) continue;
+        if (!goes[i]) continue;
         mly_lance_version_name(versions(cleaner)[i].number, versions(cleaner)[i].naming, name);
         rc = remove_file(cleaner, "_versions", name, &cleaner->report.versions, err);
     }

@@ -102,6 +102,47 @@ enum mly_err mly_dir_real_path(const struct mly_env *env, const char *path, stru
     return mly_bytes_append(out, resolved, (size_t)bytes, err);
 }
 
+enum mly_err mly_dir_network_kind(const struct mly_env *env, const char *path, const char **out,
+                                  struct mly_error *err)
+{
+    /* Numbers of Linux, which never change. FUSE may be a disk of this machine: nobody can tell. */
+    static const struct {
+        uint32_t number;
+        const char *name;
+    } kinds[] = {
+        {0x6969, "NFS"},          {0x517b, "SMB"},
+        {0xfe534d42, "SMB"},      {0xff534d42, "CIFS"},
+        {0x01021997, "9P"},       {0x65735546, "FUSE"},
+        {0x00c36400, "Ceph"},     {0x5346414f, "AFS"},
+        {0x6b414653, "AFS"},      {0x73757245, "Coda"},
+        {0x564c, "NCP"},          {0x01161970, "GFS2"},
+        {0x7461636f, "OCFS2"},    {0x0bd00bd0, "Lustre"},
+        {0x47504653, "GPFS"},     {0x19830326, "BeeGFS"},
+        {0xaad7aaea, "PanFS"},    {0x786f4256, "VirtualBox's"},
+        {0xbacbacbc, "VMware's"}, {0x7c7c6673, "Parallels'"},
+    };
+    uint32_t number = 0;
+    char at[MLY_PATH_BYTES_MAX], above[MLY_PATH_BYTES_MAX];
+    int result;
+    *out = NULL;
+    MLY_TRY(parent_of(path, above, err)); /* its length is checked */
+    memcpy(at, path, strlen(path) + 1);
+    while ((result = env->file_system(env->context, at, &number)) < 0) {
+        if (result == -EINTR) continue;
+        if (!mly_file_is_missing(result) || strcmp(at, above) == 0) break;
+        memcpy(at, above, strlen(above) + 1);
+        MLY_TRY(parent_of(at, above, err));
+    }
+    if (result == -ENOSYS) return MLY_OK;
+    if (result < 0) {
+        return mly_fail_errno(err, MLY_ERR_IO, -result, "cannot tell the file system of %s", path);
+    }
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (kinds[i].number == number) *out = kinds[i].name;
+    }
+    return MLY_OK;
+}
+
 enum mly_err mly_dir_open(const struct mly_env *env, int dir_fd, const char *path,
                           struct mly_dir *out, struct mly_error *err)
 {

@@ -17,6 +17,11 @@ MLY_MUST_USE enum mly_err mly_dir_sync(const struct mly_env *env, int dir_fd, co
  */
 MLY_MUST_USE enum mly_err mly_dir_real_path(const struct mly_env *env, const char *path,
                                             struct mly_bytes *out, struct mly_error *err);
+/* What kind of file system path, or the nearest folder above it that exists, is on, where it is one
+ * over which locks, links and syncs are not what they are on a disk of this machine: "NFS"; NULL
+ * where it is a plain one, or the system does not tell. */
+MLY_MUST_USE enum mly_err mly_dir_network_kind(const struct mly_env *env, const char *path,
+                                               const char **out, struct mly_error *err);
 
 /* A directory being listed; entries without "." and "..", in no order. */
 struct mly_dir {

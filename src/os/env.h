@@ -72,6 +72,9 @@ struct mly_env {
     int (*unlink)(void *context, int dir_fd, const char *path);
     /* the absolute path without links, into out of out_bytes; its length */
     int64_t (*real_path)(void *context, const char *path, char *out, size_t out_bytes);
+    /* the number by which the system tells kinds of file systems apart, of that which path is on;
+     * -ENOSYS where it does not tell */
+    int (*file_system)(void *context, const char *path, uint32_t *out);
     /* directories: entries come without "." and ".."; 1: *name is valid until the next call; 0: the
      * end */
     int (*dir_open)(void *context, int dir_fd, const char *path, struct mly_dir_stream **out);

@@ -18,6 +18,9 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#if defined(__linux__)
+#include <sys/vfs.h>
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -396,6 +399,21 @@ static int sys_library_close(void *context, void *library)
     return dlclose(library) == 0 ? 0 : -EINVAL;
 }
 
+static int sys_file_system(void *context, const char *path, uint32_t *out)
+{
+    (void)context;
+#if defined(__linux__)
+    struct statfs native;
+    if (statfs(path, &native) != 0) return -errno;
+    *out = (uint32_t)native.f_type;
+    return 0;
+#else
+    (void)path;
+    (void)out;
+    return -ENOSYS;
+#endif
+}
+
 static struct mly_mem system_mem = MLY_MEM_INIT; /* counters only */
 
 static const struct mly_env system_env = {
@@ -421,6 +439,7 @@ static const struct mly_env system_env = {
     .symlink = sys_symlink,
     .unlink = sys_unlink,
     .real_path = sys_real_path,
+    .file_system = sys_file_system,
     .dir_open = sys_dir_open,
     .dir_next = sys_dir_next,
     .dir_fd = sys_dir_fd,

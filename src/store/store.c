@@ -53,6 +53,18 @@ static enum mly_err check_folder(const struct mly_store *store, struct mly_error
     return rc;
 }
 
+/* Commits rest on locks, links and syncs as disks of this machine have them. */
+static enum mly_err refuse_network(const struct mly_store *store, struct mly_error *err)
+{
+    const char *kind = NULL;
+    MLY_TRY(mly_dir_network_kind(store->env, store->path, &kind, err));
+    if (kind == NULL) return MLY_OK;
+    return mly_fail(err, MLY_ERR_UNSUPPORTED,
+                    "%.300s is on a file system of kind %s, where a store is safe neither from "
+                    "loss nor from other machines; opening it there must be asked for",
+                    store->path, kind);
+}
+
 static enum mly_err open_tables(struct mly_store *store, struct mly_error *err)
 {
     static const char *const names[MLY_STORE_TABLES] = {"documents.lance", "chunks.lance"};
@@ -79,6 +91,7 @@ static enum mly_err fill_store(struct mly_store *store, const char *path,
     }
     MLY_TRY(make_absolute(store, path, err));
     MLY_TRY(check_folder(store, err));
+    if (!options->allow_network) MLY_TRY(refuse_network(store, err));
     MLY_TRY(open_tables(store, err));
     MLY_TRY(mly_store_set_model(store, options->model_id, options->model_hash, options->dim, err));
     mly_mutex_lock(&store->mutex);

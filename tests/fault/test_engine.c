@@ -112,13 +112,13 @@ static enum mly_err live(const struct mly_env *env, const char *dir, struct acks
     if (rc != MLY_OK) goto done;
     rc = read_back(kernel, "b", "second\ntext", err);
     if (rc != MLY_OK) goto done;
-    rc = mly_engine_remove(kernel, MLY_STR("b"), &removed, err);
+    rc = mly_engine_remove(kernel, MLY_STR("b"), NULL, &removed, err);
     if (rc != MLY_OK) goto done;
     assert_true(removed);
     acks->removed = true;
     rc = list(kernel, DOCUMENTS - 1, err);
 done:
-    mly_engine_close(kernel);
+    mly_engine_close(kernel, NULL);
     return rc;
 }
 
@@ -154,7 +154,7 @@ static void check_store(const char *dir, const struct acks *acks)
     struct memalloy_status status = {.struct_bytes = sizeof(status)};
     assert_int_equal(mly_engine_status(kernel, &status, &err), MLY_OK);
     assert_int_equal(status.chunks, count); /* none without its document, none missing */
-    mly_engine_close(kernel);
+    mly_engine_close(kernel, NULL);
 }
 
 /* One life with call or allocation fail_at failing; false where nothing was left to fail. */

@@ -91,7 +91,7 @@ static enum mly_err live(const struct mly_env *env, const char *dir, const char 
     if (rc == MLY_OK) rc = sync_folder(kernel, folder, &counts, err);
     if (rc == MLY_OK) rc = mly_engine_search_text(kernel, MLY_STR("text"), NULL, &hits, err);
     memalloy_hits_destroy(hits);
-    mly_engine_close(kernel);
+    mly_engine_close(kernel, NULL);
     return rc;
 }
 
@@ -134,7 +134,7 @@ static void check_store(const char *dir, const char *folder)
     assert_int_equal(sync_folder(kernel, folder, &counts, &err), MLY_OK);
     assert_int_equal(counts.chunks_embedded, 0);
     assert_int_equal(counts.added + counts.replaced + counts.removed, 0);
-    mly_engine_close(kernel);
+    mly_engine_close(kernel, NULL);
 }
 
 static bool fail_once(uint64_t fail_at, bool memory, bool forever, int code)

@@ -439,6 +439,14 @@ static int64_t crash_real_path(void *context, const char *path, char *out, size_
     return bytes;
 }
 
+static int crash_file_system(void *context, const char *path, uint32_t *out)
+{
+    (void)context;
+    (void)path;
+    (void)out;
+    return -ENOSYS;
+}
+
 static int crash_dir_open(void *context, int dir_fd, const char *path, struct mly_dir_stream **out)
 {
     CRASH_ENTER();
@@ -513,6 +521,7 @@ void crash_env_init(struct crash_env *crash)
     env->link = crash_link;
     env->unlink = crash_unlink;
     env->real_path = crash_real_path;
+    env->file_system = crash_file_system;
     env->dir_open = crash_dir_open;
     env->dir_next = crash_dir_next;
     env->dir_fd = crash_dir_fd;

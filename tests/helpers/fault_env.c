@@ -171,6 +171,13 @@ static int64_t fault_real_path(void *context, const char *path, char *out, size_
     return real()->real_path(NULL, path, out, out_bytes);
 }
 
+static int fault_file_system(void *context, const char *path, uint32_t *out)
+{
+    FAULT("file_system", true);
+    *out = fault->file_system;
+    return fault->file_system != 0 ? 0 : real()->file_system(NULL, path, out);
+}
+
 static int fault_dir_open(void *context, int dir_fd, const char *path, struct mly_dir_stream **out)
 {
     FAULT("dir_open", true);
@@ -261,6 +268,7 @@ void fault_env_init(struct fault_env *fault)
     fault->env.symlink = fault_symlink;
     fault->env.unlink = fault_unlink;
     fault->env.real_path = fault_real_path;
+    fault->env.file_system = fault_file_system;
     fault->env.dir_open = fault_dir_open;
     fault->env.dir_next = fault_dir_next;
     fault->env.dir_fd = fault_dir_fd;

@@ -18,6 +18,7 @@ struct fault_env {
     int fail_errno;            /* EIO, ENOSPC ... */
     bool short_transfers;      /* reads and writes do at most 7 bytes at a time */
     bool no_allocate;          /* as a file system that cannot */
+    uint32_t file_system;      /* its number, where it is not to be the real one; else 0 */
     _Atomic bool interrupt;    /* every other call that may gives EINTR first */
     _Atomic uint64_t interrupts;
     _Atomic int64_t open_count; /* descriptors, mappings, streams, libraries */

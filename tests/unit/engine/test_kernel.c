@@ -93,7 +93,7 @@ static void the_same_text_again_changes_nothing(void **state)
     add(kernel, "a", "another text");
     assert_int_equal(status_of(kernel).documents, 1);
     assert_int_equal(status_of(kernel).chunks, 1);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 /* The id of the chunk that holds word. */
@@ -130,7 +130,7 @@ static void an_edit_keeps_the_ids_of_the_other_chunks(void **state)
     find_chunk(kernel, "second", edited);
     assert_string_equal(second, edited);
     assert_int_equal(second[14], '8'); /* UUID version 8 */
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static int cancel_at_once(void *context, const struct memalloy_progress *progress)
@@ -161,7 +161,7 @@ static void a_cancelled_add_stores_nothing(void **state)
     assert_int_equal(status_of(kernel).documents, 0);
     assert_int_equal(status_of(kernel).chunks_version, 0);
     free(text);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 /* An add_options of a later header: longer, and with a field that this library does not know. */
@@ -207,7 +207,7 @@ static void structs_of_other_headers_are_read_by_their_own_size(void **state)
     older.struct_bytes = 0;
     assert_int_equal(memalloy_search_vector(kernel, vectors, 2, &older, &hits, &err),
                      MEMALLOY_ERR_INVAL);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void vectors_must_be_numbers_with_a_direction(void **state)
@@ -232,7 +232,7 @@ static void vectors_must_be_numbers_with_a_direction(void **state)
     assert_string_equal(err.message, "vectors have 4 numbers, the store's have 2");
     assert_int_equal(memalloy_add_text(kernel, "x", 1, NULL, NULL, &err), MEMALLOY_ERR_MODEL);
     assert_int_equal(status_of(kernel).documents, 2);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void bad_arguments_are_refused_by_name(void **state)
@@ -268,8 +268,8 @@ static void bad_arguments_are_refused_by_name(void **state)
     memalloy_hits *hits = NULL;
     assert_int_equal(memalloy_search_text(kernel, " \n", 2, NULL, &hits, &err), MEMALLOY_ERR_INVAL);
     assert_string_equal(err.message, "query is blank");
-    memalloy_close(kernel);
-    memalloy_close(NULL);
+    memalloy_close(kernel, NULL);
+    memalloy_close(NULL, NULL);
 }
 
 static void an_id_with_quotes_and_nul_removes_itself_only(void **state)
@@ -289,18 +289,18 @@ static void an_id_with_quotes_and_nul_removes_itself_only(void **state)
                      MEMALLOY_OK);
     int removed = 7;
     struct memalloy_error err = {0};
-    assert_int_equal(memalloy_remove_document(kernel, str("y' OR '1'='1"), &removed, &err),
+    assert_int_equal(memalloy_remove_document(kernel, str("y' OR '1'='1"), NULL, &removed, &err),
                      MEMALLOY_OK);
     assert_int_equal(removed, 0);
-    assert_int_equal(memalloy_remove_document(kernel, options[0].document_id, &removed, &err),
+    assert_int_equal(memalloy_remove_document(kernel, options[0].document_id, NULL, &removed, &err),
                      MEMALLOY_OK);
     assert_int_equal(removed, 1);
-    assert_int_equal(memalloy_remove_document(kernel, options[1].document_id, &removed, &err),
+    assert_int_equal(memalloy_remove_document(kernel, options[1].document_id, NULL, &removed, &err),
                      MEMALLOY_OK);
     assert_int_equal(removed, 1);
     assert_int_equal(status_of(kernel).documents, 1);
     assert_int_equal(status_of(kernel).chunks, 1);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void handles_on_one_folder_see_each_other(void **state)
@@ -320,9 +320,9 @@ static void handles_on_one_folder_see_each_other(void **state)
     memalloy_kernel *reader = open_with(MEMALLOY_OPEN_READONLY, 0);
     struct memalloy_error err = {0};
     assert_int_equal(memalloy_add_text(reader, "x", 1, NULL, NULL, &err), MEMALLOY_ERR_READONLY);
-    memalloy_close(reader);
-    memalloy_close(other);
-    memalloy_close(writer);
+    memalloy_close(reader, NULL);
+    memalloy_close(other, NULL);
+    memalloy_close(writer, NULL);
 }
 
 static void another_model_is_refused(void **state)
@@ -331,7 +331,7 @@ static void another_model_is_refused(void **state)
     char other[TEMP_DIR_BYTES + 80];
     memalloy_kernel *kernel = open_with(0, 0);
     add(kernel, "a", "text");
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
     struct tiny_file file = tiny_make(&tiny_small, 99);
     snprintf(other, sizeof(other), "%s", tiny_write(&file, dir, "other.safetensors"));
     free(file.bytes);
@@ -344,7 +344,7 @@ static void another_model_is_refused(void **state)
                      MEMALLOY_ERR_MISMATCH);
     assert_true(err.message[0] != '\0');
     assert_null(hits);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void a_child_of_fork_is_told(void **state)
@@ -359,14 +359,14 @@ static void a_child_of_fork_is_told(void **state)
         struct memalloy_error err = {0};
         int rc = memalloy_count(kernel, &count, &err);
         bool named = strstr(err.message, "fork") != NULL;
-        memalloy_close(kernel);
+        memalloy_close(kernel, NULL);
         _exit(rc == MEMALLOY_ERR_FORKED && named ? 0 : 1);
     }
     int result = 1;
     assert_int_equal(waitpid(child, &result, 0), child);
     assert_int_equal(result, 0);
     add(kernel, "b", "the parent goes on");
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void an_altered_document_says_so(void **state)
@@ -386,7 +386,7 @@ static void an_altered_document_says_so(void **state)
     assert_int_equal(memalloy_get_document(kernel, str("b"), &documents, &err),
                      MEMALLOY_ERR_NOTFOUND);
     assert_null(documents);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void an_empty_store_answers_without_a_model(void **state)
@@ -404,10 +404,10 @@ static void an_empty_store_answers_without_a_model(void **state)
     assert_int_equal(memalloy_add_text(kernel, "x", 1, NULL, NULL, &err), MEMALLOY_ERR_MODEL);
     assert_non_null(strstr(err.message, "/nowhere"));
     int removed = 1;
-    assert_int_equal(memalloy_remove_document(kernel, str("x"), &removed, &err), MEMALLOY_OK);
+    assert_int_equal(memalloy_remove_document(kernel, str("x"), NULL, &removed, &err), MEMALLOY_OK);
     assert_int_equal(removed, 0);
     assert_int_not_equal(access(store_path, F_OK), 0); /* nothing was made for it */
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void asking_for_the_status_for_ever_costs_nothing(void **state)
@@ -420,7 +420,7 @@ static void asking_for_the_status_for_ever_costs_nothing(void **state)
         assert_ptr_equal(status_of(kernel).model_id.data, model_id);
     }
     assert_true(strlen(model_id) > 0);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void a_kernel_set_can_be_forced(void **state)
@@ -462,7 +462,7 @@ static void vectors_that_could_not_be_added_fix_no_dimension(void **state)
                      MEMALLOY_OK);
     assert_int_equal(memalloy_add_vectors(kernel, &content, vector, 1, 6, NULL, NULL, &err),
                      MEMALLOY_ERR_INVAL);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
     (void)mly_store_close(other, NULL);
 }
 
@@ -492,7 +492,7 @@ static void a_time_that_is_not_there_is_unknown(void **state)
     assert_true(document.created_at_us == MEMALLOY_TIME_UNKNOWN);
     assert_int_equal(document.updated_at_us, 5);
     memalloy_documents_destroy(documents);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static void codes_have_names_and_texts(void **state)

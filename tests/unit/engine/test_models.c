@@ -266,7 +266,7 @@ static void a_mismatch_names_the_model_that_fits(void **state)
     assert_int_equal(mly_engine_status(kernel, &status, &err), MLY_OK);
     assert_string_equal(status.model_pooling.data, "mean");
     assert_string_equal(status.model_quantisation.data, "int8");
-    mly_engine_close(kernel);
+    mly_engine_close(kernel, NULL);
     model.path = "two";
     assert_int_equal(mly_engine_open(&fault.env, store, &options, &kernel, &err), MLY_OK);
     assert_int_equal(mly_engine_add_text(kernel, text, NULL, NULL, &err), MLY_ERR_MISMATCH);
@@ -274,7 +274,7 @@ static void a_mismatch_names_the_model_that_fits(void **state)
     assert_int_equal(mly_engine_model_remove(&fault.env, "one", NULL), MLY_OK);
     assert_int_equal(mly_engine_add_text(kernel, text, NULL, NULL, &err), MLY_ERR_MISMATCH);
     assert_non_null(strstr(err.message, "or put the texts into a new store"));
-    mly_engine_close(kernel);
+    mly_engine_close(kernel, NULL);
     assert_int_equal(fault.mem.live, 0);
 }
 

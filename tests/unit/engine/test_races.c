@@ -92,8 +92,9 @@ static int remove_meanwhile(void *context, const struct memalloy_progress *progr
     struct other *other = context;
     if (progress->stage == MEMALLOY_STAGE_WALK && other->acts++ == 0) {
         int removed = 0;
-        assert_int_equal(memalloy_remove_document(other->kernel, str(other->id), &removed, NULL),
-                         MEMALLOY_OK);
+        assert_int_equal(
+            memalloy_remove_document(other->kernel, str(other->id), NULL, &removed, NULL),
+            MEMALLOY_OK);
         assert_int_equal(removed, 1);
     }
     return 0;
@@ -117,7 +118,7 @@ static void a_document_that_others_removed_meanwhile_comes_back_whole(void **sta
     assert_int_equal(document.altered, 0);
     assert_int_equal(document.chunk_count, 1);
     memalloy_documents_destroy(documents);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static int label_meanwhile(void *context, const struct memalloy_progress *progress)
@@ -152,7 +153,7 @@ static void metadata_that_others_gave_meanwhile_stays(void **state)
     memalloy_hits_get(hits, 0, &hit);
     assert_string_equal(hit.metadata.data, "{\"v\":2}");
     memalloy_hits_destroy(hits);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 static int add_the_file_meanwhile(void *context, const struct memalloy_progress *progress)
@@ -183,7 +184,7 @@ static void a_file_that_others_added_meanwhile_stays_one_document(void **state)
     struct memalloy_status status = {.struct_bytes = sizeof(status)};
     assert_int_equal(memalloy_get_status(kernel, &status, NULL), MEMALLOY_OK);
     assert_int_equal(status.chunks, 1);
-    memalloy_close(kernel);
+    memalloy_close(kernel, NULL);
 }
 
 int main(void)

@@ -207,6 +207,42 @@ static void a_pipe_is_not_waited_for_where_a_file_is_mapped(void **state)
     assert_non_null(strstr(err.message, "is not a regular file"));
 }
 
+static void network_file_systems_are_told_by_their_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t number;
+        const char *name;
+    } cases[] = {{0x6969, "NFS"}, {0x517b, "SMB"},      {0xff534d42, "CIFS"}, {0x1021997, "9P"},
+                 {0xef53, NULL},  {0x65735546, "FUSE"}, {0x01021994, NULL},   {0x58465342, NULL}};
+    struct fault_env fault;
+    struct mly_error err = {0};
+    const char *kind = "?";
+    fault_env_init(&fault);
+    fault.interrupt = true;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        fault.file_system = cases[i].number;
+        assert_int_equal(mly_dir_network_kind(&fault.env, dir_path, &kind, &err), MLY_OK);
+        if (cases[i].name == NULL) {
+            assert_null(kind);
+        } else {
+            assert_string_equal(kind, cases[i].name);
+        }
+    }
+    /* The real one, of folders that are yet to be made: that of the nearest that is there. */
+    fault.file_system = 0;
+    assert_int_equal(mly_dir_network_kind(&fault.env, below("a/b/c"), &kind, &err), MLY_OK);
+    assert_int_equal(mly_dir_network_kind(&fault.env, "a/b", &kind, &err), MLY_OK);
+    fault.fail_at = fault.calls + 1;
+    fault.fail_errno = EIO;
+    assert_int_equal(mly_dir_network_kind(&fault.env, dir_path, &kind, &err), MLY_ERR_IO);
+    assert_non_null(strstr(err.message, dir_path));
+    fault.fail_at = fault.calls + 1;
+    fault.fail_errno = ENOSYS;
+    assert_int_equal(mly_dir_network_kind(&fault.env, dir_path, &kind, &err), MLY_OK);
+    assert_null(kind);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +253,7 @@ int main(void)
         cmocka_unit_test(folders_are_made_with_their_parents_and_private),
         cmocka_unit_test(a_lock_is_exclusive_and_dies_with_its_file),
         cmocka_unit_test(a_pipe_is_not_waited_for_where_a_file_is_mapped),
+        cmocka_unit_test(network_file_systems_are_told_by_their_numbers),
         cmocka_unit_test(uuids_have_their_version_and_sort_by_time),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
