@@ -1,8 +1,8 @@
 /* Key files, read in place.
  *
- * In: a hash. Out: the runs of rows that have it. Hashes are spread evenly, so a run's place is
- * guessed from its hash and then searched for round the guess: two or three pages of a file of any
- * size. A block is summed when it is touched first. */
+ * In: a hash. Out: the runs of rows that have it. The hash leads to an entry of the fan, this one
+ * to some sixteen runs, which are halved: two pages of a file of any size. A block is summed when
+ * it is touched first. */
 #include "store/store_keyfile_int.h"
 
 #include "base/limits.h"
@@ -28,23 +28,30 @@ static uint64_t round_up(uint64_t bytes)
 
 bool mly_keyfile_lay_out(struct mly_keyfile_shape *shape)
 {
-    uint64_t content = 0;
+    uint64_t at = 0;
     for (size_t i = 0; i < MLY_KEYFILE_KEYS_MAX; i++) {
-        if (shape->run_counts[i] > MLY_FRAGMENT_ROWS_MAX) return false;
-        content += round_up(shape->run_counts[i] * KEYFILE_RUN_BYTES);
+        uint64_t runs = shape->run_counts[i];
+        if (runs > MLY_FRAGMENT_ROWS_MAX) return false;
+        shape->fan_counts[i] = (runs + KEYFILE_FAN - 1) / KEYFILE_FAN;
+        shape->fans_at[i] = at;
+        at += round_up(shape->fan_counts[i] * 4);
+        shape->runs_at[i] = at;
+        at += round_up(runs * KEYFILE_RUN_BYTES);
     }
     if (shape->skipped_count > MLY_FRAGMENT_ROWS_MAX) return false;
-    content += round_up(shape->skipped_count * 4);
-    shape->block_count = content / KEYFILE_BLOCK_BYTES;
-    shape->sums_at = KEYFILE_BLOCK_BYTES;
-    uint64_t at = shape->sums_at + round_up(shape->block_count * 4);
-    shape->first_block = at / KEYFILE_BLOCK_BYTES;
-    for (size_t i = 0; i < MLY_KEYFILE_KEYS_MAX; i++) {
-        shape->runs_at[i] = at;
-        at += round_up(shape->run_counts[i] * KEYFILE_RUN_BYTES);
-    }
     shape->skipped_at = at;
-    shape->bytes = at + round_up(shape->skipped_count * 4);
+    at += round_up(shape->skipped_count * 4);
+    shape->block_count = at / KEYFILE_BLOCK_BYTES;
+    /* So far as if there were nothing before. */
+    shape->sums_at = KEYFILE_BLOCK_BYTES;
+    uint64_t start = shape->sums_at + round_up(shape->block_count * 4);
+    for (size_t i = 0; i < MLY_KEYFILE_KEYS_MAX; i++) {
+        shape->fans_at[i] += start;
+        shape->runs_at[i] += start;
+    }
+    shape->skipped_at += start;
+    shape->first_block = start / KEYFILE_BLOCK_BYTES;
+    shape->bytes = start + at;
     return shape->bytes <= SIZE_MAX;
 }
 
@@ -195,42 +202,30 @@ enum mly_err mly_keyfile_get(struct mly_keyfile *file, size_t key_i, uint64_t ru
     return MLY_OK;
 }
 
-/* *low and *high round the run that is looked for: hashes below *low are smaller, those from *high
- * on are not. Steps double from the guess, so that a bad guess costs a logarithm. */
-static enum mly_err bracket(struct mly_keyfile *file, size_t key_i, uint64_t hash, uint64_t *low,
-                            uint64_t *high, struct mly_error *err)
+/* The runs among which those of a hash are, if there are any. */
+static enum mly_err read_fan(struct mly_keyfile *file, size_t key_i, uint64_t hash, uint64_t *low,
+                             uint64_t *high, struct mly_error *err)
 {
-    uint64_t count = file->shape.run_counts[key_i];
-    /* count < 2^32, so nothing wraps; below count, as the first factor is below 2^32. */
-    uint64_t guess = (hash >> 32) * count >> 32;
-    uint64_t value = 0;
-    *low = 0;
-    *high = count;
-    MLY_TRY(get_hash(file, key_i, guess, &value, err));
-    bool below = value < hash;
-    for (uint64_t step = KEYFILE_RUNS_PER_BLOCK / 4;; step *= 2) {
-        if (below) {
-            *low = guess + 1;
-            if (step >= count - guess) return MLY_OK;
-            guess += step;
-        } else {
-            *high = guess;
-            if (step > guess) return MLY_OK;
-            guess -= step;
-        }
-        MLY_TRY(get_hash(file, key_i, guess, &value, err));
-        if ((value < hash) == below) continue;
-        if (below) *high = guess;
-        if (!below) *low = guess + 1;
-        return MLY_OK;
+    const struct mly_keyfile_shape *shape = &file->shape;
+    uint64_t fan_i = keyfile_fan_i(hash, shape->fan_counts[key_i]);
+    uint64_t at = shape->fans_at[key_i] + 4 * fan_i;
+    bool is_last = fan_i + 1 == shape->fan_counts[key_i];
+    if (!block_is_whole(file, at) || (!is_last && !block_is_whole(file, at + 4))) {
+        return fail_damaged("a block does not pass its sum", err);
     }
+    *low = keyfile_load_u32(file->map.data + at);
+    *high = is_last ? shape->run_counts[key_i] : keyfile_load_u32(file->map.data + at + 4);
+    if (*low > *high || *high > shape->run_counts[key_i]) {
+        return fail_damaged("its fan leads beyond it", err);
+    }
+    return MLY_OK;
 }
 
 enum mly_err mly_keyfile_find(struct mly_keyfile *file, size_t key_i, uint64_t hash,
                               uint64_t *run_i, struct mly_error *err)
 {
     uint64_t low = 0, high = 0;
-    if (file->shape.run_counts[key_i] > 0) MLY_TRY(bracket(file, key_i, hash, &low, &high, err));
+    if (file->shape.run_counts[key_i] > 0) MLY_TRY(read_fan(file, key_i, hash, &low, &high, err));
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         uint64_t value = 0;

@@ -10,7 +10,8 @@
 /* Small, as a lookup sums each block that it touches first; a page, as that is what is read. */
 #define KEYFILE_BLOCK_BYTES ((size_t)4096)
 #define KEYFILE_RUN_BYTES ((size_t)16)
-#define KEYFILE_RUNS_PER_BLOCK (KEYFILE_BLOCK_BYTES / KEYFILE_RUN_BYTES)
+/* Runs per entry of the fan, on average: a lookup reads one place of it and one of the runs. */
+#define KEYFILE_FAN 16
 
 enum {
     KEYFILE_AT_FORMAT = 8,
@@ -24,17 +25,26 @@ enum {
     KEYFILE_HEAD_BYTES = 64
 };
 
-/* Header, sums, the runs of each key, skipped rows: each begins at a block. It follows from the
+/* Header, sums, fan and runs of each key, skipped rows: each begins at a block. It follows from the
  * counts alone. */
 struct mly_keyfile_shape {
     uint64_t run_counts[MLY_KEYFILE_KEYS_MAX], skipped_count;
-    uint64_t sums_at, runs_at[MLY_KEYFILE_KEYS_MAX], skipped_at, bytes;
+    uint64_t fan_counts[MLY_KEYFILE_KEYS_MAX];
+    uint64_t sums_at, fans_at[MLY_KEYFILE_KEYS_MAX], runs_at[MLY_KEYFILE_KEYS_MAX];
+    uint64_t skipped_at, bytes;
     uint64_t first_block; /* the first that has a sum: blocks of header and sums have none */
     uint64_t block_count; /* of those that have one */
 };
 
 /* From its counts; false where no fragment has so many. */
 bool mly_keyfile_lay_out(struct mly_keyfile_shape *shape);
+
+/* Hashes are spread evenly over the entries of a fan; entry i says which is the first run of those
+ * that fall on i or behind. */
+static inline uint64_t keyfile_fan_i(uint64_t hash, uint64_t fan_count)
+{
+    return (hash >> 32) * fan_count >> 32; /* fan_count < 2^32 */
+}
 
 static inline uint32_t keyfile_load_u32(const uint8_t *at)
 {

@@ -187,6 +187,28 @@ static enum mly_err end_section(struct press *press, struct mly_error *err)
     return flush(press, err);
 }
 
+static enum mly_err press_u32(struct press *press, uint32_t value, struct mly_error *err)
+{
+    if (press->bytes == BUFFER_BLOCKS * KEYFILE_BLOCK_BYTES) MLY_TRY(flush(press, err));
+    keyfile_store_u32(press->buffer + press->bytes, value);
+    press->bytes += 4;
+    return MLY_OK;
+}
+
+/* runs are sorted. */
+static enum mly_err press_fan(struct press *press, const struct mly_keyfile_runs *runs,
+                              uint64_t fan_count, struct mly_error *err)
+{
+    size_t run_i = 0;
+    for (uint64_t fan_i = 0; fan_i < fan_count; fan_i++) {
+        while (run_i < runs->count && keyfile_fan_i(runs->items[run_i].hash, fan_count) < fan_i) {
+            run_i++;
+        }
+        MLY_TRY(press_u32(press, (uint32_t)run_i, err));
+    }
+    return end_section(press, err);
+}
+
 static enum mly_err press_runs(struct press *press, const struct mly_keyfile_runs *runs,
                                struct mly_error *err)
 {
@@ -205,9 +227,7 @@ static enum mly_err press_skipped(struct press *press, const struct mly_keyfile_
                                   struct mly_error *err)
 {
     for (size_t i = 0; i < draft->skipped_count; i++) {
-        if (press->bytes == BUFFER_BLOCKS * KEYFILE_BLOCK_BYTES) MLY_TRY(flush(press, err));
-        keyfile_store_u32(press->buffer + press->bytes, draft->skipped[i]);
-        press->bytes += 4;
+        MLY_TRY(press_u32(press, draft->skipped[i], err));
     }
     return end_section(press, err);
 }
@@ -239,6 +259,7 @@ static enum mly_err press_all(struct press *press, const struct mly_keyfile_subj
 {
     for (size_t i = 0; i < MLY_KEYFILE_KEYS_MAX; i++) {
         mly_keyfile_sort(draft->keys[i].items, draft->keys[i].count);
+        MLY_TRY(press_fan(press, &draft->keys[i], press->shape->fan_counts[i], err));
         MLY_TRY(press_runs(press, &draft->keys[i], err));
     }
     MLY_TRY(press_skipped(press, draft, err));
@@ -260,7 +281,7 @@ static enum mly_err write_file(const struct mly_env *env, const char *path,
                         draft->keys[0].count, MLY_FRAGMENT_ROWS_MAX);
     }
     size_t sums_bytes = (size_t)(shape.first_block * KEYFILE_BLOCK_BYTES - shape.sums_at);
-    press.at = shape.runs_at[0];
+    press.at = shape.first_block * KEYFILE_BLOCK_BYTES;
     press.buffer = mly_mem_alloc(env->mem, BUFFER_BLOCKS * KEYFILE_BLOCK_BYTES);
     press.sums = mly_mem_array(env->mem, sums_bytes + 1, 1);
     if (press.buffer == NULL || press.sums == NULL) {
