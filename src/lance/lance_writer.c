@@ -158,6 +158,15 @@ static enum mly_err flush_page(struct mly_lance_writer *writer, struct lance_col
     return MLY_OK;
 }
 
+/* Pages of vectors begin at rows that are multiples of 8, so that scans take the bits of dead rows
+ * as they stand. */
+static bool is_full(const struct lance_column_writer *column, size_t more)
+{
+    size_t rows = column->field.type == MLY_LANCE_VECTOR ? LANCE_PAGE_BYTES / more / 8 * 8 : 0;
+    if (rows > 0) return column->page_rows >= rows;
+    return column->values.bytes + column->bytes.bytes + more > LANCE_PAGE_BYTES;
+}
+
 /* Adds one row whose values (and text) are about to be appended: makes room for all of it first, so
  * that a row is there whole or not at all. */
 static enum mly_err begin_row(struct mly_lance_writer *writer, size_t column_i,
@@ -181,9 +190,7 @@ static enum mly_err begin_row(struct mly_lance_writer *writer, size_t column_i,
         return mly_fail(err, MLY_ERR_LIMIT, "a fragment takes %zu rows", MLY_FRAGMENT_ROWS_MAX);
     }
     size_t more = value_bytes + text_bytes;
-    if (column->values.bytes + column->bytes.bytes + more > LANCE_PAGE_BYTES) {
-        MLY_TRY(flush_page(writer, column, err));
-    }
+    if (is_full(column, more)) MLY_TRY(flush_page(writer, column, err));
     MLY_TRY(mly_bytes_reserve(&column->values, value_bytes, err));
     MLY_TRY(mly_bytes_reserve(&column->bytes, text_bytes, err));
     if (column->page_rows % 8 == 0) MLY_TRY(mly_bytes_append_zeros(&column->valid, 1, err));

@@ -143,6 +143,7 @@ static void pages_are_cut_by_size_and_found_by_row(void **state)
     for (uint64_t row = 0; row < ROWS; row = vectors.first_row + vectors.row_count) {
         EXPECT_OK(mly_lance_get_vectors(fragment, 0, row, &vectors, &err));
         assert_int_equal(vectors.first_row, row);
+        assert_int_equal(row % 8, 0);
         assert_true(vectors.row_count * 4000 <= (8u << 20));
         assert_true(vectors.values[0] == (float)row);
         pages++;
