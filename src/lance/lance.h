@@ -318,10 +318,10 @@ struct mly_lance_cleaned {
  * and transaction files of ours, and what killed writers of ours left. The caller holds the
  * writer's lock, and no writer of this process is between open and commit, but for files in keep.
  *
- * What others made stays, and so do versions that tags of Lance name. Where another program made a
- * version within the last hour, all versions since stay: it may hold that one, and it needs those
- * between to catch up. Where the table has branches, or something in it cannot be read, nothing but
- * temporary files is removed (is_frozen).
+ * What others made stays, and so do versions that tags of Lance name. Where there is a version
+ * that another program made, ours of the last hour stay: a handle that is behind needs them.
+ * Where the table has branches, or something in it cannot be read, nothing but temporary files is
+ * removed (is_frozen).
  *
  * A version's name goes first, and durably, before the files that it named. A reader that is about
  * to open files of a version that goes finds them missing: it loads the newest again. report (may

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Another program that made a version may hold it, and needs all later ones to catch up. */
+/* Another program that holds an older version needs all later ones to catch up: where one is
+ * missing it takes back what that version deleted, and says nothing. */
 #define FOREIGN_GRACE_US ((int64_t)3600 * 1000000)
 /* A tag's file is some 100 bytes of JSON. */
 #define TAG_BYTES_MAX ((size_t)64 << 10)
@@ -236,23 +237,26 @@ static bool is_recent(const struct cleaner *cleaner, const struct mly_lance_mani
     return mly_clock_wall_us(cleaner->table->env) - time->seconds * 1000000 < FOREIGN_GRACE_US;
 }
 
-/* Sets *goes[i] for version i, whose index counts from the newest. */
+enum { GOES = 1, GOES_WHEN_OLD = 2 };
+
+/* Sets goes[i] for version i, whose index counts from the newest. */
 static enum mly_err choose_versions(struct cleaner *cleaner, uint8_t *goes, struct mly_error *err)
 {
-    uint64_t floor = UINT64_MAX; /* from here on all stay */
+    bool has_foreign = false;
     for (size_t i = 0; i < cleaner->versions.count; i++) {
         const struct version *version = &versions(cleaner)[i];
         struct mly_lance_manifest *manifest;
-        if (i < cleaner->keep->versions) continue;
         MLY_TRY(load(cleaner, version, &manifest, err));
         if (manifest == NULL) continue;
         bool is_ours = mly_lance_manifest_is_ours(manifest);
-        if (!is_ours && is_recent(cleaner, manifest)) floor = version->number;
-        goes[i] = is_ours && !is_tagged(cleaner, version->number);
+        has_foreign |= !is_ours;
+        if (is_ours && i >= cleaner->keep->versions && !is_tagged(cleaner, version->number)) {
+            goes[i] = is_recent(cleaner, manifest) ? GOES_WHEN_OLD : GOES;
+        }
         mly_lance_manifest_destroy(manifest);
     }
     for (size_t i = 0; i < cleaner->versions.count; i++) {
-        if (versions(cleaner)[i].number > floor) goes[i] = 0;
+        if (goes[i] == GOES_WHEN_OLD && has_foreign) goes[i] = 0;
     }
     return MLY_OK;
 }
@@ -268,7 +272,7 @@ static enum mly_err remove_versions(struct cleaner *cleaner, struct mly_error *e
     /* The oldest first: what is left when this is interrupted has no hole. */
     for (size_t i = count; i-- > 0 && rc == MLY_OK && !cleaner->report.is_frozen;) {
         char name[LANCE_VERSION_NAME_BYTES];
-        if (!goes[i]) continue;
+        if (goes[i] == 0) continue;
         mly_lance_version_name(versions(cleaner)[i].number, versions(cleaner)[i].naming, name);
         rc = remove_file(cleaner, "_versions", name, &cleaner->report.versions, err);
     }

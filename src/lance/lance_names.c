@@ -66,14 +66,14 @@ static bool is_hex(char c)
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
 }
 
-/* Does text have the shape of pattern: x a hexadecimal digit, b a binary one, v one of 89ab, the
+/* Does text have the shape of pattern: X a hexadecimal digit, B a binary one, V one of 89ab, the
  * rest as it is? */
 static bool has_shape(const char *text, const char *pattern)
 {
     for (; *pattern != '\0'; text++, pattern++) {
-        bool fits = *pattern == 'x'   ? is_hex(*text)
-                    : *pattern == 'b' ? *text == '0' || *text == '1'
-                    : *pattern == 'v' ? *text == '8' || *text == '9' || *text == 'a' || *text == 'b'
+        bool fits = *pattern == 'X'   ? is_hex(*text)
+                    : *pattern == 'B' ? *text == '0' || *text == '1'
+                    : *pattern == 'V' ? *text == '8' || *text == '9' || *text == 'a' || *text == 'b'
                                       : *text == *pattern;
         if (!fits) return false;
     }
@@ -98,16 +98,16 @@ static bool skip_number(const char **at, char separator, uint64_t *out)
 
 enum lance_name_kind mly_lance_name_kind(const char *name)
 {
-    static const char hex32[] = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    static const char hex32[] = "XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX";
     uint64_t number, id;
     if (strncmp(name, ".tmp-", 5) == 0) {
         return has_shape(name + 5, hex32) ? LANCE_NAME_TEMPORARY : LANCE_NAME_FOREIGN;
     }
-    if (has_shape(name, "bbbbbbbbbbbbbbbbbbbbbbbbxxxxxx8xxxvxxxxxxx" MARK_TEXT ".lance")) {
+    if (has_shape(name, "BBBBBBBBBBBBBBBBBBBBBBBBXXXXXX8XXXVXXXXXXX" MARK_TEXT ".lance")) {
         return LANCE_NAME_DATA;
     }
     if (!skip_number(&name, '-', &number)) return LANCE_NAME_FOREIGN;
-    if (has_shape(name, "xxxxxxxx-xxxx-8xxx-vxxx-xxxx" MARK_TEXT ".txn")) {
+    if (has_shape(name, "XXXXXXXX-XXXX-8XXX-VXXX-XXXX" MARK_TEXT ".txn")) {
         return LANCE_NAME_TRANSACTION;
     }
     if (!skip_number(&name, '-', &number) || !skip_number(&name, '.', &id)) {

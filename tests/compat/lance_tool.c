@@ -326,13 +326,46 @@ static int read_table(const struct mly_lance_table *table)
     return 0;
 }
 
+static int64_t seconds_ahead;
+
+static int64_t later(void *context)
+{
+    (void)context;
+    const struct mly_env *env = mly_env_system();
+    return env->wall_ns(env->context) + seconds_ahead * 1000000000;
+}
+
+/* {"keep": versions, "later": seconds that have passed since} */
+static int clean(const char *path)
+{
+    struct mly_env env = *mly_env_system();
+    struct mly_lance_table *table;
+    struct mly_lance_cleaned report;
+    json_t *input = json_loadf(stdin, 0, NULL);
+    struct mly_lance_keep keep = {.versions =
+                                      (uint64_t)json_integer_value(json_object_get(input, "keep"))};
+    seconds_ahead = json_integer_value(json_object_get(input, "later"));
+    env.wall_ns = later;
+    CHECK(mly_lance_table_open(&env, path, &table, &err));
+    CHECK(mly_lance_clean(table, &keep, &report, &err));
+    printf("{\"versions\": %llu, \"data_files\": %llu, \"deletion_files\": %llu, "
+           "\"transactions\": %llu, \"is_frozen\": %s}\n",
+           (unsigned long long)report.versions, (unsigned long long)report.data_files,
+           (unsigned long long)report.deletion_files, (unsigned long long)report.transactions,
+           report.is_frozen ? "true" : "false");
+    mly_lance_table_close(table);
+    json_decref(input);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct mly_lance_table *table;
     if (argc != 3) {
-        fprintf(stderr, "usage: lance_tool commit|read TABLE\n");
+        fprintf(stderr, "usage: lance_tool commit|read|clean TABLE\n");
         return 2;
     }
+    if (strcmp(argv[1], "clean") == 0) return clean(argv[2]);
     CHECK(mly_lance_table_open(mly_env_system(), argv[2], &table, &err));
     int result = strcmp(argv[1], "commit") == 0 ? commit(table) : read_table(table);
     mly_lance_table_close(table);

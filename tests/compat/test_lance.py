@@ -395,7 +395,8 @@ def test_foreign_metadata_is_carried_over(table):
     assert dataset.schema.metadata[b"acme.schema"] == b"1"
     assert dataset.metadata["acme.table"] == "2"
     assert dataset.schema.field("content").metadata[b"acme.field"] == b"3"
-    assert dataset.config() == {"acme.config": "4", "acme.own": "kept", "memalloy.mark": "9"}
+    version = {"memalloy.version": str(dataset.version)}
+    assert dataset.config() == {"acme.config": "4", "acme.own": "kept", "memalloy.mark": "9", **version}
 
 
 def test_relatives_of_our_types_are_read_and_strangers_passed_over(table):
@@ -486,3 +487,85 @@ def test_not_numbers_survive(table):
     data = pa.table({"x": pa.array([math.inf, math.nan, -0.0, None], pa.float32())})
     lance.write_dataset(data, str(table), data_storage_version="2.0")
     assert our_rows(table) == [["inf"], ["nan"], [-0.0], [None]]
+
+
+def versions_of(table):
+    return sorted(2**64 - 1 - int(path.stem) for path in (table / "_versions").glob("*.manifest"))
+
+
+def grow(table, rng, count, delete=True):
+    """count versions of ours, each with two rows more and, if asked, one of fragment 0 less."""
+    for i in range(count):
+        change = {"batches": [batch_of(rng, 6, 2, 100 * i)]}
+        if delete:
+            change["delete"] = {"0": [i]}
+        run_tool("commit", table, change)
+
+
+def test_handles_from_before_a_cleaning_read_and_add_after_it(table):
+    rng = random.Random(31)
+    run_tool("commit", table, {"fields": fields_of(6), "batches": [batch_of(rng, 6, 20)]})
+    old = lancedb.connect(table.parent).open_table("t")
+    adder = lancedb.connect(table.parent).open_table("t")
+    old_lance = lance.dataset(str(table))
+    grow(table, rng, 6)
+    done = run_tool("clean", table, {"keep": 2})
+    assert done == {"versions": 5, "data_files": 0, "deletion_files": 4, "transactions": 5, "is_frozen": False}
+    assert versions_of(table) == [6, 7]
+    assert len(assert_same(table)) == 20 + 12 - 6
+    old.checkout_latest()
+    assert old.count_rows() == 26
+    assert old_lance.checkout_version(7).count_rows() == 26
+    assert lance.dataset(str(table), version=6).count_rows() == 25
+    row = assert_same(table)[0]
+    adder.add(old.search().limit(1).to_arrow())
+    rows = assert_same(table)
+    assert len(rows) == 27 and rows[-1] == row
+
+
+def test_versions_that_a_program_needs_to_catch_up_stay(table):
+    """A handle of lance that finds versions missing on the way takes back what they deleted: so ours stay an hour."""
+    rng = random.Random(32)
+    run_tool("commit", table, {"fields": fields_of(6), "batches": [batch_of(rng, 6, 20)]})
+    stale = lancedb.connect(table.parent).open_table("t")
+    stale.delete("id = 'id-19'")
+    grow(table, rng, 4)
+    assert run_tool("clean", table, {"keep": 2})["versions"] == 0
+    stale.delete("id = 'id-18'")
+    ids = [row[0] for row in assert_same(table)]
+    assert ids[:14] == [f"id-{i}" for i in range(4, 18)] and len(ids) == 14 + 8
+    done = run_tool("clean", table, {"keep": 2, "later": 3700})
+    assert done["versions"] == 4 and done["data_files"] == 0
+    assert versions_of(table) == [2, 6, 7]
+    assert len(assert_same(table)) == 22
+
+
+def test_cleaning_leaves_tags_branches_and_files_of_others(table):
+    rng = random.Random(33)
+    run_tool("commit", table, {"fields": fields_of(6), "batches": [batch_of(rng, 6, 20)]})
+    grow(table, rng, 3)
+    dataset = lance.dataset(str(table))
+    dataset.tags.create("release", 2)
+    grow(table, rng, 4, delete=False)
+    assert run_tool("clean", table, {"keep": 2})["versions"] == 5
+    assert versions_of(table) == [2, 7, 8]
+    assert lance.dataset(str(table), version="release").count_rows() == 21
+    dataset = lance.dataset(str(table))
+    dataset.delete("id = 'id-10'")
+    dataset.optimize.compact_files()
+    rows = assert_same(table)
+    done = run_tool("clean", table, {"keep": 2, "later": 3700})
+    # Their version before the compaction is still there and names what it replaced.
+    assert done["versions"] == 2 and done["data_files"] == 0 and not done["is_frozen"]
+    assert assert_same(table) == rows
+    dataset = lance.dataset(str(table))
+    dataset.cleanup_old_versions(datetime.timedelta(0), error_if_tagged_old_versions=False)
+    run_tool("clean", table, {"keep": 1, "later": 3700})
+    assert assert_same(table) == rows
+    assert len(list((table / "data").iterdir())) > 1  # the tagged version's files
+    dataset = lance.dataset(str(table))
+    dataset.create_branch("side")
+    grow(table, rng, 3, delete=False)
+    assert run_tool("clean", table, {"keep": 1, "later": 3700})["is_frozen"]
+    assert len(assert_same(table)) == len(rows) + 6
+    assert lance.dataset(str(table), version="release").count_rows() == 21
