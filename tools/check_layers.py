@@ -24,7 +24,7 @@ ALLOWED = {
     "chunk": FLOOR | {"kern"},
     "token": FLOOR | {"os", "kern"},
     "embed": FLOOR | {"os", "kern"},
-    "lance": FLOOR | {"os", "kern"},
+    "lance": FLOOR | {"os", "kern", "sums"},
     "log": FLOOR | {"os", "kern"},
     "sums": FLOOR | {"os", "kern"},
     "store": FLOOR | {"os", "kern", "lance", "log", "sums"},

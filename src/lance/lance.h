@@ -57,6 +57,12 @@ MLY_MUST_USE enum mly_err mly_lance_table_open(const struct mly_env *env, const 
                                                struct mly_lance_table **out, struct mly_error *err);
 /* Accepts NULL. Manifests, fragments and writers of the table must be gone. */
 void mly_lance_table_close(struct mly_lance_table *table);
+/* Sums of the table's files, block by block, are kept in the folder of this name (copied; made when
+ * it is needed). Everything that is written gets sums then, and everything that has sums is
+ * compared with them when it is first read: manifests and deletion files as a whole, data files
+ * block by block. A file without sums is read as it is. Call it right after open. */
+MLY_MUST_USE enum mly_err mly_lance_table_set_sums(struct mly_lance_table *table, const char *path,
+                                                   struct mly_error *err);
 /* Borrowed. */
 const char *mly_lance_table_path(const struct mly_lance_table *table);
 /* Makes the table's directory (its parent must exist) and those inside it; all durable when OK. Not
@@ -175,11 +181,17 @@ struct mly_lance_vectors {
     size_t row_count, dim;
     const uint8_t *valid; /* bit i (LSB first) clear: row first_row + i is null; NULL: none is */
 };
-/* VECTOR. The page that holds row: begin with 0, go on at first_row + row_count. */
+/* VECTOR. The page that holds row: begin with 0, go on at first_row + row_count. The values are not
+ * compared with their sums here: whoever uses them calls mly_lance_check_vectors first. */
 MLY_MUST_USE enum mly_err mly_lance_get_vectors(const struct mly_lance_fragment *fragment,
                                                 size_t field_i, uint64_t row,
                                                 struct mly_lance_vectors *out,
                                                 struct mly_error *err);
+/* VECTOR. Are the values of count rows from row on what was written? CORRUPT names file and bytes.
+ * What was right once is not looked at again; then it costs next to nothing. */
+MLY_MUST_USE enum mly_err mly_lance_check_vectors(const struct mly_lance_fragment *fragment,
+                                                  size_t field_i, uint64_t row, uint64_t count,
+                                                  struct mly_error *err);
 
 /* ---- deletions ---- */
 
@@ -301,6 +313,33 @@ MLY_MUST_USE enum mly_err mly_lance_commit(const struct mly_lance_table *table,
                                            struct mly_lance_manifest **out, bool *visible,
                                            struct mly_error *err);
 
+/* ---- sums ---- */
+
+/* Makes the sums that are missing of the files that the manifest names, and of its own: of what
+ * other programs wrote, and of what was written before there were sums. Reads those files whole. A
+ * manifest in which nothing is configured by us gets none.
+ * *made (may be NULL) counts them. Nothing to do where the table has no folder of sums. */
+MLY_MUST_USE enum mly_err mly_lance_adopt(const struct mly_lance_table *table,
+                                          const struct mly_lance_manifest *manifest, uint64_t *made,
+                                          struct mly_error *err);
+
+/* What became of one file. */
+struct mly_lance_verified {
+    const char *path; /* borrowed during the call */
+    uint64_t bytes;
+    bool has_sums;
+    enum mly_err code;  /* OK, or what is wrong with it */
+    const char *reason; /* of that; borrowed */
+};
+typedef void (*mly_lance_verified_fn)(void *context, const struct mly_lance_verified *file);
+/* Reads all files of the version: those that have sums are compared with them, whatever was read
+ * before, those that have none are decoded, every value. fn is told of each. Damage is no failure
+ * of this call; want of memory is. */
+MLY_MUST_USE enum mly_err mly_lance_verify(const struct mly_lance_table *table,
+                                           const struct mly_lance_manifest *manifest,
+                                           mly_lance_verified_fn fn, void *context,
+                                           struct mly_error *err);
+
 /* ---- cleaning ---- */
 
 /* What stays. */
@@ -321,7 +360,7 @@ struct mly_lance_cleaned {
  * What others made stays, and so do versions that tags of Lance name. Where there is a version
  * that another program made, ours of the last hour stay: a handle that is behind needs them.
  * Where the table has branches, or something in it cannot be read, nothing but temporary files is
- * removed (is_frozen).
+ * removed (is_frozen). Sums of files that are gone go too.
  *
  * A version's name goes first, and durably, before the files that it named. A reader that is about
  * to open files of a version that goes finds them missing: it loads the newest again. report (may

@@ -410,6 +410,7 @@ enum mly_err mly_lance_clean(const struct mly_lance_table *table, const struct m
     mly_bytes_init(&cleaner.tagged.bytes, mem, MLY_META_BYTES_MAX);
     mly_bytes_init(&cleaner.candidates.bytes, mem, MLY_META_BYTES_MAX);
     enum mly_err rc = run(&cleaner, err);
+    if (rc == MLY_OK) rc = mly_lance_sums_clean(table, err);
     mly_bytes_deinit(&cleaner.versions.bytes);
     mly_bytes_deinit(&cleaner.tagged.bytes);
     mly_bytes_deinit(&cleaner.candidates.bytes);

@@ -176,6 +176,7 @@ static enum mly_err write_deletions(struct lance_commit *commit, MlyPb__Fragment
     if (rc == MLY_OK) {
         rc = mly_lance_write_file(commit->table, "_deletions", name, bytes.data, bytes.bytes, err);
     }
+    if (rc == MLY_OK) mly_lance_sums_make(commit->table, name, bytes.data, bytes.bytes);
     mly_bytes_deinit(&bytes);
     if (rc != MLY_OK) return rc;
     commit->deletion_name_count++;
@@ -273,6 +274,7 @@ static void take_back(const struct lance_commit *commit)
 {
     for (size_t i = 0; i < commit->deletion_name_count; i++) {
         mly_lance_unlink(commit->table, "_deletions", commit->deletion_names[i]);
+        mly_lance_sums_forget(commit->table, commit->deletion_names[i]);
     }
     if (commit->has_txn_file) {
         mly_lance_unlink(commit->table, "_transactions", commit->txn_name);
@@ -320,6 +322,9 @@ static enum mly_err link_manifest(const struct lance_commit *commit, const struc
     *visible = rc == MLY_OK;
     mly_lance_unlink(commit->table, "_versions", temp_name);
     if (rc != MLY_OK) return rc;
+    /* Those of a table that lay here before must not be taken for this one's. */
+    if (commit->base == NULL) mly_lance_sums_clear(commit->table);
+    mly_lance_sums_make(commit->table, name, bytes->data, bytes->bytes);
     return sync_folder(commit, "_versions", err);
 }
 

@@ -83,6 +83,8 @@ static enum mly_err read_file(const struct mly_lance_table *table, uint64_t frag
     mly_bytes_init(&bytes, table->env->mem, MLY_META_BYTES_MAX);
     enum mly_err rc = mly_lance_read_file(table->env, path.text, &bytes, &info, err);
     if (rc != MLY_OK) goto done;
+    rc = mly_lance_sums_check(table, name, path.text, &bytes, err);
+    if (rc != MLY_OK) goto done;
     rc = pb->type == LANCE_DELETION_ARROW
              ? mly_lance_arrow_read(bytes.data, bytes.bytes, set, err)
              : mly_lance_roaring_read(bytes.data, bytes.bytes, set, err);

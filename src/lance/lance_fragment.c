@@ -20,6 +20,12 @@ struct file_opener {
     uint32_t column_count;
 };
 
+static enum mly_err check(const struct file_opener *opener, const uint8_t *at, uint64_t bytes,
+                          struct mly_error *err)
+{
+    return lance_check(&opener->fragment->files[opener->file_i], at, bytes, err);
+}
+
 /* Entry i of a table of {u64 position, u64 size}. */
 static enum mly_err read_entry(const struct file_opener *opener, uint64_t table, uint64_t i,
                                const char *what, const uint8_t **section, size_t *section_bytes,
@@ -36,7 +42,7 @@ static enum mly_err read_entry(const struct file_opener *opener, uint64_t table,
     }
     *section = opener->data + position;
     *section_bytes = (size_t)bytes;
-    return MLY_OK;
+    return check(opener, *section, bytes, err);
 }
 
 static enum mly_err check_row_count(const struct file_opener *opener, uint64_t gbo,
@@ -74,6 +80,7 @@ static enum mly_err read_footer(struct file_opener *opener, struct mly_error *er
                         opener->bytes);
     }
     const uint8_t *footer = opener->data + opener->bytes - LANCE_FOOTER_BYTES;
+    MLY_TRY(check(opener, footer, LANCE_FOOTER_BYTES, err));
     unsigned major = lance_load_u16(footer + 32);
     unsigned minor = lance_load_u16(footer + 34);
     /* Version 2.0 calls itself 0.3 in its footer. */
@@ -92,6 +99,8 @@ static enum mly_err read_footer(struct file_opener *opener, struct mly_error *er
                         "%s: its %u columns and %u global buffers are not inside it", opener->path,
                         opener->column_count, global_count);
     }
+    MLY_TRY(check(opener, opener->data + gbo, (uint64_t)global_count * 16, err));
+    MLY_TRY(check(opener, opener->data + opener->cmo, (uint64_t)opener->column_count * 16, err));
     return check_row_count(opener, gbo, err);
 }
 
@@ -166,6 +175,22 @@ static enum mly_err open_columns(const struct file_opener *opener, struct mly_er
     return MLY_OK;
 }
 
+static enum mly_err open_sums(struct mly_lance_fragment *fragment, struct lance_open_file *file,
+                              struct mly_error *err)
+{
+    struct mly_sums sums = {0};
+    bool found;
+    MLY_TRY(mly_lance_sums_read(fragment->table, file->name.data, &sums, &found, err));
+    if (!found) return MLY_OK;
+    file->sums = mly_arena_array(&fragment->arena, 1, sizeof(*file->sums));
+    if (file->sums == NULL) {
+        mly_sums_deinit(&sums);
+        return mly_fail_nomem(err, sizeof(*file->sums));
+    }
+    *file->sums = sums;
+    return MLY_OK;
+}
+
 static enum mly_err open_file(struct mly_lance_fragment *fragment, const MlyPb__DataFile *pb,
                               struct mly_error *err)
 {
@@ -174,6 +199,8 @@ static enum mly_err open_file(struct mly_lance_fragment *fragment, const MlyPb__
     file->name = mly_arena_copy(&fragment->arena, lance_pb_str(pb->path));
     if (file->name.data == NULL) return mly_fail_nomem(err, pb->path.len);
     MLY_TRY(mly_lance_path(fragment->table, "data", file->name.data, &path, err));
+    file->path = mly_arena_copy(&fragment->arena, mly_str_of(path.text)).data;
+    if (file->path == NULL) return mly_fail_nomem(err, sizeof(path));
     MLY_TRY(mly_file_map_or_copy(fragment->table->env, MLY_AT_CWD, path.text, COPY_BELOW_BYTES,
                                  &file->map, err));
     struct file_opener opener = {
@@ -184,6 +211,7 @@ static enum mly_err open_file(struct mly_lance_fragment *fragment, const MlyPb__
         .data = file->map.data,
         .bytes = file->map.bytes,
     };
+    MLY_TRY(open_sums(fragment, file, err));
     MLY_TRY(read_footer(&opener, err));
     return open_columns(&opener, err);
 }
@@ -321,6 +349,7 @@ void mly_lance_fragment_close(struct mly_lance_fragment *fragment)
     struct mly_mem *mem = fragment->arena.mem;
     for (size_t i = 0; i < fragment->file_count; i++) {
         mly_map_close(&fragment->files[i].map);
+        if (fragment->files[i].sums != NULL) mly_sums_deinit(fragment->files[i].sums);
     }
     mly_arena_deinit(&fragment->arena);
     mly_mem_free(mem, fragment);

@@ -51,40 +51,68 @@ static enum mly_err fail_row(const struct mly_lance_fragment *fragment, size_t f
                        fragment->files[column->file_i].name.data, column->field.name.data, row);
 }
 
-static bool is_null_at(const struct lance_page *page, uint64_t row)
+/* Bytes of the field's page that are about to be used: are they what was written? */
+static enum mly_err check(const struct mly_lance_fragment *fragment, size_t field_i, const void *at,
+                          uint64_t bytes, struct mly_error *err)
 {
-    return page == NULL || page->kind == LANCE_PAGE_NULL ||
-           (page->valid != NULL && !lance_bit(page->valid, row - page->first_row));
+    return lance_check(&fragment->files[fragment->columns[field_i].file_i], at, bytes, err);
+}
+
+static enum mly_err read_null(const struct mly_lance_fragment *fragment, size_t field_i,
+                              const struct lance_page *page, uint64_t row, bool *is_null,
+                              struct mly_error *err)
+{
+    *is_null = page == NULL || page->kind == LANCE_PAGE_NULL;
+    if (*is_null || page->valid == NULL) return MLY_OK;
+    uint64_t i = row - page->first_row;
+    MLY_TRY(check(fragment, field_i, page->valid + i / 8, 1, err));
+    *is_null = !lance_bit(page->valid, i);
+    return MLY_OK;
+}
+
+/* The number of the item that a row of a dictionary page has; *is_null where it has none. */
+static enum mly_err read_item(const struct mly_lance_fragment *fragment, size_t field_i,
+                              const struct lance_page *page, uint64_t row, uint64_t *item_i,
+                              bool *is_null, struct mly_error *err)
+{
+    const uint8_t *at = page->values + (row - page->first_row);
+    MLY_TRY(check(fragment, field_i, at, 1, err));
+    uint64_t item = *at;
+    *is_null = item == 0;
+    if (item <= page->strings.count) {
+        *item_i = item - 1;
+        return MLY_OK;
+    }
+    enum mly_err rc = mly_fail(err, MLY_ERR_CORRUPT,
+                               "item %" PRIu64 " of a dictionary of "
+                               "%" PRIu64,
+                               item, page->strings.count);
+    return fail_row(fragment, field_i, row, rc, err);
 }
 
 enum mly_err mly_lance_get_string(const struct mly_lance_fragment *fragment, size_t field_i,
                                   uint64_t row, struct mly_str *out, struct mly_error *err)
 {
     const struct lance_page *page;
+    bool is_null;
     MLY_TRY(check_type(fragment, field_i, MLY_LANCE_STRING, MLY_LANCE_BINARY, err));
     MLY_TRY(find_page(fragment, field_i, row, &page, err));
-    if (is_null_at(page, row)) {
-        *out = MLY_STR_NULL;
-        return MLY_OK;
+    MLY_TRY(read_null(fragment, field_i, page, row, &is_null, err));
+    uint64_t i = is_null ? 0 : row - page->first_row;
+    if (!is_null && page->kind == LANCE_PAGE_DICTIONARY) {
+        MLY_TRY(read_item(fragment, field_i, page, row, &i, &is_null, err));
     }
-    uint64_t i = row - page->first_row;
-    if (page->kind == LANCE_PAGE_DICTIONARY) {
-        uint64_t item = page->values[i];
-        if (item == 0) {
-            *out = MLY_STR_NULL;
-            return MLY_OK;
-        }
-        i = item - 1;
-        if (i >= page->strings.count) {
-            enum mly_err rc = mly_fail(err, MLY_ERR_CORRUPT,
-                                       "item %" PRIu64 " of a dictionary of "
-                                       "%" PRIu64,
-                                       item, page->strings.count);
-            return fail_row(fragment, field_i, row, rc, err);
-        }
-    }
-    enum mly_err rc = mly_lance_strings_get(&page->strings, i, out, err);
+    *out = MLY_STR_NULL;
+    if (is_null) return MLY_OK;
+    /* A string begins where the one before it ends. */
+    uint64_t first_end = i == 0 ? 0 : i - 1;
+    MLY_TRY(
+        check(fragment, field_i, page->strings.ends + 8 * first_end, 8 * (i - first_end + 1), err));
+    struct mly_str found;
+    enum mly_err rc = mly_lance_strings_get(&page->strings, i, &found, err);
     if (rc != MLY_OK) return fail_row(fragment, field_i, row, rc, err);
+    if (found.data != NULL) MLY_TRY(check(fragment, field_i, found.data, found.bytes, err));
+    *out = found;
     return MLY_OK;
 }
 
@@ -93,13 +121,15 @@ enum mly_err mly_lance_get_int64(const struct mly_lance_fragment *fragment, size
                                  struct mly_error *err)
 {
     const struct lance_page *page;
+    bool is_null;
     MLY_TRY(check_type(fragment, field_i, MLY_LANCE_INT64, MLY_LANCE_TIMESTAMP_US, err));
     MLY_TRY(find_page(fragment, field_i, row, &page, err));
-    if (is_null_at(page, row)) {
-        *out = null_value;
-    } else {
-        *out = (int64_t)lance_load_u64(page->values + 8 * (row - page->first_row));
-    }
+    MLY_TRY(read_null(fragment, field_i, page, row, &is_null, err));
+    *out = null_value;
+    if (is_null) return MLY_OK;
+    const uint8_t *at = page->values + 8 * (row - page->first_row);
+    MLY_TRY(check(fragment, field_i, at, 8, err));
+    *out = (int64_t)lance_load_u64(at);
     return MLY_OK;
 }
 
@@ -109,12 +139,13 @@ enum mly_err mly_lance_get_float32(const struct mly_lance_fragment *fragment, si
     const struct lance_page *page;
     MLY_TRY(check_type(fragment, field_i, MLY_LANCE_FLOAT32, MLY_LANCE_FLOAT32, err));
     MLY_TRY(find_page(fragment, field_i, row, &page, err));
-    *is_null = is_null_at(page, row);
+    MLY_TRY(read_null(fragment, field_i, page, row, is_null, err));
     *out = 0;
-    if (!*is_null) {
-        uint32_t bits = lance_load_u32(page->values + 4 * (row - page->first_row));
-        memcpy(out, &bits, sizeof(bits));
-    }
+    if (*is_null) return MLY_OK;
+    const uint8_t *at = page->values + 4 * (row - page->first_row);
+    MLY_TRY(check(fragment, field_i, at, 4, err));
+    uint32_t bits = lance_load_u32(at);
+    memcpy(out, &bits, sizeof(bits));
     return MLY_OK;
 }
 
@@ -131,7 +162,30 @@ enum mly_err mly_lance_get_vectors(const struct mly_lance_fragment *fragment, si
     out->first_row = page->first_row;
     out->row_count = (size_t)page->row_count;
     if (page->kind == LANCE_PAGE_NULL) return MLY_OK;
+    if (page->valid != NULL) {
+        MLY_TRY(check(fragment, field_i, page->valid, (page->row_count + 7) / 8, err));
+    }
     out->values = (const float *)(const void *)page->values;
     out->valid = page->valid;
+    return MLY_OK;
+}
+
+enum mly_err mly_lance_check_vectors(const struct mly_lance_fragment *fragment, size_t field_i,
+                                     uint64_t row, uint64_t count, struct mly_error *err)
+{
+    const struct lance_page *page;
+    MLY_TRY(check_type(fragment, field_i, MLY_LANCE_VECTOR, MLY_LANCE_VECTOR, err));
+    for (uint64_t end = row + count; row < end;) {
+        MLY_TRY(find_page(fragment, field_i, row, &page, err));
+        if (page == NULL) return MLY_OK;
+        uint64_t page_end = page->first_row + page->row_count;
+        uint64_t part = (page_end < end ? page_end : end) - row;
+        uint64_t row_bytes = (uint64_t)fragment->columns[field_i].field.dim * sizeof(float);
+        if (page->kind != LANCE_PAGE_NULL) {
+            MLY_TRY(check(fragment, field_i, page->values + (row - page->first_row) * row_bytes,
+                          part * row_bytes, err));
+        }
+        row += part;
+    }
     return MLY_OK;
 }

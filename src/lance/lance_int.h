@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/limits.h"
+#include "sums/sums.h"
 
 #include "lance_format.pb-c.h"
 
@@ -113,6 +114,7 @@ struct mly_lance_table {
     const struct mly_env *env;
     char *path; /* without a slash at its end */
     size_t path_bytes;
+    char *sums_path; /* NULL: there are no sums */
 };
 
 struct lance_path {
@@ -163,6 +165,34 @@ void mly_lance_uuid_text(const uint8_t uuid[16], char out[37]);
 MLY_MUST_USE enum mly_err mly_lance_deletion_id(const struct mly_lance_table *table, uint64_t *out,
                                                 struct mly_error *err);
 
+/* ---- sums (lance_sums.c) ---- */
+
+/* A file of the table -> the file with its sums; names of all folders differ. */
+#define LANCE_SUMS_SUFFIX ".sum"
+MLY_MUST_USE enum mly_err mly_lance_sums_path(const struct mly_lance_table *table, const char *name,
+                                              struct lance_path *out, struct mly_error *err);
+/* *found false: there are none, or none that can be read; out is untouched then. */
+MLY_MUST_USE enum mly_err mly_lance_sums_read(const struct mly_lance_table *table, const char *name,
+                                              struct mly_sums *out, bool *found,
+                                              struct mly_error *err);
+/* These three do nothing where the table has no sums, and what fails in them is not told: a file
+ * without sums can be read. */
+void mly_lance_sums_write(const struct mly_lance_table *table, const char *name,
+                          const struct mly_sums *sums);
+void mly_lance_sums_make(const struct mly_lance_table *table, const char *name, const void *data,
+                         size_t bytes);
+void mly_lance_sums_forget(const struct mly_lance_table *table, const char *name);
+/* Removes those of all versions: the table was made anew. */
+void mly_lance_sums_clear(const struct mly_lance_table *table);
+/* Removes those of files that are gone, and what killed writers left of others. */
+MLY_MUST_USE enum mly_err mly_lance_sums_clean(const struct mly_lance_table *table,
+                                               struct mly_error *err);
+/* Is the whole of a file that was read (path names it) what was written? OK without sums. */
+MLY_MUST_USE enum mly_err mly_lance_sums_check(const struct mly_lance_table *table,
+                                               const char *name, const char *path,
+                                               const struct mly_bytes *bytes,
+                                               struct mly_error *err);
+
 /* ---- manifest (lance_manifest.c, lance_versions.c) ---- */
 
 enum lance_naming { LANCE_NAMING_V1, LANCE_NAMING_V2 };
@@ -189,6 +219,9 @@ struct mly_lance_manifest {
 void mly_lance_version_name(uint64_t version, enum lance_naming naming, char *out);
 /* False for anything that is not a version: temporary files, the hint, detached versions. */
 bool mly_lance_parse_version_name(const char *name, uint64_t *version, enum lance_naming *naming);
+/* Has nothing of ours in it. Such a version has no sums: those of its name are of a table that was
+ * dropped, and was at the same number once. */
+bool mly_lance_is_strange(const struct mly_lance_manifest *manifest);
 /* NOTFOUND where there is no such version, or none any more. */
 MLY_MUST_USE enum mly_err mly_lance_load_version(const struct mly_lance_table *table,
                                                  uint64_t version, enum lance_naming naming,
@@ -256,8 +289,18 @@ struct lance_column {
 
 struct lance_open_file {
     struct mly_map map;
-    struct mly_str name; /* inside data/ */
+    struct mly_str name;   /* inside data/ */
+    const char *path;      /* for messages */
+    struct mly_sums *sums; /* NULL: it has none */
 };
+/* Bytes inside file's map: are they what was written? file has sums. */
+MLY_MUST_USE enum mly_err mly_lance_check_range(const struct lance_open_file *file, const void *at,
+                                                uint64_t bytes, struct mly_error *err);
+static inline enum mly_err lance_check(const struct lance_open_file *file, const void *at,
+                                       uint64_t bytes, struct mly_error *err)
+{
+    return file->sums == NULL ? MLY_OK : mly_lance_check_range(file, at, bytes, err);
+}
 
 struct mly_lance_fragment {
     struct mly_arena arena; /* holds all below */

@@ -35,6 +35,7 @@ void mly_lance_table_close(struct mly_lance_table *table)
     if (table == NULL) return;
     struct mly_mem *mem = table->env->mem;
     mly_mem_free(mem, table->path);
+    mly_mem_free(mem, table->sums_path);
     mly_mem_free(mem, table);
 }
 

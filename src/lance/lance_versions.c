@@ -71,6 +71,35 @@ static enum mly_err find_newest(const struct mly_lance_table *table, uint64_t *v
     return MLY_OK;
 }
 
+bool mly_lance_is_strange(const struct mly_lance_manifest *manifest)
+{
+    static const char prefix[] = "memalloy.";
+    for (size_t i = 0; i < manifest->pb->n_config; i++) {
+        struct mly_str key = lance_pb_str(manifest->pb->config[i]->key);
+        if (key.bytes >= sizeof(prefix) - 1 && memcmp(key.data, prefix, sizeof(prefix) - 1) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Bytes of a version -> manifest; they are what was written, and say that they are this version. */
+static enum mly_err read_version(const struct mly_lance_table *table, uint64_t version,
+                                 const char *name, const char *path, const struct mly_bytes *bytes,
+                                 struct mly_lance_manifest **out, struct mly_error *err)
+{
+    struct mly_error own;
+    enum mly_err damaged = mly_lance_sums_check(table, name, path, bytes, err);
+    if (damaged != MLY_OK && damaged != MLY_ERR_CORRUPT) return damaged;
+    enum mly_err rc =
+        mly_lance_manifest_parse(table->env->mem, bytes->data, bytes->bytes, path, out, &own);
+    if (damaged == MLY_OK && rc != MLY_OK) return mly_fail(err, rc, "%s", own.message);
+    if (damaged != MLY_OK && (rc != MLY_OK || !mly_lance_is_strange(*out))) return damaged;
+    if (mly_lance_manifest_version(*out) == version) return MLY_OK;
+    return mly_fail(err, MLY_ERR_CORRUPT, "%s: says that it is version %" PRIu64, path,
+                    mly_lance_manifest_version(*out));
+}
+
 enum mly_err mly_lance_load_version(const struct mly_lance_table *table, uint64_t version,
                                     enum lance_naming naming, struct mly_lance_manifest **out,
                                     struct mly_error *err)
@@ -85,14 +114,8 @@ enum mly_err mly_lance_load_version(const struct mly_lance_table *table, uint64_
     mly_bytes_init(&bytes, table->env->mem, MLY_META_BYTES_MAX);
     enum mly_err rc = mly_lance_read_file(table->env, path.text, &bytes, &info, err);
     if (rc != MLY_OK) goto done;
-    rc = mly_lance_manifest_parse(table->env->mem, bytes.data, bytes.bytes, path.text, &manifest,
-                                  err);
+    rc = read_version(table, version, name, path.text, &bytes, &manifest, err);
     if (rc != MLY_OK) goto done;
-    if (mly_lance_manifest_version(manifest) != version) {
-        rc = mly_fail(err, MLY_ERR_CORRUPT, "%s: says that it is version %" PRIu64, path.text,
-                      mly_lance_manifest_version(manifest));
-        goto done;
-    }
     manifest->naming = naming;
     manifest->info = info;
     *out = manifest;

@@ -26,6 +26,7 @@ void mly_lance_writer_close(struct mly_lance_writer *writer)
         deinit_column(&writer->columns[i]);
     }
     mly_mem_free(mem, writer->columns);
+    mly_sums_maker_deinit(&writer->maker);
     mly_arena_deinit(&writer->arena);
     mly_mem_free(mem, writer);
 }
@@ -66,6 +67,7 @@ enum mly_err mly_lance_writer_open(const struct mly_lance_table *table,
     writer->table = table;
     writer->file = MLY_FILE_CLOSED;
     mly_arena_init(&writer->arena, table->env->mem, MLY_META_BYTES_MAX);
+    mly_sums_maker_init(&writer->maker, table->env->mem);
     enum mly_err rc = init_columns(writer, fields, field_count, err);
     if (rc != MLY_OK) goto done;
     rc = mly_lance_need_folder(table, "data", err);
@@ -84,23 +86,27 @@ done:
     return rc;
 }
 
+static enum mly_err write_bytes(struct mly_lance_writer *writer, const void *data, size_t bytes,
+                                struct mly_error *err)
+{
+    enum mly_err rc = mly_file_write(&writer->file, data, bytes, writer->file_bytes, err);
+    if (rc != MLY_OK) {
+        return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
+    }
+    writer->file_bytes += bytes;
+    if (writer->table->sums_path == NULL) return MLY_OK;
+    return mly_sums_maker_add(&writer->maker, data, bytes, err);
+}
+
 /* Appends a buffer to the file and tells where it stands. */
 static enum mly_err write_buffer(struct mly_lance_writer *writer, const void *data, size_t bytes,
                                  uint64_t *offset, struct mly_error *err)
 {
     static const uint8_t zeros[LANCE_ALIGN] = {0};
     size_t padding = (size_t)((LANCE_ALIGN - writer->file_bytes % LANCE_ALIGN) % LANCE_ALIGN);
-    enum mly_err rc = mly_file_write(&writer->file, zeros, padding, writer->file_bytes, err);
-    if (rc == MLY_OK) {
-        writer->file_bytes += padding;
-        rc = mly_file_write(&writer->file, data, bytes, writer->file_bytes, err);
-    }
-    if (rc != MLY_OK) {
-        return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
-    }
+    MLY_TRY(write_bytes(writer, zeros, padding, err));
     *offset = writer->file_bytes;
-    writer->file_bytes += bytes;
-    return MLY_OK;
+    return write_bytes(writer, data, bytes, err);
 }
 
 /* Nulls of a text column: their end carries the mark, which is above every end of the page. */
@@ -313,6 +319,16 @@ static enum mly_err sync_and_name(struct mly_lance_writer *writer, const char *n
     return mly_file_rename(writer->table->env, MLY_AT_CWD, temp.text, path.text, err);
 }
 
+static void write_sums(struct mly_lance_writer *writer, const char *name)
+{
+    struct mly_sums sums = {0};
+    struct mly_error ignored;
+    if (writer->table->sums_path == NULL) return;
+    if (mly_sums_maker_finish(&writer->maker, &sums, &ignored) != MLY_OK) return;
+    mly_lance_sums_write(writer->table, name, &sums);
+    mly_sums_deinit(&sums);
+}
+
 enum mly_err mly_lance_writer_finish(struct mly_lance_writer *writer,
                                      struct mly_lance_data_file *out, struct mly_error *err)
 {
@@ -337,6 +353,7 @@ enum mly_err mly_lance_writer_finish(struct mly_lance_writer *writer,
     rc = sync_and_name(writer, file.name, err);
     if (rc != MLY_OK) goto done;
     writer->is_named = true;
+    write_sums(writer, file.name);
     *out = file;
     file = (struct mly_lance_data_file){0};
 done:
@@ -356,4 +373,5 @@ void mly_lance_data_file_discard(const struct mly_lance_table *table,
                                  const struct mly_lance_data_file *file)
 {
     mly_lance_unlink(table, "data", file->name);
+    mly_lance_sums_forget(table, file->name);
 }

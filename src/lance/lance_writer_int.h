@@ -32,6 +32,7 @@ struct mly_lance_writer {
     struct lance_column_writer *columns;
     size_t column_count;
     bool is_named;
+    struct mly_sums_maker maker; /* of what was written so far; idle where there are no sums */
 };
 
 static inline bool lance_is_text(enum mly_lance_type type)

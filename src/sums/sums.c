@@ -99,6 +99,49 @@ enum mly_err mly_sums_make(struct mly_mem *mem, const uint8_t *data, uint64_t by
     return MLY_OK;
 }
 
+/* ---- while it is written ---- */
+
+void mly_sums_maker_init(struct mly_sums_maker *maker, struct mly_mem *mem)
+{
+    *maker = (struct mly_sums_maker){.crc = mly_crc32c_pick()};
+    mly_bytes_init(&maker->sums, mem, 4 * (size_t)BLOCKS_MAX);
+}
+
+void mly_sums_maker_deinit(struct mly_sums_maker *maker)
+{
+    mly_bytes_deinit(&maker->sums);
+}
+
+enum mly_err mly_sums_maker_add(struct mly_sums_maker *maker, const void *data, size_t bytes,
+                                struct mly_error *err)
+{
+    const uint8_t *at = data;
+    while (bytes > 0) {
+        size_t room = MLY_SUMS_BLOCK_BYTES - (size_t)(maker->file_bytes % MLY_SUMS_BLOCK_BYTES);
+        size_t part = bytes < room ? bytes : room;
+        if (part == room) MLY_TRY(mly_bytes_reserve(&maker->sums, 4, err));
+        maker->sum = maker->crc(maker->sum, at, part);
+        maker->file_bytes += part;
+        at += part;
+        bytes -= part;
+        if (part < room) break;
+        MLY_TRY(mly_bytes_append_u32le(&maker->sums, maker->sum, err));
+        maker->sum = 0;
+    }
+    return MLY_OK;
+}
+
+enum mly_err mly_sums_maker_finish(struct mly_sums_maker *maker, struct mly_sums *out,
+                                   struct mly_error *err)
+{
+    MLY_TRY(init(maker->sums.mem, maker->file_bytes, out, err));
+    for (size_t i = 0; i < out->block_count; i++) {
+        bool is_full = i < maker->sums.bytes / 4;
+        out->sums[i] = is_full ? get_u32(maker->sums.data + 4 * i) : maker->sum;
+    }
+    return MLY_OK;
+}
+
 /* ---- the file beside ---- */
 
 static void encode(const struct mly_sums *sums, uint8_t *out)
@@ -120,6 +163,7 @@ enum mly_err mly_sums_write(const struct mly_env *env, const char *path,
                             const struct mly_sums *sums, struct mly_error *err)
 {
     char temporary[MLY_PATH_BYTES_MAX], id[37];
+    struct mly_file file = MLY_FILE_CLOSED;
     size_t bytes = HEAD_BYTES + 4 * sums->block_count;
     MLY_TRY(mly_uuid4(env, id, err));
     int length = snprintf(temporary, sizeof(temporary), "%s.tmp-%s", path, id);
@@ -130,11 +174,15 @@ enum mly_err mly_sums_write(const struct mly_env *env, const char *path,
     uint8_t *data = mly_mem_alloc(env->mem, bytes);
     if (data == NULL) return mly_fail_nomem(err, bytes);
     encode(sums, data);
-    enum mly_err rc = mly_file_create(env, MLY_AT_CWD, temporary, data, bytes, err);
+    enum mly_err rc = mly_file_open(env, MLY_AT_CWD, temporary,
+                                    MLY_OPEN_WRITE | MLY_OPEN_CREATE | MLY_OPEN_EXCL, &file, err);
+    if (rc == MLY_OK) {
+        rc = mly_file_write(&file, data, bytes, 0, err);
+        mly_file_close(&file);
+        if (rc == MLY_OK) rc = mly_file_rename(env, MLY_AT_CWD, temporary, path, err);
+        if (rc != MLY_OK) (void)env->unlink(env->context, MLY_AT_CWD, temporary);
+    }
     mly_mem_free(env->mem, data);
-    if (rc != MLY_OK) return rc;
-    rc = mly_file_rename(env, MLY_AT_CWD, temporary, path, err);
-    if (rc != MLY_OK) (void)env->unlink(env->context, MLY_AT_CWD, temporary);
     return rc;
 }
 

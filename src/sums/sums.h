@@ -10,6 +10,7 @@
 #ifndef MLY_SUMS_SUMS_H
 #define MLY_SUMS_SUMS_H
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "kern/crc32c.h"
 #include "os/os.h"
@@ -33,8 +34,25 @@ MLY_MUST_USE enum mly_err mly_sums_make(struct mly_mem *mem, const uint8_t *data
 /* Accepts one that is all zero. */
 void mly_sums_deinit(struct mly_sums *sums);
 
-/* Puts them into a file of that name: complete and synced before it has the name, in the place of
- * one that is there. Its folder is synced by the caller, once for all of them. */
+/* Sums a file while it is written from its beginning on. */
+struct mly_sums_maker {
+    mly_crc32c_fn crc;
+    uint64_t file_bytes;
+    uint32_t sum; /* of the block that is not full yet */
+    struct mly_bytes sums;
+};
+/* Needs no memory yet. */
+void mly_sums_maker_init(struct mly_sums_maker *maker, struct mly_mem *mem);
+void mly_sums_maker_deinit(struct mly_sums_maker *maker);
+MLY_MUST_USE enum mly_err mly_sums_maker_add(struct mly_sums_maker *maker, const void *data,
+                                             size_t bytes, struct mly_error *err);
+/* The maker still needs its deinit. */
+MLY_MUST_USE enum mly_err mly_sums_maker_finish(struct mly_sums_maker *maker, struct mly_sums *out,
+                                                struct mly_error *err);
+
+/* Puts them into a file of that name, in the place of one that is there; readers see all of it or
+ * none. Nothing is synced: sums can be made again, and what a power cut left of them is told as
+ * CORRUPT when it is read. */
 MLY_MUST_USE enum mly_err mly_sums_write(const struct mly_env *env, const char *path,
                                          const struct mly_sums *sums, struct mly_error *err);
 /* Reads them; CORRUPT where that file itself is damaged. */

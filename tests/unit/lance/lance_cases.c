@@ -180,6 +180,7 @@ static enum mly_err sum_value(const struct mly_lance_fragment *fragment, size_t 
         *sum += is_null;
         return MLY_OK;
     case MLY_LANCE_VECTOR:
+        MLY_TRY(mly_lance_check_vectors(fragment, field_i, row, 1, err));
         MLY_TRY(mly_lance_get_vectors(fragment, field_i, row, &vectors, err));
         uint64_t i = row - vectors.first_row;
         if (vectors.values == NULL || i >= vectors.row_count) return MLY_OK;
