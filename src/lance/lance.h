@@ -119,6 +119,9 @@ void mly_lance_manifest_get_fragment(const struct mly_lance_manifest *manifest, 
                                      struct mly_lance_fragment_info *out);
 /* SIZE_MAX where there is no fragment of that id. Ids are unique. */
 size_t mly_lance_manifest_find_fragment(const struct mly_lance_manifest *manifest, uint64_t id);
+/* Were all data files of the fragment written by us? */
+bool mly_lance_manifest_is_our_fragment(const struct mly_lance_manifest *manifest,
+                                        size_t fragment_i);
 /* Do both versions keep the fragment of this id in the same data files, under the same schema? Then
  * a struct mly_lance_fragment opened for one serves the other. False where one lacks it. */
 bool mly_lance_manifest_same_data(const struct mly_lance_manifest *a,

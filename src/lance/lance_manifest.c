@@ -278,6 +278,21 @@ static bool same_file(const MlyPb__DataFile *a, const MlyPb__DataFile *b)
                     a->n_column_indices * sizeof(a->column_indices[0])) == 0));
 }
 
+bool mly_lance_manifest_is_our_fragment(const struct mly_lance_manifest *manifest,
+                                        size_t fragment_i)
+{
+    const MlyPb__Fragment *fragment = manifest->pb->fragments[fragment_i];
+    for (size_t i = 0; i < fragment->n_files; i++) {
+        char name[MLY_LANCE_NAME_BYTES];
+        struct mly_str path = lance_pb_str(fragment->files[i]->path);
+        if (path.bytes >= sizeof(name)) return false;
+        memcpy(name, path.data, path.bytes);
+        name[path.bytes] = '\0';
+        if (mly_lance_name_kind(name) != LANCE_NAME_DATA) return false;
+    }
+    return true;
+}
+
 bool mly_lance_manifest_same_data(const struct mly_lance_manifest *a,
                                   const struct mly_lance_manifest *b, uint64_t fragment_id)
 {

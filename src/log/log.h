@@ -56,6 +56,8 @@ struct mly_log_options {
     uint8_t owner[MLY_LOG_OWNER_BYTES]; /* of new segments: whose records these are */
     uint64_t segment_bytes;             /* a new one beyond that; 0: 16 MB */
     uint32_t sync_within_ms;            /* of MLY_DURABILITY_NORMAL; 0: 100 */
+    /* The newest segment is not written on, however whole it looks: a sync of it failed. */
+    bool fresh;
     /* Damage ends the log where it stands instead of being CORRUPT; what is behind it is dropped,
      * kept and reported like a torn tail. */
     bool salvage;
@@ -103,10 +105,21 @@ MLY_MUST_USE enum mly_err mly_log_flush(struct mly_log *log, struct mly_error *e
 /* Records up to lsn are not needed any more: segments that have no others are removed, the newest
  * one excepted. */
 MLY_MUST_USE enum mly_err mly_log_retire(struct mly_log *log, uint64_t lsn, struct mly_error *err);
-/* flush; the next record starts a new segment, for another owner. No other thread may append. */
+/* Where it is another: flush; the next record starts a new segment, for that owner. No other thread
+ * may append. */
 MLY_MUST_USE enum mly_err mly_log_set_owner(struct mly_log *log,
                                             const uint8_t owner[MLY_LOG_OWNER_BYTES],
                                             struct mly_error *err);
+
+/* Others may write from now on: a sync that fails is not made good in a new segment. */
+void mly_log_yield(struct mly_log *log);
+/* The writer again; nobody else has written meanwhile. */
+void mly_log_resume(struct mly_log *log);
+
+/* A sync failed and no new segment could be made: every call fails from now on. */
+bool mly_log_has_failed(struct mly_log *log);
+/* Gives back the room that is kept for records to come: there may be none for long. */
+void mly_log_trim(struct mly_log *log);
 
 struct mly_log_status {
     uint64_t last_lsn, synced_lsn; /* written; known to survive a power cut */

@@ -166,6 +166,7 @@ struct mly_log {
     int64_t unsynced_since_ns; /* the first acknowledgement that a sync must follow; 0: none */
     bool align;                /* a sync has begun since the last write */
     bool spent;                /* nothing more may be written to the file */
+    bool yielded;              /* others may write: no new segment is ours to make */
     bool failed;               /* a sync failed, and no new segment could be made */
     struct mly_error failure;
     uint64_t syncs;

@@ -200,6 +200,7 @@ static enum mly_err recover(struct recovery *recovery, struct mly_error *err)
         log->last_lsn = options->floor_lsn;
         log->spent = true;
     }
+    if (options->fresh) log->spent = true;
     log->synced_lsn = log->last_lsn;
     recovery->report.last_lsn = log->last_lsn;
     return MLY_OK;

@@ -89,8 +89,9 @@ static void lead_sync(struct mly_log *log)
         while (log->writing)
             mly_cond_wait(&log->changed, &log->mutex);
         log->writing = true;
+        bool yielded = log->yielded;
         mly_mutex_unlock(&log->mutex);
-        rc = mly_log_renew(log, &why);
+        if (!yielded) rc = mly_log_renew(log, &why);
         mly_mutex_lock(&log->mutex);
         log->writing = false;
         if (rc != MLY_OK) fail_for_good(log, rc, &why);
@@ -399,12 +400,50 @@ enum mly_err mly_log_flush(struct mly_log *log, struct mly_error *err)
 enum mly_err mly_log_set_owner(struct mly_log *log, const uint8_t owner[MLY_LOG_OWNER_BYTES],
                                struct mly_error *err)
 {
+    if (memcmp(log->owner, owner, MLY_LOG_OWNER_BYTES) == 0) return MLY_OK;
     MLY_TRY(mly_log_flush(log, err));
     mly_mutex_lock(&log->mutex);
     memcpy(log->owner, owner, MLY_LOG_OWNER_BYTES);
     log->spent = true;
     mly_mutex_unlock(&log->mutex);
     return MLY_OK;
+}
+
+static void set_yielded(struct mly_log *log, bool yielded)
+{
+    mly_mutex_lock(&log->mutex);
+    log->yielded = yielded;
+    mly_mutex_unlock(&log->mutex);
+}
+
+void mly_log_yield(struct mly_log *log)
+{
+    set_yielded(log, true);
+}
+
+void mly_log_resume(struct mly_log *log)
+{
+    set_yielded(log, false);
+}
+
+bool mly_log_has_failed(struct mly_log *log)
+{
+    mly_mutex_lock(&log->mutex);
+    bool failed = log->failed;
+    mly_mutex_unlock(&log->mutex);
+    return failed;
+}
+
+void mly_log_trim(struct mly_log *log)
+{
+    mly_mutex_lock(&log->mutex);
+    while (log->writing || log->syncing)
+        mly_cond_wait(&log->changed, &log->mutex);
+    if (log->file.fd >= 0 && !log->spent && log->allocated > log->end &&
+        mly_file_truncate(&log->file, log->end, NULL) == MLY_OK) {
+        log->allocated = log->end;
+    }
+    mly_mutex_unlock(&log->mutex);
 }
 
 void mly_log_get_status(struct mly_log *log, struct mly_log_status *out)

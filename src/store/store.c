@@ -6,6 +6,9 @@
 
 #include "base/limits.h"
 
+/* A checkpoint at close waits that long for whoever writes. */
+#define CLOSE_WAIT_S 1.0
+
 /* A copy with a NUL behind it. */
 static char *copy_text(struct mly_mem *mem, struct mly_str text)
 {
@@ -84,12 +87,27 @@ static enum mly_err fill_store(struct mly_store *store, const char *path,
 {
     store->read_only = options->read_only;
     store->lock_wait_ms = options->lock_wait_ms;
+    store->durability = options->durability;
+    store->in_memory = options->durability == MLY_DURABILITY_MEMORY;
+    store->asked = MLY_DURABILITY_DEFAULT;
+    store->checkpoint_s = mly_clock_seconds(store->env);
+    if (options->durability >= MLY_DURABILITY_DEFAULT) {
+        return mly_fail(err, MLY_ERR_INVAL, "durability %d, there are 0 to %d",
+                        (int)options->durability, (int)MLY_DURABILITY_MEMORY);
+    }
     if (path[0] == '\0') return mly_fail(err, MLY_ERR_INVAL, "store path is empty");
     if (strlen(path) > MLY_PATH_BYTES_MAX - 256) {
         return mly_fail(err, MLY_ERR_LIMIT, "store path of %zu bytes, the limit is %zu",
                         strlen(path), MLY_PATH_BYTES_MAX - 256);
     }
     MLY_TRY(make_absolute(store, path, err));
+    MLY_TRY(mly_random_bytes(store->env, &store->token, sizeof(store->token), err));
+    store->token >>= 2; /* read as a signed number from the lock's file */
+    store->log_dir = mly_store_join(store->mem, store->path, "_memalloy/wal");
+    store->lost_dir = mly_store_join(store->mem, store->path, "_memalloy/lost+found");
+    if (store->log_dir == NULL || store->lost_dir == NULL) {
+        return mly_fail_nomem(err, strlen(store->path) + 32);
+    }
     MLY_TRY(check_folder(store, err));
     if (!options->allow_network) MLY_TRY(refuse_network(store, err));
     MLY_TRY(open_tables(store, err));
@@ -97,6 +115,7 @@ static enum mly_err fill_store(struct mly_store *store, const char *path,
     mly_mutex_lock(&store->mutex);
     enum mly_err rc = mly_store_renew(store, err);
     if (rc == MLY_OK) rc = mly_store_check_model(store, err);
+    store->report.records = store->record_count;
     mly_mutex_unlock(&store->mutex);
     return rc;
 }
@@ -131,15 +150,35 @@ enum mly_err mly_store_open(const struct mly_env *env, const char *path,
     return MLY_OK;
 }
 
+/* What this object wrote goes into the tables; what cannot is durable in the log all the same. */
+static enum mly_err finish(struct mly_store *store, struct mly_error *err)
+{
+    if (store->wrote && !store->in_memory) {
+        struct mly_store_wait wait = {mly_clock_seconds(store->env) + CLOSE_WAIT_S, NULL, NULL};
+        if (mly_store_begin_until(store, &wait, NULL) == MLY_OK) {
+            (void)!mly_store_run_checkpoint(store, NULL);
+            if (store->log_ready) mly_log_trim(store->log);
+            (void)mly_store_end(store, NULL);
+        }
+    }
+    enum mly_err rc = store->log == NULL ? MLY_OK : mly_log_flush(store->log, err);
+    (void)mly_log_close(store->log, NULL);
+    store->log = NULL;
+    return rc;
+}
+
 enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
 {
-    (void)err;
     if (store == NULL) return MLY_OK;
     /* In a child of fork() other threads were cut off in the midst of whatever they did: what they
      * wait for cannot be destroyed, what they changed not be freed. The lock's file is closed. */
     if (store->pid != store->env->pid(store->env->context)) return MLY_OK;
+    enum mly_err rc = finish(store, err);
     mly_lock_file_close(&store->lock_file);
+    mly_store_stop_following(store);
     mly_snapshot_release(store->current);
+    mly_store_drop_records(store, UINT64_MAX);
+    mly_mem_free(store->mem, store->records);
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         struct mly_store_table *table = &store->tables[kind];
         mly_store_view_release(table->newest);
@@ -151,33 +190,43 @@ enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
     mly_mutex_deinit(&store->key_mutex);
     mly_mutex_deinit(&store->mutex);
     mly_mem_free(store->mem, store->path);
+    mly_mem_free(store->mem, store->log_dir);
+    mly_mem_free(store->mem, store->lost_dir);
     mly_mem_free(store->mem, store->model_id);
     mly_mem_free(store->mem, store->model_hash);
     for (size_t i = 0; i < MLY_STORE_MODEL_DETAILS; i++) {
         mly_mem_free(store->mem, store->model_details[i]);
     }
     mly_mem_free(store->mem, store);
-    return MLY_OK;
+    return rc;
 }
 
 enum mly_err mly_store_flush(struct mly_store *store, struct mly_error *err)
 {
-    (void)store;
-    (void)err;
-    return MLY_OK; /* every commit is durable already */
+    mly_mutex_lock(&store->mutex);
+    struct mly_log *log = store->log;
+    store->settling += log != NULL; /* so that it stays */
+    mly_mutex_unlock(&store->mutex);
+    if (log == NULL) return MLY_OK;
+    enum mly_err rc = mly_log_flush(log, err);
+    mly_store_settled(store);
+    return rc;
 }
 
 enum mly_err mly_store_checkpoint(struct mly_store *store, struct mly_error *err)
 {
-    (void)store;
-    (void)err;
-    return MLY_OK; /* every commit is in the tables already */
+    if (store->in_memory) return MLY_OK;
+    MLY_TRY(mly_store_begin(store, err));
+    enum mly_err rc = mly_store_run_checkpoint(store, err);
+    enum mly_err end = mly_store_end(store, rc == MLY_OK ? err : NULL);
+    return rc == MLY_OK ? end : rc;
 }
 
 void mly_store_get_report(struct mly_store *store, struct mly_store_report *out)
 {
-    (void)store;
-    *out = (struct mly_store_report){0};
+    mly_mutex_lock(&store->mutex);
+    *out = store->report;
+    mly_mutex_unlock(&store->mutex);
 }
 
 /* ---- model ---- */

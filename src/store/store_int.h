@@ -1,17 +1,20 @@
 /* What the files of store/ share.
  *
- * A table's version is a view: its manifest, its fragments (opened once, counted, shared by the
- * views that have them) and their dead rows. A snapshot is one view of each table.
+ * A view is one state of a table: the fragments of a manifest (opened once, counted, shared by the
+ * views that have them), behind them the tail, which is what the log has and the manifest has not,
+ * and the dead rows of both. A snapshot is one view of each table.
  *
- * Threads  mutex guards what the store calls newest and current, and who writes; key_mutex the key
- * indexes. key_mutex is taken last and nothing is released while it is held. Views, fragments and
- * dead sets are read-only once made, their counts atomic.
+ * Threads  mutex guards what the store calls newest, current and records, and who writes; while
+ * committing is set only the writing thread changes them. key_mutex guards the key indexes; it is
+ * taken last and nothing is released while it is held. Views, fragments and dead sets are read-only
+ * once made, their counts atomic; a slab only grows, behind what older views see of it.
  */
 #ifndef MLY_STORE_STORE_INT_H
 #define MLY_STORE_STORE_INT_H
 
 #include "base/bytes.h"
 #include "lance/lance.h"
+#include "log/operation.h"
 #include "store/store.h"
 
 #include <stdatomic.h>
@@ -91,7 +94,8 @@ MLY_MUST_USE enum mly_err mly_store_find_fields(enum mly_store_table_kind kind, 
 #define MLY_KEY_DIM MLY_STR("memalloy.dim")
 #define MLY_KEY_METRIC MLY_STR("memalloy.metric")
 #define MLY_STORE_MODEL_DETAILS 4
-#define MLY_KEY_COMMIT MLY_STR("memalloy.commit")
+/* Up to which record of the log the table has everything. */
+#define MLY_KEY_LSN MLY_STR("memalloy.lsn")
 
 /* ---- key indexes: store_keys.c ---- */
 
@@ -127,24 +131,93 @@ void mly_keys_cut(struct mly_keys *keys, size_t count);
 /* The first run with that hash after run_i (MLY_KEY_END: from the start), or MLY_KEY_END. */
 uint32_t mly_keys_next(const struct mly_keys *keys, uint32_t hash, uint32_t run_i);
 
+/* ---- records: store_record.c ---- */
+
+#define MLY_STORE_UUID_BYTES 16
+
+/* One commit as the log has it. The payload is that of one log record; FORMAT.md, "Commits". */
+struct mly_store_record {
+    _Atomic uint32_t refs;
+    struct mly_mem *mem;
+    uint64_t lsn; /* 0: not in the log yet */
+    /* the tables that it was written for */
+    uint8_t owner[MLY_STORE_TABLES * MLY_STORE_UUID_BYTES];
+    struct mly_bytes payload;
+    struct mly_arena arena; /* what is decoded of it, and rows that were made from older ones */
+    struct mly_operation *operations;
+    size_t count;
+};
+/* Encodes changes. The record has one reference. LIMIT where they do not fit into one. */
+MLY_MUST_USE enum mly_err mly_store_record_make(struct mly_mem *mem,
+                                                const struct mly_change *changes, size_t count,
+                                                uint32_t dim, struct mly_store_record **out,
+                                                struct mly_error *err);
+/* Copies and decodes what the log gave. */
+MLY_MUST_USE enum mly_err mly_store_record_read(struct mly_mem *mem,
+                                                const struct mly_log_record *from,
+                                                struct mly_store_record **out,
+                                                struct mly_error *err);
+struct mly_store_record *mly_store_record_retain(struct mly_store_record *record);
+/* Accepts NULL. */
+void mly_store_record_release(struct mly_store_record *record);
+
 /* ---- views: store_view.c ---- */
 
 struct mly_store_table;
+struct mly_store_rows;
 
+/* Ids of the tail's parts, from 2^32 - 1 down; then they begin again. */
+#define MLY_STORE_TAIL_PARTS_MAX ((uint32_t)1 << 24)
 #define MLY_STORE_KEYS 2 /* documents: by id, by path; chunks: by document id */
 
-/* A fragment's data files, opened once. */
+/* Rows of the tail in memory: what records hold, and the vectors side by side. */
+#define MLY_SLAB_ROWS 256
+#define MLY_SLAB_ROWS_MIN 16
+struct mly_store_slab {
+    uint32_t dim;
+    size_t capacity, count; /* rows; the count grows, views know how many they see */
+    struct mly_store_record *records[MLY_SLAB_ROWS]; /* whom the rows borrow from */
+    const void *rows[MLY_SLAB_ROWS];  /* struct mly_document or struct mly_chunk_row */
+    float *vectors;                   /* chunks: f32[capacity][dim] */
+    uint8_t valid[MLY_SLAB_ROWS / 8]; /* bit i (LSB first) clear: row i has no vector */
+    bool has_null;
+};
+
+/* store_slab.c */
+MLY_MUST_USE enum mly_err mly_store_slab_make(struct mly_mem *mem, enum mly_store_table_kind kind,
+                                              uint32_t dim, struct mly_store_slab **out,
+                                              struct mly_error *err);
+/* Accepts NULL. */
+void mly_store_slab_destroy(struct mly_mem *mem, struct mly_store_slab *slab);
+/* There is room. */
+struct mly_store_new_row;
+void mly_store_slab_add(struct mly_store_slab *slab, enum mly_store_table_kind kind,
+                        const struct mly_store_new_row *row);
+/* Of the columns that are looked up or counted; others are null here. */
+struct mly_str mly_store_slab_string(const struct mly_store_slab *slab,
+                                     enum mly_store_table_kind kind, uint64_t row, size_t column);
+/* Strings are copied into arena, or borrowed where it is NULL. */
+MLY_MUST_USE enum mly_err mly_store_slab_document(const struct mly_store_slab *slab, uint64_t row_i,
+                                                  struct mly_arena *arena, struct mly_document *out,
+                                                  struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_store_slab_chunk(const struct mly_store_slab *slab, uint64_t row_i,
+                                               struct mly_arena *arena, struct mly_chunk_row *out,
+                                               struct mly_error *err);
+
+/* A fragment's data files, opened once, or a slab. */
 struct mly_store_fragment {
     _Atomic uint32_t refs;
     struct mly_store_table *table;
-    struct mly_lance_fragment *data;
-    uint32_t serial; /* never given twice in the life of the store object */
-    uint64_t id, row_count, file_bytes;
-    uint32_t *skipped; /* documents: rows whose status is "skipped", ascending */
+    struct mly_lance_fragment *data; /* NULL: it is a slab */
+    struct mly_store_slab *slab;
+    uint32_t serial;                    /* never given twice in the life of the store object */
+    uint64_t id, row_count, file_bytes; /* of a slab: its capacity */
+    uint32_t *skipped;                  /* documents: rows whose status is "skipped", ascending */
     size_t skipped_count, skipped_capacity;
-    /* guarded by key_mutex: in which generation of the key index its rows stand (0: none), and in
-     * how many runs */
+    /* guarded by key_mutex: in which generation of the key index its rows stand (0: none), how many
+     * of them, and in how many runs */
     uint32_t keyed_generation[MLY_STORE_KEYS];
+    uint64_t keyed_rows[MLY_STORE_KEYS];
     uint64_t keyed_runs[MLY_STORE_KEYS];
 };
 
@@ -158,13 +231,17 @@ struct mly_store_dead {
 struct mly_store_part {
     struct mly_store_fragment *fragment;
     struct mly_store_dead *dead; /* NULL: no row is dead */
+    uint64_t row_count;          /* that this view sees, dead ones included */
 };
 
-/* One version of a table. Parts are in the order of the manifest's fragments. */
+/* One state of a table. Parts are in the order of the manifest's fragments, those of the tail
+ * behind them, with ids from 2^32 - 1 downwards. */
 struct mly_store_view {
     _Atomic uint32_t refs;
     struct mly_store_table *table;
-    struct mly_lance_manifest *manifest; /* NULL: there is no table */
+    struct mly_store_view *base;         /* the manifest's own view; NULL: this is it */
+    struct mly_lance_manifest *manifest; /* the base's; NULL: there is no table */
+    size_t base_count;                   /* parts of the manifest */
     size_t fields[MLY_STORE_COLUMNS_MAX];
     uint32_t dim;
     struct mly_store_part *parts;
@@ -183,23 +260,42 @@ struct mly_store_table {
     enum mly_store_table_kind kind;
     struct mly_lance_table *lance;
     struct mly_store_view *newest;        /* guarded by mutex; NULL: never looked */
+    uint32_t tail_parts;                  /* made so far */
     struct mly_keys keys[MLY_STORE_KEYS]; /* guarded by key_mutex */
 };
 
 /* Makes table->newest the newest version. mutex is held. */
 MLY_MUST_USE enum mly_err mly_store_table_refresh(struct mly_store_table *table,
                                                   struct mly_error *err);
-/* The view of another version of the table of like, with which it shares what did not change. Where
- * it returns OK, manifest (NULL: there is no table) is the view's. mutex is held. */
-MLY_MUST_USE enum mly_err mly_store_view_make(const struct mly_store_view *like,
-                                              struct mly_lance_manifest *manifest,
+/* A row to be added to the tail; what it points to belongs to the record. */
+struct mly_store_new_row {
+    struct mly_store_record *record;
+    const void *row; /* struct mly_document or struct mly_chunk_row */
+};
+/* What old has, without the rows of dead (sorted), and with rows behind it. dim is of the rows'
+ * vectors. One thread at a time for each table. */
+MLY_MUST_USE enum mly_err mly_store_view_grow(struct mly_store_view *old,
+                                              const struct mly_store_rows *dead,
+                                              const struct mly_store_new_row *rows,
+                                              size_t row_count, uint32_t dim,
                                               struct mly_store_view **out, struct mly_error *err);
+/* The manifest's view that this one stands on. */
+static inline struct mly_store_view *mly_store_view_base(struct mly_store_view *view)
+{
+    return view->base != NULL ? view->base : view;
+}
 struct mly_store_view *mly_store_view_retain(struct mly_store_view *view);
 /* Accepts NULL. */
 void mly_store_view_release(struct mly_store_view *view);
+/* The number that a key of the config has; 0 where there is none. */
+uint64_t mly_store_view_number(const struct mly_store_view *view, struct mly_str key);
+/* The table's own UUID; all zero where there is no table, or it was not made by us. */
+void mly_store_view_uuid(const struct mly_store_view *view, uint8_t out[MLY_STORE_UUID_BYTES]);
 /* MLY_STORE_NO_PART where the view does not have the fragment. */
 #define MLY_STORE_NO_PART SIZE_MAX
 size_t mly_store_view_find_serial(const struct mly_store_view *view, uint32_t serial);
+/* The same by the fragment's id, which is the upper half of a row address. store_rows.c */
+size_t mly_store_view_find_part(const struct mly_store_view *view, uint64_t fragment_id);
 /* A null string where there is no table or no such key. */
 struct mly_str mly_store_view_config(const struct mly_store_view *view, struct mly_str key);
 
@@ -280,12 +376,15 @@ struct mly_store {
     struct mly_mem *mem;
     int64_t pid; /* of the process that opened it */
     char *path;  /* absolute */
-    bool read_only;
+    char *log_dir, *lost_dir;
+    bool read_only, in_memory; /* nothing is written at all */
     uint32_t lock_wait_ms;
+    enum mly_durability durability;
+    uint64_t token; /* of this object, for the lock's file */
     struct mly_store_table tables[MLY_STORE_TABLES];
     struct mly_mutex key_mutex;
     struct mly_mutex mutex;
-    struct mly_cond cond; /* writing became false */
+    struct mly_cond cond; /* writing became false, or the lock may be given back */
     /* guarded by mutex */
     uint32_t dim;                /* asked for; 0: whatever the table has */
     char *model_id, *model_hash; /* NULL: not known */
@@ -293,50 +392,32 @@ struct mly_store {
      * queries, of passages; NULL: none */
     char *model_details[MLY_STORE_MODEL_DETAILS];
     uint32_t serial_next;
-    struct mly_snapshot *current; /* what was pinned last; NULL: nothing yet */
+    struct mly_snapshot *current; /* the newest state that was looked for; NULL: nothing yet */
     bool writing;                 /* between begin and end */
     struct mly_store_turn *turns; /* who waits for that, the longest first */
-    bool locked;                  /* and the lock is ours: nobody else is between the tables */
+    bool lock_held;               /* the lock between processes is ours */
+    size_t settling;              /* threads that wait in end for their sync */
     bool committing;              /* a commit is under way: pins get current */
-    uint64_t split_versions[MLY_STORE_TABLES]; /* two versions that do not belong together; current
-                                                  is what is given for them */
-    /* the writer's */
+    struct mly_store_report report;
+    /* what the log has and the older of the tables has not, oldest first */
+    struct mly_store_record **records;
+    size_t record_count, record_capacity;
+    size_t applied;      /* of records: they are in current */
+    uint64_t seen_lsn;   /* the newest record that was looked at */
+    uint64_t tail_bytes; /* of the payloads */
+    struct mly_log_reader *reader;
+    bool reader_used; /* and the tables were looked at since it was made */
+    /* the writer's: the lock's file, and the log, which stays open and is ours again where nobody
+     * else has written meanwhile */
     struct mly_lock_file lock_file;
+    struct mly_log *log;
+    bool log_fresh;            /* the next log begins a segment of its own */
+    bool log_lost;             /* a sync of it failed for good: what it had goes into the tables */
+    bool wrote;                /* this object, since the last checkpoint */
+    bool log_ready;            /* the lock is held, and the log has all that current shows */
+    enum mly_durability asked; /* by the commits since begin, the strongest */
+    double checkpoint_s;       /* when the tail was empty last */
 };
-
-/* ---- versions that belong together: store_pair.c ---- */
-
-/* The newest versions of both tables that come from one commit, where the newest of all do not.
- * Versions of a manifest are kept here from the newest back. */
-struct mly_store_pair {
-    struct mly_store *store;
-    struct mly_store_history {
-        struct mly_store_view *newest;
-        struct mly_lance_manifest **back; /* back[i]: i versions before newest; back[0] is unused,
-                                             NULL: there was no table yet */
-        size_t count, capacity;           /* of back, from 0 */
-        bool ended;                       /* there is nothing before */
-    } tables[MLY_STORE_TABLES];
-    size_t depth[MLY_STORE_TABLES]; /* of the pair: how many versions back */
-    bool found;
-};
-/* How far readers look back, and whoever mends: others may have committed since. */
-#define MLY_STORE_BACK_READER 4
-#define MLY_STORE_BACK_MEND 64
-/* depth_max: versions back of each table. The views must stay. mutex need not be held. */
-MLY_MUST_USE enum mly_err mly_store_pair_find(struct mly_store_pair *pair, struct mly_store *store,
-                                              struct mly_store_view *documents,
-                                              struct mly_store_view *chunks, size_t depth_max,
-                                              struct mly_error *err);
-void mly_store_pair_deinit(struct mly_store_pair *pair);
-/* The pair's version of a table; release it. *out NULL where its files are gone. mutex is held. */
-MLY_MUST_USE enum mly_err mly_store_pair_view(struct mly_store_pair *pair,
-                                              enum mly_store_table_kind kind,
-                                              struct mly_store_view **out, struct mly_error *err);
-
-/* The version of chunks that came next after the pair's; NULL where the pair's is the newest.
- * Borrowed from the pair. */
-const struct mly_lance_manifest *mly_store_pair_next_chunks(const struct mly_store_pair *pair);
 
 /* store_snapshot.c; mutex is held in all of these */
 /* Makes current the newest version of both tables. */
@@ -344,46 +425,59 @@ MLY_MUST_USE enum mly_err mly_store_renew(struct mly_store *store, struct mly_er
 /* Does the asked-for model and dimension agree with what the tables say? */
 MLY_MUST_USE enum mly_err mly_store_check_model(const struct mly_store *store,
                                                 struct mly_error *err);
-/* Do both tables' newest versions come from the same store commit? */
-bool mly_store_is_whole(const struct mly_store *store);
 
-/* ---- writing: store_write.c, store_commit.c, store_mend.c, store_lock.c ---- */
+/* ---- the tail: store_tail.c; mutex is held, or committing set ---- */
 
-/* All rows of the changes' documents or chunks as a data file of the table; *out_rows 0: there are
- * none and no file was made. */
-MLY_MUST_USE enum mly_err mly_store_write_rows(const struct mly_store_view *view,
-                                               const struct mly_change *changes,
-                                               size_t change_count, uint32_t dim,
-                                               struct mly_lance_data_file *out, uint64_t *out_rows,
-                                               struct mly_error *err);
+/* Two views with what the records do to from. *out of a table is from's where nothing changed;
+ * release both. */
+MLY_MUST_USE enum mly_err mly_store_apply(struct mly_store *store,
+                                          struct mly_store_view *const from[MLY_STORE_TABLES],
+                                          struct mly_store_record *const *records, size_t count,
+                                          struct mly_store_view *out[MLY_STORE_TABLES],
+                                          struct mly_error *err);
+/* Takes the record over. */
+MLY_MUST_USE enum mly_err mly_store_keep_record(struct mly_store *store,
+                                                struct mly_store_record *record,
+                                                struct mly_error *err);
+/* Takes back what was kept last. */
+void mly_store_forget_newest(struct mly_store *store);
+/* Forgets records up to lsn. */
+void mly_store_drop_records(struct mly_store *store, uint64_t lsn);
+/* Reads what the log has beyond seen_lsn into records. CONFLICT: look at the tables again. */
+MLY_MUST_USE enum mly_err mly_store_follow_log(struct mly_store *store, struct mly_error *err);
+void mly_store_stop_following(struct mly_store *store);
+/* A snapshot of the two views, which it takes, whatever it gives. Release it. */
+MLY_MUST_USE enum mly_err mly_store_make_snapshot(struct mly_store *store,
+                                                  struct mly_store_view *views[MLY_STORE_TABLES],
+                                                  struct mly_snapshot **out, struct mly_error *err);
 
-/* Adds to out the rows of view that are to die. Called again for a newer view after a lost race. */
-typedef enum mly_err (*mly_store_collect_fn)(void *context, const struct mly_store_view *view,
-                                             struct mly_store_rows *out, struct mly_error *err);
-/* One commit to one table. */
-struct mly_store_step {
-    struct mly_store_table *table;
-    const struct mly_lance_data_file *file; /* NULL: no new rows */
-    mly_store_collect_fn collect;           /* NULL: no row dies */
-    void *context;
-    struct mly_str commit_id; /* data NULL: stays as it is; bytes 0: the key is removed */
-    uint32_t dim;             /* of a new table */
-    bool *visible;            /* set where readers can see the step, even on failure; may be NULL */
-};
-MLY_MUST_USE enum mly_err mly_store_run_step(struct mly_store *store,
-                                             const struct mly_store_step *step,
-                                             struct mly_error *err);
-/* The newest version of a table, for the writer; release it. */
-MLY_MUST_USE enum mly_err mly_store_newest(struct mly_store *store, enum mly_store_table_kind kind,
-                                           struct mly_store_view **out, struct mly_error *err);
-/* The documents' part of a commit: their new rows, and the rows they replace die. The documents
- * table is made where there is none. */
-MLY_MUST_USE enum mly_err mly_store_commit_documents(struct mly_store *store,
-                                                     const struct mly_change *changes,
-                                                     size_t change_count, struct mly_str commit_id,
-                                                     uint32_t dim, struct mly_error *err);
-/* Mends what an interrupted commit left between the tables; the lock is held. */
-MLY_MUST_USE enum mly_err mly_store_mend(struct mly_store *store, struct mly_error *err);
+/* ---- writing: store_write.c, store_commit.c, store_checkpoint.c, store_lock.c ---- */
+
+/* Of log records: a commit of store_record.c. */
+#define MLY_STORE_RECORD_TYPE 1u
+
+/* Live rows of these parts of the view as one data file. *out_rows 0: there are none, and no file.
+ */
+MLY_MUST_USE enum mly_err mly_store_write_parts(const struct mly_store_view *view,
+                                                const bool *chosen, struct mly_lance_data_file *out,
+                                                uint64_t *out_rows, struct mly_error *err);
+/* UNSUPPORTED where somebody else's column must have a value that new rows have not. */
+MLY_MUST_USE enum mly_err mly_store_check_foreign(const struct mly_store_view *view,
+                                                  struct mly_error *err);
+/* One version more of a table. base: what it is made from; fields only where there is none. */
+MLY_MUST_USE enum mly_err mly_store_commit_table(struct mly_store *store,
+                                                 struct mly_store_view *base,
+                                                 struct mly_lance_change *change, uint64_t lsn,
+                                                 uint32_t dim, bool *visible,
+                                                 struct mly_error *err);
+/* Puts the tail into the tables; between begin and end, committing is not set. */
+MLY_MUST_USE enum mly_err mly_store_run_checkpoint(struct mly_store *store, struct mly_error *err);
+/* The same where it is due. */
+MLY_MUST_USE enum mly_err mly_store_checkpoint_if_due(struct mly_store *store,
+                                                      struct mly_error *err);
+/* Becomes the writer of the log; the lock is held, the mutex not. */
+MLY_MUST_USE enum mly_err mly_store_open_log(struct mly_store *store, struct mly_error *err);
+
 /* How long a begin may wait, and whom it asks meanwhile. */
 struct mly_store_wait {
     double end_s; /* by mly_clock_seconds */
@@ -392,11 +486,13 @@ struct mly_store_wait {
 };
 /* store_lock.c: the lock between processes, into lock_file */
 MLY_MUST_USE enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait *wait,
-                                         struct mly_error *err);
+                                         bool *same_log, struct mly_error *err);
 void mly_store_unlock(struct mly_store *store);
-/* Is somebody writing, as far as can be told? Takes nothing. */
-MLY_MUST_USE enum mly_err mly_store_lock_is_held(struct mly_store *store, bool *held,
-                                                 struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_store_begin_until(struct mly_store *store,
+                                                const struct mly_store_wait *wait,
+                                                struct mly_error *err);
+/* One thread less in settling: gives the lock back where it was the last. */
+void mly_store_settled(struct mly_store *store);
 /* Repeats what the manifests say in _memalloy/store.json, for people; failing does no harm. */
 void mly_store_write_json(struct mly_store *store);
 

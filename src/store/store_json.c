@@ -89,13 +89,14 @@ done:
 
 void mly_store_write_json(struct mly_store *store)
 {
-    struct mly_store_view *documents = NULL;
-    struct mly_store_view *chunks = NULL;
     struct mly_bytes text;
     mly_bytes_init(&text, store->mem, JSON_BYTES_MAX);
-    enum mly_err rc = mly_store_newest(store, MLY_STORE_DOCUMENTS, &documents, NULL);
-    if (rc == MLY_OK) rc = mly_store_newest(store, MLY_STORE_CHUNKS, &chunks, NULL);
-    if (rc == MLY_OK) rc = append_all(&text, documents, chunks);
+    mly_mutex_lock(&store->mutex);
+    struct mly_store_view *documents =
+        mly_store_view_retain(store->tables[MLY_STORE_DOCUMENTS].newest);
+    struct mly_store_view *chunks = mly_store_view_retain(store->tables[MLY_STORE_CHUNKS].newest);
+    mly_mutex_unlock(&store->mutex);
+    enum mly_err rc = append_all(&text, documents, chunks);
     if (rc == MLY_OK) rc = replace_file(store, &text);
     (void)rc; /* Nothing reads it. */
     mly_store_view_release(documents);

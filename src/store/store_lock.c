@@ -10,6 +10,9 @@
 #define HOLDER_BYTES 64
 #define LOCK_TRIES 10
 #define PULSE_MS 50
+#define LOCK_BYTE 0
+#define LINE_BYTE 1
+#define YIELD_MS 20
 
 char *mly_store_join(struct mly_mem *mem, const char *path, const char *name)
 {
@@ -29,9 +32,9 @@ static void write_holder(struct mly_store *store)
 {
     char text[HOLDER_BYTES];
     memset(text, ' ', sizeof(text));
-    int bytes =
-        snprintf(text, sizeof(text), "%lld %lld", (long long)store->env->pid(store->env->context),
-                 (long long)(mly_clock_wall_us(store->env) / 1000000));
+    int bytes = snprintf(
+        text, sizeof(text), "%lld %lld %llu", (long long)store->env->pid(store->env->context),
+        (long long)(mly_clock_wall_us(store->env) / 1000000), (unsigned long long)store->token);
     if (bytes < 0 || bytes >= HOLDER_BYTES) return;
     text[bytes] = ' ';
     text[HOLDER_BYTES - 1] = '\n';
@@ -49,6 +52,20 @@ static bool read_number(const char **text, const char *end, int64_t *out)
         (*text)++;
     *out = value;
     return *text > start;
+}
+
+/* Was it this object that wrote last? Then the log is as it left it. */
+static bool wrote_last(const struct mly_store *store)
+{
+    char text[HOLDER_BYTES];
+    const char *at = text;
+    const char *end = text + sizeof(text);
+    int64_t pid;
+    int64_t since_s;
+    int64_t token;
+    return mly_file_read(&store->lock_file.file, text, sizeof(text), 0, NULL) == MLY_OK &&
+           read_number(&at, end, &pid) && read_number(&at, end, &since_s) &&
+           read_number(&at, end, &token) && (uint64_t)token == store->token;
 }
 
 /* Puts the name of the store, and of the process that holds the lock where it says so, into err. */
@@ -105,6 +122,20 @@ static uint32_t remaining_ms(const struct mly_store *store, const struct mly_sto
     return left_ms <= 0 ? 0 : left_ms < (double)UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
 }
 
+/* Who cannot have the lock at once shows it by holding the byte behind it, one at a time. */
+static enum mly_err wait_in_line(struct mly_store *store, struct waiting *waiting,
+                                 struct mly_error *err)
+{
+    const struct mly_file *file = &store->lock_file.file;
+    if (mly_lock_take(file, LOCK_BYTE, 0, NULL) == MLY_OK) return MLY_OK;
+    MLY_TRY(mly_lock_take_pulsed(file, LINE_BYTE, remaining_ms(store, waiting->wait), ask, waiting,
+                                 err));
+    enum mly_err rc = mly_lock_take_pulsed(file, LOCK_BYTE, remaining_ms(store, waiting->wait), ask,
+                                           waiting, err);
+    mly_lock_release(file, LINE_BYTE);
+    return rc;
+}
+
 static enum mly_err try_lock(struct mly_store *store, const char *folder, const char *path,
                              const struct mly_store_wait *wait, bool *taken, struct mly_error *err)
 {
@@ -116,7 +147,7 @@ static enum mly_err try_lock(struct mly_store *store, const char *folder, const 
     if (rc != MLY_OK) return rc;
     bool given_up = false;
     struct waiting waiting = {wait, &given_up};
-    rc = mly_lock_take_pulsed(&lock->file, 0, remaining_ms(store, wait), ask, &waiting, err);
+    rc = wait_in_line(store, &waiting, err);
     if (rc == MLY_ERR_BUSY && !given_up) rc = fail_busy(store, &lock->file, err);
     if (rc == MLY_OK) rc = check_name(store, path, &lock->file, taken, err);
     if (rc != MLY_OK || !*taken) mly_lock_file_close(lock); /* which gives the lock back */
@@ -124,7 +155,7 @@ static enum mly_err try_lock(struct mly_store *store, const char *folder, const 
 }
 
 enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait *wait,
-                            struct mly_error *err)
+                            bool *same_log, struct mly_error *err)
 {
     bool taken = false;
     enum mly_err rc = MLY_OK;
@@ -139,32 +170,18 @@ enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait
             rc = try_lock(store, folder, path, wait, &taken, err);
         }
     }
-    if (rc == MLY_OK) write_holder(store);
-    mly_mem_free(store->mem, folder);
-    mly_mem_free(store->mem, path);
-    return rc;
-}
-
-enum mly_err mly_store_lock_is_held(struct mly_store *store, bool *held, struct mly_error *err)
-{
-    struct mly_file file = MLY_FILE_CLOSED;
-    struct mly_error why = {0};
-    enum mly_err rc = MLY_OK;
-    char *path = mly_store_join(store->mem, store->path, "_memalloy/lock");
-    *held = false;
-    if (path == NULL) return mly_fail_nomem(err, strlen(store->path) + 16);
-    /* Where it cannot be opened nobody has written yet, or nothing can be told. */
-    if (mly_file_open(store->env, MLY_AT_CWD, path, MLY_OPEN_READ, &file, &why) == MLY_OK) {
-        rc = mly_lock_is_held(&file, 0, held, err);
+    if (rc == MLY_OK) {
+        *same_log = wrote_last(store);
+        write_holder(store);
     }
-    mly_file_close(&file);
+    mly_mem_free(store->mem, folder);
     mly_mem_free(store->mem, path);
     return rc;
 }
 
 void mly_store_unlock(struct mly_store *store)
 {
-    mly_lock_release(&store->lock_file.file, 0);
+    mly_lock_release(&store->lock_file.file, LOCK_BYTE);
     mly_lock_file_close(&store->lock_file);
 }
 
@@ -212,6 +229,154 @@ static enum mly_err take_turn(struct mly_store *store, const struct mly_store_wa
     return rc;
 }
 
+/* ---- the lock, kept while threads of ours wait for a sync ---- */
+
+static bool others_wait(const struct mly_store *store)
+{
+    bool held = false;
+    return mly_lock_is_held(&store->lock_file.file, LINE_BYTE, &held, NULL) == MLY_OK && held;
+}
+
+/* mutex is held, and nobody writes or settles. */
+static void give_back(struct mly_store *store)
+{
+    if (store->log != NULL) mly_log_yield(store->log);
+    store->log_ready = false;
+    store->lock_held = false;
+    mly_store_unlock(store);
+}
+
+void mly_store_settled(struct mly_store *store)
+{
+    mly_mutex_lock(&store->mutex);
+    store->settling--;
+    if (store->settling == 0 && !store->writing && store->lock_held) give_back(store);
+    mly_cond_wake_all(&store->cond);
+    mly_mutex_unlock(&store->mutex);
+}
+
+/* The lock is ours still: may we go on? Where another process waits it comes first. */
+static enum mly_err keep_lock(struct mly_store *store, const struct mly_store_wait *wait,
+                              struct mly_error *err)
+{
+    enum mly_err rc = MLY_OK;
+    mly_mutex_lock(&store->mutex);
+    if (store->lock_held && others_wait(store)) {
+        while (store->settling > 0)
+            mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
+        give_back(store);
+        mly_mutex_unlock(&store->mutex);
+        /* Long enough for the other to see that it is free. */
+        if (wait->pulse != NULL) rc = wait->pulse(wait->context, err);
+        mly_clock_sleep_ms(store->env, YIELD_MS);
+        return rc;
+    }
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+static enum mly_err take_lock(struct mly_store *store, const struct mly_store_wait *wait,
+                              struct mly_error *err)
+{
+    bool same_log = false;
+    MLY_TRY(keep_lock(store, wait, err));
+    if (store->lock_held) return MLY_OK;
+    MLY_TRY(mly_store_lock(store, wait, &same_log, err));
+    mly_mutex_lock(&store->mutex);
+    while (store->settling > 0) /* flush has hold of the log */
+        mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
+    store->lock_held = true;
+    struct mly_log *log = store->log;
+    if (log != NULL && same_log) {
+        mly_log_resume(log);
+        store->log_ready = true;
+        log = NULL;
+    } else {
+        store->log = NULL;
+    }
+    mly_mutex_unlock(&store->mutex);
+    /* What it still had to sync the next writer's open has synced. */
+    (void)mly_log_close(log, NULL);
+    return MLY_OK;
+}
+
+/* A sync failed, and no new segment could be made: nothing may be concluded about what is on disk,
+ * so that what the log had goes into the tables, which are new files. */
+static enum mly_err replace_log(struct mly_store *store, struct mly_error *err)
+{
+    if (store->log != NULL && mly_log_has_failed(store->log)) {
+        mly_mutex_lock(&store->mutex);
+        while (store->settling > 0)
+            mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
+        struct mly_log *log = store->log;
+        store->log = NULL;
+        store->log_ready = false;
+        store->log_lost = true;
+        mly_mutex_unlock(&store->mutex);
+        (void)mly_log_close(log, NULL);
+    }
+    if (!store->log_lost) return MLY_OK;
+    MLY_TRY(mly_store_run_checkpoint(store, err));
+    mly_mutex_lock(&store->mutex);
+    store->log_fresh = true;
+    store->log_lost = false;
+    mly_mutex_unlock(&store->mutex);
+    return MLY_OK;
+}
+
+static enum mly_err add_replayed(void *context, const struct mly_log_record *from,
+                                 struct mly_error *err)
+{
+    struct mly_store *store = context;
+    struct mly_store_record *record = NULL;
+    if (from->lsn <= store->seen_lsn) return MLY_OK;
+    MLY_TRY(mly_store_record_read(store->mem, from, &record, err));
+    MLY_TRY(mly_store_keep_record(store, record, err));
+    store->seen_lsn = from->lsn;
+    return MLY_OK;
+}
+
+static void note_report(struct mly_store *store, const struct mly_log_report *from)
+{
+    if (from->dropped_bytes == 0) return;
+    store->report.dropped_bytes += from->dropped_bytes;
+    store->report.kept = from->kept;
+    snprintf(store->report.reason, sizeof(store->report.reason), "%s", from->reason);
+}
+
+enum mly_err mly_store_open_log(struct mly_store *store, struct mly_error *err)
+{
+    if (store->log_ready) return MLY_OK;
+    struct mly_log_report report = {0};
+    struct mly_log_options options = {
+        .memory = store->in_memory,
+        .from_lsn = store->seen_lsn,
+        .floor_lsn = store->seen_lsn,
+        .fresh = store->log_fresh,
+        .lost_dir = store->lost_dir,
+        .replay = add_replayed,
+        .context = store,
+    };
+    _Static_assert(MLY_STORE_TABLES * MLY_STORE_UUID_BYTES == MLY_LOG_OWNER_BYTES, "a UUID each");
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        mly_store_view_uuid(store->tables[kind].newest,
+                            options.owner + (size_t)kind * MLY_STORE_UUID_BYTES);
+    }
+    struct mly_log *log = NULL;
+    MLY_TRY(mly_log_open(store->env, store->log_dir, &options, &log, &report, err));
+    mly_mutex_lock(&store->mutex);
+    store->log = log;
+    store->log_ready = true;
+    store->log_fresh = false;
+    mly_store_stop_following(store);
+    note_report(store, &report);
+    enum mly_err rc = mly_store_renew(store, err);
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+/* ---- begin and end ---- */
+
 enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err)
 {
     return mly_store_begin_pulsed(store, NULL, NULL, err);
@@ -220,49 +385,41 @@ enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err)
 enum mly_err mly_store_begin_pulsed(struct mly_store *store, mly_pulse_fn pulse, void *context,
                                     struct mly_error *err)
 {
+    struct mly_store_wait wait = {mly_clock_seconds(store->env) + store->lock_wait_ms * 1e-3, pulse,
+                                  context};
+    return mly_store_begin_until(store, &wait, err);
+}
+
+enum mly_err mly_store_begin_until(struct mly_store *store, const struct mly_store_wait *wait,
+                                   struct mly_error *err)
+{
     if (store->read_only) {
         return mly_fail(err, MLY_ERR_READONLY, "store %s is open for reading only", store->path);
     }
-    struct mly_store_wait wait = {mly_clock_seconds(store->env) + store->lock_wait_ms * 1e-3, pulse,
-                                  context};
-    MLY_TRY(take_turn(store, &wait, err));
-    enum mly_err rc = mly_store_lock(store, &wait, err);
-    bool locked = rc == MLY_OK;
-    bool whole = true;
-    if (rc == MLY_OK) {
-        mly_mutex_lock(&store->mutex);
-        store->locked = true;
-        rc = mly_store_renew(store, err);
-        if (rc == MLY_OK) rc = mly_store_check_model(store, err);
-        if (rc == MLY_OK) whole = mly_store_is_whole(store);
-        store->committing = rc == MLY_OK && !whole;
-        mly_mutex_unlock(&store->mutex);
-    }
-    if (rc == MLY_OK && !whole) rc = mly_store_mend(store, err);
+    MLY_TRY(take_turn(store, wait, err));
+    enum mly_err rc = store->in_memory ? MLY_OK : take_lock(store, wait, err);
     mly_mutex_lock(&store->mutex);
-    store->committing = false;
+    if (rc == MLY_OK) rc = mly_store_renew(store, err);
+    if (rc == MLY_OK) rc = mly_store_check_model(store, err);
     mly_mutex_unlock(&store->mutex);
-    if (rc != MLY_OK && locked) (void)mly_store_end(store, NULL);
-    if (rc != MLY_OK && !locked) {
-        mly_mutex_lock(&store->mutex);
-        store->writing = false;
-        mly_cond_wake_all(&store->cond);
-        mly_mutex_unlock(&store->mutex);
-    }
+    if (rc == MLY_OK && !store->in_memory) rc = replace_log(store, err);
+    if (rc != MLY_OK) (void)mly_store_end(store, NULL);
     return rc;
 }
 
 enum mly_err mly_store_end(struct mly_store *store, struct mly_error *err)
 {
-    (void)err;
-    /* Before the lock is given back: from then on others may be between the tables. */
+    /* What does not get into the tables now stays in the log. */
+    if (store->lock_held) (void)!mly_store_checkpoint_if_due(store, NULL);
     mly_mutex_lock(&store->mutex);
-    store->locked = false;
-    mly_mutex_unlock(&store->mutex);
-    mly_store_unlock(store);
-    mly_mutex_lock(&store->mutex);
+    bool wait = store->asked == MLY_DURABILITY_FULL && !store->in_memory;
+    struct mly_log *log = store->log;
+    store->asked = MLY_DURABILITY_DEFAULT;
     store->writing = false;
+    store->settling++;
     mly_cond_wake_all(&store->cond);
     mly_mutex_unlock(&store->mutex);
-    return MLY_OK;
+    enum mly_err rc = wait && log != NULL ? mly_log_flush(log, err) : MLY_OK;
+    mly_store_settled(store);
+    return rc;
 }

@@ -101,10 +101,13 @@ static enum mly_err index_fragment(const struct mly_store_view *view,
 {
     struct mly_keys *keys = &view->table->keys[key_i];
     struct mly_store_fragment *fragment = part->fragment;
-    struct mly_store_cell cell = {view, part, 0};
+    if (fragment->keyed_generation[key_i] != keys->generation) {
+        fragment->keyed_rows[key_i] = fragment->keyed_runs[key_i] = 0;
+    }
+    struct mly_store_cell cell = {view, part, fragment->keyed_rows[key_i]};
     size_t count_before = keys->count;
     enum mly_err rc = MLY_OK;
-    for (; rc == MLY_OK && cell.row < fragment->row_count; cell.row++) {
+    for (; rc == MLY_OK && cell.row < part->row_count; cell.row++) {
         struct mly_str key;
         rc = read_key(&cell, key_i, &key, err);
         if (rc == MLY_OK && key.data != NULL) {
@@ -116,7 +119,8 @@ static enum mly_err index_fragment(const struct mly_store_view *view,
         return rc;
     }
     fragment->keyed_generation[key_i] = keys->generation;
-    fragment->keyed_runs[key_i] = keys->count - count_before;
+    fragment->keyed_rows[key_i] = part->row_count;
+    fragment->keyed_runs[key_i] += keys->count - count_before;
     return MLY_OK;
 }
 
@@ -128,7 +132,9 @@ static enum mly_err index_view(struct mly_store_view *view, size_t key_i, struct
     if (gone > GONE_RUNS_MIN && gone > keys->count / 2) mly_keys_reset(keys);
     if (view->keyed_generation[key_i] == keys->generation) return MLY_OK;
     for (size_t i = 0; i < view->part_count; i++) {
-        if (view->parts[i].fragment->keyed_generation[key_i] != keys->generation) {
+        const struct mly_store_fragment *fragment = view->parts[i].fragment;
+        if (fragment->keyed_generation[key_i] != keys->generation ||
+            fragment->keyed_rows[key_i] < view->parts[i].row_count) {
             MLY_TRY(index_fragment(view, &view->parts[i], key_i, err));
         }
     }
@@ -145,7 +151,9 @@ static enum mly_err check_run(const struct mly_store_view *view, const struct ml
     if (part_i == MLY_STORE_NO_PART) return MLY_OK;
     const struct mly_store_part *part = &view->parts[part_i];
     struct mly_store_cell cell = {view, part, run->first};
-    for (uint64_t end = cell.row + run->count; cell.row < end; cell.row++) {
+    uint64_t end = cell.row + run->count;
+    if (end > part->row_count) end = part->row_count; /* a newer view has seen more */
+    for (; cell.row < end; cell.row++) {
         if (mly_store_part_is_dead(part, cell.row)) continue;
         struct mly_str value;
         MLY_TRY(read_key(&cell, key_i, &value, err));

@@ -4,14 +4,24 @@
  * other programs make such tables too. */
 #include "store/store_int.h"
 
+size_t mly_store_view_find_part(const struct mly_store_view *view, uint64_t fragment_id)
+{
+    /* The tail's ids lie beyond those of any table. */
+    for (size_t i = view->base_count; i < view->part_count; i++) {
+        if (view->parts[i].fragment->id == fragment_id) return i;
+    }
+    size_t part_i = view->manifest == NULL
+                        ? MLY_STORE_NO_PART
+                        : mly_lance_manifest_find_fragment(view->manifest, fragment_id);
+    return part_i < view->base_count ? part_i : MLY_STORE_NO_PART;
+}
+
 enum mly_err mly_store_cell_at(const struct mly_store_view *view, uint64_t address,
                                struct mly_store_cell *out, struct mly_error *err)
 {
-    size_t part_i = view->manifest == NULL
-                        ? SIZE_MAX
-                        : mly_lance_manifest_find_fragment(view->manifest, address >> 32);
+    size_t part_i = mly_store_view_find_part(view, address >> 32);
     uint64_t row = address & UINT32_MAX;
-    if (part_i >= view->part_count || row >= view->parts[part_i].fragment->row_count ||
+    if (part_i == MLY_STORE_NO_PART || row >= view->parts[part_i].row_count ||
         mly_store_part_is_dead(&view->parts[part_i], row)) {
         return mly_fail(err, MLY_ERR_INVAL, "no row %llu of fragment %llu in this snapshot",
                         (unsigned long long)row, (unsigned long long)(address >> 32));
@@ -23,6 +33,11 @@ enum mly_err mly_store_cell_at(const struct mly_store_view *view, uint64_t addre
 enum mly_err mly_store_cell_string(const struct mly_store_cell *cell, size_t column,
                                    struct mly_str *out, struct mly_error *err)
 {
+    const struct mly_store_fragment *fragment = cell->part->fragment;
+    if (fragment->slab != NULL) {
+        *out = mly_store_slab_string(fragment->slab, fragment->table->kind, cell->row, column);
+        return MLY_OK;
+    }
     return mly_lance_get_string(cell->part->fragment->data, cell->view->fields[column], cell->row,
                                 out, err);
 }
@@ -96,6 +111,9 @@ enum mly_err mly_store_read_document(const struct mly_store_cell *cell, struct m
 {
     struct mly_document document = {0};
     struct mly_str hash;
+    if (cell->part->fragment->slab != NULL) {
+        return mly_store_slab_document(cell->part->fragment->slab, cell->row, arena, out, err);
+    }
     MLY_TRY(read_text(cell, MLY_DOCUMENT_ID, arena, &document.id, err));
     MLY_TRY(read_text(cell, MLY_DOCUMENT_PATH, arena, &document.path, err));
     MLY_TRY(read_text(cell, MLY_DOCUMENT_PATH_RAW, arena, &document.path_raw, err));
@@ -135,6 +153,9 @@ enum mly_err mly_store_read_chunk(const struct mly_store_cell *cell, struct mly_
     struct mly_chunk_row row;
     memset(&row, 0, sizeof(row));
     struct mly_str id;
+    if (cell->part->fragment->slab != NULL) {
+        return mly_store_slab_chunk(cell->part->fragment->slab, cell->row, arena, out, err);
+    }
     MLY_TRY(read_text(cell, MLY_CHUNK_ID, NULL, &id, err));
     /* Ours are UUIDs; a longer id of somebody else's is shown by its beginning. */
     size_t id_bytes = id.bytes < sizeof(row.id) - 1 ? id.bytes : sizeof(row.id) - 1;

@@ -1,9 +1,11 @@
-/* Snapshots: the newest versions of both tables that belong together, pinned, and what is read from
- * them.
+/* Snapshots: the newest state of both tables, pinned, and what is read from it.
  *
- * In: the store. Out: one view of each table. Where nothing changed since the last pin the same
- * snapshot is given again. */
+ * In: the newest manifests, and what the log has beyond them. Out: one view of each table. Where
+ * nothing changed since the last pin the same snapshot is given again. */
 #include "store/store_int.h"
+
+/* Checkpoints of other processes between reading the manifests and reading the log. */
+#define RENEW_TRIES 8
 
 static struct mly_store_view *newest(const struct mly_store *store, enum mly_store_table_kind kind)
 {
@@ -13,28 +15,6 @@ static struct mly_store_view *newest(const struct mly_store *store, enum mly_sto
 static uint64_t view_version(const struct mly_store_view *view)
 {
     return view->manifest == NULL ? 0 : mly_lance_manifest_version(view->manifest);
-}
-
-bool mly_store_is_whole(const struct mly_store *store)
-{
-    return mly_str_equal(mly_store_view_config(newest(store, MLY_STORE_DOCUMENTS), MLY_KEY_COMMIT),
-                         mly_store_view_config(newest(store, MLY_STORE_CHUNKS), MLY_KEY_COMMIT));
-}
-
-/* Is current what was found for these two versions? */
-static bool is_known_split(struct mly_store *store)
-{
-    return store->current != NULL &&
-           store->split_versions[MLY_STORE_DOCUMENTS] ==
-               view_version(newest(store, MLY_STORE_DOCUMENTS)) &&
-           store->split_versions[MLY_STORE_CHUNKS] == view_version(newest(store, MLY_STORE_CHUNKS));
-}
-
-static void remember_split(struct mly_store *store)
-{
-    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        store->split_versions[kind] = view_version(newest(store, (enum mly_store_table_kind)kind));
-    }
 }
 
 static bool differs(const char *asked, struct mly_str stored)
@@ -86,118 +66,164 @@ void mly_snapshot_release(struct mly_snapshot *snapshot)
     mly_mem_free(mem, snapshot);
 }
 
-/* Makes current the two views, which it takes. */
-static enum mly_err set_current(struct mly_store *store, struct mly_store_view *documents,
-                                struct mly_store_view *chunks, struct mly_error *err)
+enum mly_err mly_store_make_snapshot(struct mly_store *store,
+                                     struct mly_store_view *views[MLY_STORE_TABLES],
+                                     struct mly_snapshot **out, struct mly_error *err)
 {
-    struct mly_snapshot *before = store->current;
-    if (before != NULL && before->views[MLY_STORE_DOCUMENTS] == documents &&
-        before->views[MLY_STORE_CHUNKS] == chunks) {
-        mly_store_view_release(documents);
-        mly_store_view_release(chunks);
-        return MLY_OK;
-    }
     struct mly_snapshot *snapshot = mly_mem_array(store->mem, 1, sizeof(*snapshot));
     if (snapshot == NULL) {
-        mly_store_view_release(documents);
-        mly_store_view_release(chunks);
+        for (int kind = 0; kind < MLY_STORE_TABLES; kind++)
+            mly_store_view_release(views[kind]);
         return mly_fail_nomem(err, sizeof(*snapshot));
     }
     atomic_init(&snapshot->refs, 1);
     snapshot->store = store;
-    snapshot->views[MLY_STORE_DOCUMENTS] = documents;
-    snapshot->views[MLY_STORE_CHUNKS] = chunks;
-    store->current = snapshot;
-    mly_snapshot_release(before);
+    memcpy(snapshot->views, views, sizeof(snapshot->views));
+    *out = snapshot;
     return MLY_OK;
 }
 
-static enum mly_err take_newest(struct mly_store *store, struct mly_error *err)
+/* ---- catching up ---- */
+
+/* Up to which number both tables, and one of them, have everything. A table that is not there, or
+ * that somebody else made, has no number: it does not wait for older records. */
+static void find_lsns(const struct mly_store *store, uint64_t *older, uint64_t *newer)
 {
-    return set_current(store, mly_store_view_retain(newest(store, MLY_STORE_DOCUMENTS)),
-                       mly_store_view_retain(newest(store, MLY_STORE_CHUNKS)), err);
+    *older = UINT64_MAX;
+    *newer = 0;
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        const struct mly_store_view *view = newest(store, (enum mly_store_table_kind)kind);
+        if (mly_store_view_config(view, MLY_KEY_LSN).data == NULL) continue;
+        uint64_t lsn = mly_store_view_number(view, MLY_KEY_LSN);
+        if (lsn < *older) *older = lsn;
+        if (lsn > *newer) *newer = lsn;
+    }
+    if (*older == UINT64_MAX) *older = 0;
 }
 
-/* Makes current the newest versions before the split that belong together, where there are some. */
-static enum mly_err take_pair(struct mly_store *store, bool *taken, struct mly_error *err)
+void mly_store_stop_following(struct mly_store *store)
 {
-    struct mly_store_pair pair;
-    struct mly_store_view *views[MLY_STORE_TABLES] = {NULL, NULL};
-    enum mly_err rc =
-        mly_store_pair_find(&pair, store, newest(store, MLY_STORE_DOCUMENTS),
-                            newest(store, MLY_STORE_CHUNKS), MLY_STORE_BACK_READER, err);
-    *taken = false;
-    if (rc != MLY_OK || !pair.found) goto done;
-    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        rc = mly_store_pair_view(&pair, (enum mly_store_table_kind)kind, &views[kind], err);
-        if (rc != MLY_OK || views[kind] == NULL) goto done;
+    mly_log_reader_close(store->reader);
+    store->reader = NULL;
+}
+
+enum mly_err mly_store_follow_log(struct mly_store *store, struct mly_error *err)
+{
+    if (store->reader == NULL) {
+        MLY_TRY(mly_log_reader_open(store->env, store->log_dir, store->seen_lsn, false,
+                                    &store->reader, err));
     }
-    *taken = true;
-    rc = set_current(store, views[MLY_STORE_DOCUMENTS], views[MLY_STORE_CHUNKS], err);
-    views[MLY_STORE_DOCUMENTS] = NULL;
-    views[MLY_STORE_CHUNKS] = NULL;
-done:
-    mly_store_view_release(views[MLY_STORE_DOCUMENTS]);
-    mly_store_view_release(views[MLY_STORE_CHUNKS]);
-    mly_store_pair_deinit(&pair);
+    for (;;) {
+        struct mly_log_record from;
+        struct mly_store_record *record = NULL;
+        bool found;
+        MLY_TRY(mly_log_reader_next(store->reader, &from, &found, err));
+        if (!found) return MLY_OK;
+        if (from.lsn <= store->seen_lsn) continue; /* our own, or in the tables by now */
+        MLY_TRY(mly_store_record_read(store->mem, &from, &record, err));
+        MLY_TRY(mly_store_keep_record(store, record, err));
+        store->seen_lsn = from.lsn;
+    }
+}
+
+/* What current must be built from anew: its views stand on other manifests by now. */
+static bool is_rebased(const struct mly_store *store)
+{
+    if (store->current == NULL) return true;
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        if (mly_store_view_base(store->current->views[kind]) !=
+            newest(store, (enum mly_store_table_kind)kind)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum mly_err build_current(struct mly_store *store, struct mly_error *err)
+{
+    struct mly_store_view *from[MLY_STORE_TABLES];
+    struct mly_store_view *views[MLY_STORE_TABLES];
+    bool rebased = is_rebased(store);
+    if (!rebased && store->applied == store->record_count) return MLY_OK;
+    if (rebased) {
+        uint64_t older;
+        uint64_t newer;
+        find_lsns(store, &older, &newer);
+        if (!store->in_memory) mly_store_drop_records(store, older);
+        store->applied = 0;
+    }
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        from[kind] =
+            rebased ? newest(store, (enum mly_store_table_kind)kind) : store->current->views[kind];
+    }
+    MLY_TRY(mly_store_apply(store, from, store->records + store->applied,
+                            store->record_count - store->applied, views, err));
+    struct mly_snapshot *snapshot = NULL;
+    MLY_TRY(mly_store_make_snapshot(store, views, &snapshot, err));
+    mly_snapshot_release(store->current);
+    store->current = snapshot;
+    store->applied = store->record_count;
+    return MLY_OK;
+}
+
+/* One look at the log, after one at the tables. CONFLICT, or CORRUPT: they may belong to different
+ * moments. */
+static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
+{
+    uint64_t older;
+    uint64_t newer;
+    find_lsns(store, &older, &newer);
+    if (store->seen_lsn < older) {
+        /* A checkpoint took what we had not seen. */
+        mly_store_stop_following(store);
+        store->seen_lsn = older;
+    }
+    if (store->log_ready) return MLY_OK; /* nobody else writes */
+    enum mly_err rc = mly_store_follow_log(store, err);
+    if (rc == MLY_OK && store->seen_lsn < newer) {
+        rc = mly_fail(err, MLY_ERR_CORRUPT,
+                      "store %s: one table has everything up to commit %llu, and the log ends at "
+                      "%llu",
+                      store->path, (unsigned long long)newer, (unsigned long long)store->seen_lsn);
+    }
+    if (rc != MLY_OK) mly_store_stop_following(store);
     return rc;
 }
 
-/* The newest versions do not belong together. Where a writer is between them, what was there before
- * is given; where a crash left them so, too, until the next writer mends them. Two that nobody is
- * writing and that have no common past (another program's doing) are taken as they are. *again:
- * look once more. */
-static enum mly_err take_split(struct mly_store *store, bool seen_before, bool *again,
-                               struct mly_error *err)
+static enum mly_err refresh_tables(struct mly_store *store, bool *changed, struct mly_error *err)
 {
-    bool held = false;
-    bool taken = false;
-    *again = false;
-    MLY_TRY(take_pair(store, &taken, err));
-    if (taken) {
-        remember_split(store);
-        return MLY_OK;
+    *changed = false;
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        const struct mly_store_view *before = store->tables[kind].newest;
+        MLY_TRY(mly_store_table_refresh(&store->tables[kind], err));
+        *changed = *changed || store->tables[kind].newest != before;
     }
-    MLY_TRY(mly_store_lock_is_held(store, &held, err));
-    if (held) {
-        *again = store->current == NULL;
-        return MLY_OK;
-    }
-    /* Whoever was writing may have ended just now: only versions that still are the newest after
-     * nobody held the lock were left so. */
-    *again = !seen_before;
-    if (*again) return MLY_OK;
-    remember_split(store);
-    return take_newest(store, err);
+    return MLY_OK;
 }
 
 enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
 {
-    uint64_t seen[MLY_STORE_TABLES] = {UINT64_MAX, UINT64_MAX};
-    double end = mly_clock_seconds(store->env) + store->lock_wait_ms * 1e-3;
-    for (;;) {
-        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_DOCUMENTS], err));
-        MLY_TRY(mly_store_table_refresh(&store->tables[MLY_STORE_CHUNKS], err));
-        if (mly_store_is_whole(store)) return take_newest(store, err);
-        /* A writer mends what it finds; until then there is nothing new to be seen. */
-        if (is_known_split(store) || (store->locked && store->current != NULL)) return MLY_OK;
-        uint64_t documents = view_version(newest(store, MLY_STORE_DOCUMENTS));
-        uint64_t chunks = view_version(newest(store, MLY_STORE_CHUNKS));
-        bool again;
-        MLY_TRY(take_split(
-            store, seen[MLY_STORE_DOCUMENTS] == documents && seen[MLY_STORE_CHUNKS] == chunks,
-            &again, err));
-        if (!again) return MLY_OK;
-        if (mly_clock_seconds(store->env) > end && seen[MLY_STORE_DOCUMENTS] != UINT64_MAX) {
-            if (store->current != NULL) return MLY_OK;
-            return mly_fail(err, MLY_ERR_BUSY,
-                            "store %s: another process has been between its tables for %u ms",
-                            store->path, store->lock_wait_ms);
+    for (int attempt = 1;; attempt++) {
+        bool changed;
+        MLY_TRY(refresh_tables(store, &changed, err));
+        if (store->in_memory) break;
+        bool followed = store->reader != NULL;
+        enum mly_err rc = catch_up(store, err);
+        if (rc == MLY_OK) break;
+        if (rc != MLY_ERR_CONFLICT && rc != MLY_ERR_CORRUPT) return rc;
+        /* A log that was read from its beginning, beside tables that stayed as they were, is so. */
+        bool again = followed || changed || attempt == 1;
+        if (!again || attempt == RENEW_TRIES) {
+            if (err != NULL) err->code = MLY_ERR_CORRUPT;
+            return MLY_ERR_CORRUPT;
         }
-        seen[MLY_STORE_DOCUMENTS] = documents;
-        seen[MLY_STORE_CHUNKS] = chunks;
-        mly_clock_sleep_ms(store->env, 1);
+        mly_store_drop_records(store, UINT64_MAX);
+        store->seen_lsn = 0;
+        mly_snapshot_release(store->current);
+        store->current = NULL;
+        if (attempt > 1) mly_clock_sleep_ms(store->env, 1);
     }
+    return build_current(store, err);
 }
 
 enum mly_err mly_store_pin(struct mly_store *store, struct mly_snapshot **out,
@@ -205,7 +231,7 @@ enum mly_err mly_store_pin(struct mly_store *store, struct mly_snapshot **out,
 {
     mly_mutex_lock(&store->mutex);
     enum mly_err rc = MLY_OK;
-    /* Between the two tables of our own commit there is nothing that should be seen. */
+    /* What our own commit is about to show is not there yet. */
     if (!store->committing || store->current == NULL) rc = mly_store_renew(store, err);
     if (rc == MLY_OK) {
         atomic_fetch_add(&store->current->refs, 1);
@@ -306,7 +332,7 @@ enum mly_err mly_snapshot_each_document(const struct mly_snapshot *snapshot, mly
     for (size_t part_i = 0; part_i < documents->part_count; part_i++) {
         const struct mly_store_part *part = &documents->parts[part_i];
         struct mly_store_cell cell = {documents, part, 0};
-        for (; cell.row < part->fragment->row_count; cell.row++) {
+        for (; cell.row < part->row_count; cell.row++) {
             if (mly_store_part_is_dead(part, cell.row)) continue;
             struct mly_document document;
             MLY_TRY(mly_store_read_document(&cell, NULL, &document, err));

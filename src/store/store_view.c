@@ -1,7 +1,8 @@
-/* Views: one version of a table, ready to be read.
+/* Views: one state of a table, ready to be read.
  *
- * In: the newest manifest and the view before it. Out: a view that shares every fragment and every
- * set of dead rows that did not change, so that following a writer costs what it added. */
+ * In: the newest manifest and the view before it, or a view and what the log adds to it. Out: a
+ * view that shares every fragment and every set of dead rows that did not change, so that following
+ * a writer costs what it added. */
 #include "store/store_int.h"
 
 #include "base/limits.h"
@@ -27,6 +28,7 @@ static void release_fragment(struct mly_store_fragment *fragment)
         }
     }
     mly_lance_fragment_close(fragment->data);
+    mly_store_slab_destroy(mem, fragment->slab);
     mly_mem_free(mem, fragment->skipped);
     mly_mem_free(mem, fragment);
 }
@@ -50,7 +52,8 @@ void mly_store_view_release(struct mly_store_view *view)
     mly_mem_free(mem, view->slots);
     mly_mem_free(mem, view->blocks);
     mly_arena_deinit(&view->bits);
-    mly_lance_manifest_destroy(view->manifest);
+    if (view->base == NULL) mly_lance_manifest_destroy(view->manifest);
+    mly_store_view_release(view->base);
     mly_mem_free(mem, view);
 }
 
@@ -58,6 +61,31 @@ struct mly_str mly_store_view_config(const struct mly_store_view *view, struct m
 {
     if (view->manifest == NULL) return MLY_STR_NULL;
     return mly_lance_manifest_config(view->manifest, key);
+}
+
+uint64_t mly_store_view_number(const struct mly_store_view *view, struct mly_str key)
+{
+    struct mly_str text = mly_store_view_config(view, key);
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.bytes; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9' || value > UINT64_MAX / 10 - 1) return 0;
+        value = value * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    return value;
+}
+
+void mly_store_view_uuid(const struct mly_store_view *view, uint8_t out[MLY_STORE_UUID_BYTES])
+{
+    struct mly_str text = mly_store_view_config(view, MLY_KEY_TABLE);
+    memset(out, 0, MLY_STORE_UUID_BYTES);
+    size_t digits = 0;
+    for (size_t i = 0; i < text.bytes && digits < 2 * (size_t)MLY_STORE_UUID_BYTES; i++) {
+        char c = text.data[i];
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0) continue;
+        out[digits / 2] = (uint8_t)(out[digits / 2] | digit << (digits % 2 == 0 ? 4 : 0));
+        digits++;
+    }
 }
 
 /* ---- fragments ---- */
@@ -169,6 +197,7 @@ static enum mly_err make_part(struct mly_store_view *view, const struct mly_stor
     if (before != NULL) {
         atomic_fetch_add(&before->fragment->refs, 1);
         part->fragment = before->fragment;
+        part->row_count = before->row_count;
         if (mly_lance_manifest_same_deletions(old->manifest, view->manifest, info.id)) {
             if (before->dead != NULL) atomic_fetch_add(&before->dead->refs, 1);
             part->dead = before->dead;
@@ -176,6 +205,7 @@ static enum mly_err make_part(struct mly_store_view *view, const struct mly_stor
         }
     } else {
         MLY_TRY(open_fragment(view, fragment_i, &info, &part->fragment, err));
+        part->row_count = part->fragment->row_count;
     }
     return read_dead(view, fragment_i, &part->dead, err);
 }
@@ -252,15 +282,32 @@ static enum mly_err find_dead_bits(struct mly_store_view *view, const struct mly
     return MLY_OK;
 }
 
+/* The vectors of a slab are one page. */
+static enum mly_err get_page(const struct mly_store_view *view, const struct mly_store_part *part,
+                             uint64_t row, struct mly_lance_vectors *out, struct mly_error *err)
+{
+    const struct mly_store_slab *slab = part->fragment->slab;
+    if (slab == NULL) {
+        return mly_lance_get_vectors(part->fragment->data, view->fields[MLY_CHUNK_VECTOR], row, out,
+                                     err);
+    }
+    *out = (struct mly_lance_vectors){
+        .values = slab->vectors,
+        .row_count = (size_t)part->row_count,
+        .dim = slab->dim,
+        .valid = slab->has_null ? slab->valid : NULL,
+    };
+    return MLY_OK;
+}
+
 static enum mly_err make_blocks(struct mly_store_view *view, const struct mly_store_part *part,
                                 struct mly_error *err)
 {
     const struct mly_store_fragment *fragment = part->fragment;
-    if (part->dead != NULL && part->dead->set.deleted_count == fragment->row_count) return MLY_OK;
-    for (uint64_t row = 0; row < fragment->row_count;) {
+    if (part->dead != NULL && part->dead->set.deleted_count == part->row_count) return MLY_OK;
+    for (uint64_t row = 0; row < part->row_count;) {
         struct mly_lance_vectors page;
-        MLY_TRY(
-            mly_lance_get_vectors(fragment->data, view->fields[MLY_CHUNK_VECTOR], row, &page, err));
+        MLY_TRY(get_page(view, part, row, &page, err));
         if (page.first_row > row || page.row_count == 0 || page.first_row + page.row_count <= row) {
             return mly_fail(err, MLY_ERR_INTERNAL, "page of vectors does not hold row %llu",
                             (unsigned long long)row);
@@ -285,11 +332,21 @@ static void count_part(struct mly_store_view *view, const struct mly_store_part 
 {
     const struct mly_store_fragment *fragment = part->fragment;
     uint64_t dead_count = part->dead == NULL ? 0 : part->dead->set.deleted_count;
-    view->live_count += fragment->row_count - dead_count;
+    view->live_count += part->row_count - dead_count;
     view->file_bytes += fragment->file_bytes;
-    for (size_t i = 0; i < fragment->skipped_count; i++) {
+    for (size_t i = 0; i < fragment->skipped_count && fragment->skipped[i] < part->row_count; i++) {
         if (!mly_store_part_is_dead(part, fragment->skipped[i])) view->skipped_count++;
     }
+}
+
+/* What follows from the parts: counts, vectors to scan, where to find a part. */
+static enum mly_err finish_view(struct mly_store_view *view, struct mly_error *err)
+{
+    for (size_t i = 0; i < view->part_count; i++) {
+        count_part(view, &view->parts[i]);
+        if (view->table->kind == MLY_STORE_CHUNKS) MLY_TRY(make_blocks(view, &view->parts[i], err));
+    }
+    return make_slots(view, err);
 }
 
 static enum mly_err fill_view(struct mly_store_view *view, const struct mly_store_view *old,
@@ -303,17 +360,13 @@ static enum mly_err fill_view(struct mly_store_view *view, const struct mly_stor
     if (view->parts == NULL) return mly_fail_nomem(err, (count + 1) * sizeof(view->parts[0]));
     for (size_t i = 0; i < count; i++) {
         MLY_TRY(make_part(view, old, i, err));
-        view->part_count = i + 1;
-        count_part(view, &view->parts[i]);
-        if (table->kind == MLY_STORE_CHUNKS) MLY_TRY(make_blocks(view, &view->parts[i], err));
+        view->part_count = view->base_count = i + 1;
     }
-    return make_slots(view, err);
+    return finish_view(view, err);
 }
 
-/* manifest is the view's where it returns OK. */
-static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_manifest *manifest,
-                              const struct mly_store_view *old, struct mly_store_view **out,
-                              struct mly_error *err)
+static enum mly_err make_empty(struct mly_store_table *table, struct mly_store_view **out,
+                               struct mly_error *err)
 {
     struct mly_mem *mem = table->store->mem;
     struct mly_store_view *view = mly_mem_array(mem, 1, sizeof(*view));
@@ -321,9 +374,20 @@ static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_ma
     atomic_init(&view->refs, 1);
     view->table = table;
     mly_arena_init(&view->bits, mem, BITS_BYTES_MAX);
-    view->manifest = manifest;
     for (size_t i = 0; i < MLY_STORE_COLUMNS_MAX; i++)
         view->fields[i] = MLY_LANCE_NO_FIELD;
+    *out = view;
+    return MLY_OK;
+}
+
+/* manifest is the view's where it returns OK. */
+static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_manifest *manifest,
+                              const struct mly_store_view *old, struct mly_store_view **out,
+                              struct mly_error *err)
+{
+    struct mly_store_view *view = NULL;
+    MLY_TRY(make_empty(table, &view, err));
+    view->manifest = manifest;
     if (manifest != NULL) {
         enum mly_err rc = fill_view(view, old, err);
         if (rc != MLY_OK) {
@@ -336,13 +400,6 @@ static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_ma
     }
     *out = view;
     return MLY_OK;
-}
-
-enum mly_err mly_store_view_make(const struct mly_store_view *like,
-                                 struct mly_lance_manifest *manifest, struct mly_store_view **out,
-                                 struct mly_error *err)
-{
-    return make_view(like->table, manifest, like, out, err);
 }
 
 /* A foreign cleanup may take files away between reading a manifest and opening what it names: then
@@ -378,4 +435,143 @@ enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_e
         if (err != NULL) err->code = rc;
         return rc;
     }
+}
+
+/* ---- growing ---- */
+
+/* A copy of the part's dead rows that may be changed. */
+static enum mly_err own_dead(struct mly_store_part *part, struct mly_mem *mem,
+                             struct mly_error *err)
+{
+    struct mly_store_dead *dead = mly_mem_array(mem, 1, sizeof(*dead));
+    if (dead == NULL) return mly_fail_nomem(err, sizeof(*dead));
+    atomic_init(&dead->refs, 1);
+    dead->mem = mem;
+    if (part->dead == NULL) {
+        mly_lance_deletions_init(&dead->set, mem, part->fragment->row_count);
+    } else {
+        enum mly_err rc = mly_lance_deletions_copy(&part->dead->set, &dead->set, err);
+        if (rc != MLY_OK) {
+            mly_mem_free(mem, dead);
+            return rc;
+        }
+    }
+    release_dead(part->dead);
+    part->dead = dead;
+    return MLY_OK;
+}
+
+static enum mly_err bury(struct mly_store_view *view, const struct mly_store_rows *rows,
+                         struct mly_error *err)
+{
+    size_t part_i = MLY_STORE_NO_PART;
+    for (size_t i = 0; i < rows->count; i++) {
+        uint64_t address = rows->items[i];
+        if (i == 0 || address >> 32 != rows->items[i - 1] >> 32) {
+            part_i = mly_store_view_find_part(view, address >> 32);
+            if (part_i == MLY_STORE_NO_PART) {
+                return mly_fail(err, MLY_ERR_INTERNAL, "no fragment %llu to delete rows of",
+                                (unsigned long long)(address >> 32));
+            }
+            MLY_TRY(own_dead(&view->parts[part_i], view->table->store->mem, err));
+        }
+        MLY_TRY(mly_lance_deletions_add(&view->parts[part_i].dead->set, address & UINT32_MAX, err));
+    }
+    return MLY_OK;
+}
+
+/* A part of a new slab, behind the others. */
+static enum mly_err add_slab(struct mly_store_view *view, uint32_t dim, struct mly_error *err)
+{
+    struct mly_store_table *table = view->table;
+    struct mly_store *store = table->store;
+    if (store->serial_next == UINT32_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "%s: 4294967295 fragments were opened; open it anew",
+                        store->path);
+    }
+    struct mly_store_fragment *fragment = mly_mem_array(store->mem, 1, sizeof(*fragment));
+    if (fragment == NULL) return mly_fail_nomem(err, sizeof(*fragment));
+    atomic_init(&fragment->refs, 1);
+    fragment->table = table;
+    enum mly_err rc = mly_store_slab_make(store->mem, table->kind, dim, &fragment->slab, err);
+    if (rc != MLY_OK) {
+        mly_mem_free(store->mem, fragment);
+        return rc;
+    }
+    fragment->serial = store->serial_next++;
+    fragment->id = UINT32_MAX - table->tail_parts++ % MLY_STORE_TAIL_PARTS_MAX;
+    fragment->row_count = fragment->slab->capacity;
+    view->parts[view->part_count++] = (struct mly_store_part){.fragment = fragment};
+    return MLY_OK;
+}
+
+/* Can rows be added to the last part? Where another view has added to its slab they would come
+ * behind rows that this one must not see. */
+static bool is_open(const struct mly_store_view *view, uint32_t dim)
+{
+    if (view->part_count == view->base_count) return false;
+    const struct mly_store_part *part = &view->parts[view->part_count - 1];
+    const struct mly_store_slab *slab = part->fragment->slab;
+    return slab != NULL && slab->count == part->row_count && slab->count < slab->capacity &&
+           (view->table->kind == MLY_STORE_DOCUMENTS || slab->dim == dim);
+}
+
+static enum mly_err add_rows(struct mly_store_view *view, const struct mly_store_new_row *rows,
+                             size_t row_count, uint32_t dim, struct mly_error *err)
+{
+    struct mly_mem *mem = view->table->store->mem;
+    for (size_t i = 0; i < row_count; i++) {
+        if (!is_open(view, dim)) MLY_TRY(add_slab(view, dim, err));
+        struct mly_store_part *part = &view->parts[view->part_count - 1];
+        struct mly_store_fragment *fragment = part->fragment;
+        if (view->table->kind == MLY_STORE_DOCUMENTS) {
+            const struct mly_document *document = rows[i].row;
+            if (document->status.data != NULL &&
+                mly_str_equal(document->status, MLY_STR("skipped"))) {
+                MLY_TRY(add_skipped(fragment, mem, (uint32_t)part->row_count, err));
+            }
+        }
+        mly_store_slab_add(fragment->slab, view->table->kind, &rows[i]);
+        part->row_count++;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err fill_grown(struct mly_store_view *view, const struct mly_store_view *old,
+                               const struct mly_store_rows *dead,
+                               const struct mly_store_new_row *rows, size_t row_count, uint32_t dim,
+                               struct mly_error *err)
+{
+    size_t count = old->part_count + row_count / MLY_SLAB_ROWS_MIN + 2;
+    view->parts = mly_mem_array(view->table->store->mem, count, sizeof(view->parts[0]));
+    if (view->parts == NULL) return mly_fail_nomem(err, count * sizeof(view->parts[0]));
+    memcpy(view->fields, old->fields, sizeof(view->fields));
+    view->base_count = old->base_count;
+    view->dim = old->dim != 0 ? old->dim : row_count > 0 ? dim : 0;
+    for (size_t i = 0; i < old->part_count; i++) {
+        view->parts[i] = old->parts[i];
+        atomic_fetch_add(&view->parts[i].fragment->refs, 1);
+        if (view->parts[i].dead != NULL) atomic_fetch_add(&view->parts[i].dead->refs, 1);
+        view->part_count = i + 1;
+    }
+    MLY_TRY(bury(view, dead, err));
+    MLY_TRY(add_rows(view, rows, row_count, dim, err));
+    return finish_view(view, err);
+}
+
+enum mly_err mly_store_view_grow(struct mly_store_view *old, const struct mly_store_rows *dead,
+                                 const struct mly_store_new_row *rows, size_t row_count,
+                                 uint32_t dim, struct mly_store_view **out, struct mly_error *err)
+{
+    struct mly_store_view *view = NULL;
+    MLY_TRY(make_empty(old->table, &view, err));
+    view->base = mly_store_view_retain(mly_store_view_base(old));
+    view->manifest = view->base->manifest;
+    enum mly_err rc = fill_grown(view, old, dead, rows, row_count, dim, err);
+    if (rc != MLY_OK) {
+        mly_store_view_release(view);
+        return rc;
+    }
+    *out = view;
+    return MLY_OK;
 }

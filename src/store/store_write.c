@@ -1,7 +1,7 @@
-/* Rows of a change as a data file.
+/* Rows as a data file.
  *
- * In: changes. Out: one data file with the chunks, or the document rows, of all of them; the table
- * does not name it yet. Columns that the table lacks are left out: somebody else made it. */
+ * In: parts of a view. Out: one data file with their live rows; the table does not name it yet.
+ * Columns that the table lacks are left out: somebody else made it. */
 #include "store/store_int.h"
 
 #define NO_COLUMN SIZE_MAX
@@ -13,7 +13,7 @@ struct sheet {
 };
 
 /* A column of somebody else's that has no value here must be one that may be null. */
-static enum mly_err check_foreign(const struct mly_store_view *view, struct mly_error *err)
+enum mly_err mly_store_check_foreign(const struct mly_store_view *view, struct mly_error *err)
 {
     size_t field_count = mly_lance_manifest_field_count(view->manifest);
     for (size_t field_i = 0; field_i < field_count; field_i++) {
@@ -48,7 +48,7 @@ static enum mly_err open_sheet(const struct mly_store_view *view, uint32_t dim, 
         for (size_t i = 0; i < count; i++)
             sheet->columns[i] = i;
     } else {
-        MLY_TRY(check_foreign(view, err));
+        MLY_TRY(mly_store_check_foreign(view, err));
         for (size_t i = 0; i < column_count; i++) {
             if (view->fields[i] == MLY_LANCE_NO_FIELD) continue;
             mly_lance_manifest_get_field(view->manifest, view->fields[i], &fields[count]);
@@ -156,49 +156,36 @@ static enum mly_err put_chunk(const struct sheet *sheet, struct mly_str document
 
 /* ---- the file ---- */
 
-static uint64_t count_rows(enum mly_store_table_kind kind, const struct mly_change *changes,
-                           size_t change_count)
+static enum mly_err put_row(const struct sheet *sheet, const struct mly_store_cell *cell,
+                            struct mly_error *err)
 {
-    uint64_t count = 0;
-    for (size_t i = 0; i < change_count; i++) {
-        if (changes[i].kind == MLY_CHANGE_REMOVE) continue;
-        if (kind == MLY_STORE_DOCUMENTS) count++;
-        if (kind == MLY_STORE_CHUNKS && changes[i].kind == MLY_CHANGE_PUT) {
-            count += changes[i].row_count;
+    if (cell->view->table->kind == MLY_STORE_DOCUMENTS) {
+        struct mly_document document;
+        MLY_TRY(mly_store_read_document(cell, NULL, &document, err));
+        return put_document(sheet, &document, err);
+    }
+    struct mly_chunk_row row;
+    MLY_TRY(mly_store_read_chunk(cell, NULL, &row, err));
+    return put_chunk(sheet, row.document_id, &row, err);
+}
+
+enum mly_err mly_store_write_parts(const struct mly_store_view *view, const bool *chosen,
+                                   struct mly_lance_data_file *out, uint64_t *out_rows,
+                                   struct mly_error *err)
+{
+    struct sheet sheet = {0};
+    *out_rows = 0;
+    enum mly_err rc = open_sheet(view, view->dim, &sheet, err);
+    for (size_t i = 0; rc == MLY_OK && i < view->part_count; i++) {
+        struct mly_store_cell cell = {view, &view->parts[i], 0};
+        if (!chosen[i]) continue;
+        for (; rc == MLY_OK && cell.row < cell.part->row_count; cell.row++) {
+            if (mly_store_part_is_dead(cell.part, cell.row)) continue;
+            rc = put_row(&sheet, &cell, err);
+            *out_rows += rc == MLY_OK;
         }
     }
-    return count;
-}
-
-static enum mly_err put_change(const struct sheet *sheet, enum mly_store_table_kind kind,
-                               const struct mly_change *change, struct mly_error *err)
-{
-    if (change->kind == MLY_CHANGE_REMOVE) return MLY_OK;
-    if (kind == MLY_STORE_DOCUMENTS) return put_document(sheet, &change->document, err);
-    if (change->kind != MLY_CHANGE_PUT) return MLY_OK;
-    for (size_t i = 0; i < change->row_count; i++) {
-        MLY_TRY(put_chunk(sheet, change->document.id, &change->rows[i], err));
-    }
-    return MLY_OK;
-}
-
-enum mly_err mly_store_write_rows(const struct mly_store_view *view,
-                                  const struct mly_change *changes, size_t change_count,
-                                  uint32_t dim, struct mly_lance_data_file *out, uint64_t *out_rows,
-                                  struct mly_error *err)
-{
-    enum mly_store_table_kind kind = view->table->kind;
-    *out_rows = count_rows(kind, changes, change_count);
-    if (*out_rows == 0) return MLY_OK;
-    struct sheet sheet = {0};
-    enum mly_err rc = open_sheet(view, dim, &sheet, err);
-    if (rc != MLY_OK) goto done;
-    for (size_t i = 0; i < change_count; i++) {
-        rc = put_change(&sheet, kind, &changes[i], err);
-        if (rc != MLY_OK) goto done;
-    }
-    rc = mly_lance_writer_finish(sheet.writer, out, err);
-done:
+    if (rc == MLY_OK && *out_rows > 0) rc = mly_lance_writer_finish(sheet.writer, out, err);
     mly_lance_writer_close(sheet.writer);
     return rc;
 }

@@ -245,23 +245,21 @@ static void a_new_document_survives_every_failure(void **state)
 {
     (void)state;
     every_failure(put_new, &ledger, ONCE_FILE_CALL);
-    /* Some of them were between the tables. */
-    assert_true(ledger.rolled_back > 0);
+    assert_int_equal(ledger.mended + ledger.rolled_back, 0); /* nothing is ever half there */
 }
 
 static void a_replaced_document_survives_every_failure(void **state)
 {
     (void)state;
     every_failure(replace_one, &ledger, FROM_THEN_ON);
-    assert_true(ledger.mended > 0);
+    assert_int_equal(ledger.mended + ledger.rolled_back, 0);
 }
 
 static void a_mixed_commit_survives_every_failure(void **state)
 {
     (void)state;
     every_failure(mixed, &ledger, ONCE_ALLOCATION | ONCE_FILE_CALL);
-    assert_true(ledger.mended > 0);
-    assert_true(ledger.rolled_back > 0);
+    assert_int_equal(ledger.mended + ledger.rolled_back, 0);
 }
 
 /* Nothing is there yet: folders and tables are made in each run. */
@@ -335,7 +333,7 @@ static void a_handle_is_usable_after_a_failure(void **state)
     fault.fail_errno = EIO;
     case_ok(mly_store_open(&fault.env, ledger.folder, &options, &store, &err), &err);
     uint64_t failures = 0;
-    for (uint64_t fail_in = 1; fail_in < 400; fail_in += 7) {
+    for (uint64_t fail_in = 1; fail_in < 60; fail_in++) {
         ledger.runs++;
         ledger.change_count = 0;
         memcpy(ledger.wanted, ledger.entries, sizeof(ledger.wanted));
