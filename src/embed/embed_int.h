@@ -100,7 +100,7 @@ struct mly_encoder_room {
     float *x;           /* f32[rows][h]: the residual stream */
     uint8_t *q;         /* u8[rows][h] */
     float *scale, *low; /* f32[rows] of q */
-    float *projected;   /* f32[rows][3 h] */
+    float *projected;   /* f32[groups][rows][3][group's outputs], or one group at a time */
     float *mixed;       /* f32[rows][h]: attention's outputs */
     uint16_t *halves;   /* bf16: [rows][h], what goes into a product */
     struct mly_encoder_desk desk;
@@ -140,19 +140,30 @@ struct mly_encoder_block {
     void *watch_context;
 };
 
+/* Heads go in groups, the fewest whose outputs are whole panels: what attention reads was just
+ * written, and is small enough to be in the second cache still. */
+struct mly_encoder_groups {
+    size_t width; /* outputs of a group's queries, or keys, or values */
+    size_t heads; /* of a group */
+    size_t count;
+};
+struct mly_encoder_groups mly_encoder_groups_of(const struct mly_model_config *config);
+
 /* What the precisions do differently (encoder_int8.c, encoder_float.c). Rows first to end of the
- * block, or one head
- * of one sequence: parts that touch nothing in common, so that several workers may do them at the
- * same time, each at its own desk. */
+ * block, of all columns or of one group of heads, or one head of one sequence: parts that touch
+ * nothing in common, so that several workers may do them at the same time, each at its own desk. */
 struct mly_encoder_steps {
     /* x: the rows of the vocabulary and the positions, summed; not normalised yet. */
     void (*look_up)(const struct mly_encoder_block *block, size_t first, size_t end);
-    /* x -> projected */
-    void (*project)(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
+    /* x -> what project multiplies */
+    void (*prepare)(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
                     struct mly_encoder_desk *desk);
-    /* projected -> mixed */
+    /* -> out: f32[end - first][3][group's width], queries, keys and values */
+    void (*project)(const struct mly_encoder_block *block, size_t layer_i, size_t group,
+                    size_t first, size_t end, float *out);
+    /* -> mixed; projected: what project gave for the head's group, from the sequence's first row */
     void (*attend)(const struct mly_encoder_block *block, size_t sequence, size_t head,
-                   struct mly_encoder_desk *desk);
+                   const float *projected, struct mly_encoder_desk *desk);
     /* mixed -> x: attention's way out, its norm, the feed-forward part and its norm */
     void (*finish)(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
                    struct mly_encoder_desk *desk);
@@ -170,6 +181,9 @@ bool mly_encoder_run(const struct mly_encoder_block *block, float *out);
 /* The same by all workers of a pool; rooms: one for each, for its desk. Gives the same bits. */
 bool mly_encoder_run_team(const struct mly_encoder_block *block, struct mly_pool *pool,
                           struct mly_encoder_room *rooms, float *out);
+/* x, prepared, -> mixed, for the heads of one group and sequences first to end. */
+void mly_encoder_mix(const struct mly_encoder_block *block, size_t layer_i, size_t group,
+                     size_t first, size_t end, struct mly_encoder_room *room);
 /* Rows of x from their ids, normalised: mly_encoder_begin for a part of the block. */
 void mly_encoder_begin_rows(const struct mly_encoder_block *block, size_t first, size_t end);
 

@@ -55,15 +55,40 @@ void mly_encoder_begin(const struct mly_encoder_block *block)
     mly_encoder_begin_rows(block, 0, block->rows);
 }
 
+struct mly_encoder_groups mly_encoder_groups_of(const struct mly_model_config *config)
+{
+    const size_t head_dim = config->hidden / config->heads;
+    size_t width = MLY_KERN_PANEL;
+    while (width % head_dim != 0) { /* ends at hidden at the latest, a multiple of both */
+        width += MLY_KERN_PANEL;
+    }
+    return (struct mly_encoder_groups){width, width / head_dim, config->hidden / width};
+}
+
+void mly_encoder_mix(const struct mly_encoder_block *block, size_t layer_i, size_t group,
+                     size_t first, size_t end, struct mly_encoder_room *room)
+{
+    const struct mly_encoder_steps *steps = mly_encoder_steps_of(block->model->config.precision);
+    const struct mly_encoder_groups groups = mly_encoder_groups_of(&block->model->config);
+    const size_t *starts = block->starts;
+    steps->project(block, layer_i, group, starts[first] - starts[0], starts[end] - starts[0],
+                   room->projected);
+    for (size_t s = first; s < end; s++) {
+        const float *projected = room->projected + (starts[s] - starts[first]) * 3 * groups.width;
+        for (size_t head = 0; head < groups.heads; head++) {
+            steps->attend(block, s, group * groups.heads + head, projected, &room->desk);
+        }
+    }
+}
+
 void mly_encoder_layer(const struct mly_encoder_block *block, size_t layer_i)
 {
     const struct mly_encoder_steps *steps = mly_encoder_steps_of(block->model->config.precision);
     struct mly_encoder_desk *desk = &block->room->desk;
-    steps->project(block, layer_i, 0, block->rows, desk);
-    for (size_t s = 0; s < block->count; s++) {
-        for (size_t head = 0; head < block->model->config.heads; head++) {
-            steps->attend(block, s, head, desk);
-        }
+    const size_t groups = mly_encoder_groups_of(&block->model->config).count;
+    steps->prepare(block, layer_i, 0, block->rows, desk);
+    for (size_t group = 0; group < groups; group++) {
+        mly_encoder_mix(block, layer_i, group, 0, block->count, block->room);
     }
     steps->finish(block, layer_i, 0, block->rows, desk);
 }

@@ -50,53 +50,103 @@ static uint16_t *halves_of(const struct mly_encoder_block *block, size_t row)
     return halves == NULL ? NULL : halves + row * block->model->config.hidden;
 }
 
-static void multiply(const struct mly_encoder_block *block, const struct product *product)
+/* What its rows become in front of the product. */
+static void round_rows(const struct mly_encoder_block *block, const struct product *p)
 {
-    const struct product *p = product;
     if (block->watch != NULL) {
         block->watch(block->watch_context, p->layer_i, p->product, p->rows, p->first, p->count,
                      p->in);
     }
+    if (block->model->config.precision == MLY_MODEL_F32) return;
+    block->kern->round_f32_bf16(p->rows, p->count * p->in, p->halves);
+}
+
+static void multiply_rounded(const struct mly_encoder_block *block, const struct product *p)
+{
     if (block->model->config.precision == MLY_MODEL_F32) {
         block->kern->linear_f32(p->rows, p->in, p->count, &p->linear->f32, p->finish, p->out,
                                 p->out_stride);
         return;
     }
-    block->kern->round_f32_bf16(p->rows, p->count * p->in, p->halves);
     block->kern->linear_bf16(p->halves, p->in, p->count, &p->linear->bf16, p->finish, p->out,
                              p->out_stride);
 }
 
-static void project(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
-                    struct mly_encoder_desk *desk)
+static void multiply(const struct mly_encoder_block *block, const struct product *product)
 {
-    (void)desk;
+    round_rows(block, product);
+    multiply_rounded(block, product);
+}
+
+/* Rows first to end of x into attention_in; where they go is not said yet. */
+static struct product way_in(const struct mly_encoder_block *block, size_t layer_i, size_t first,
+                             size_t end)
+{
     const size_t hidden = block->model->config.hidden;
-    const struct product product = {
+    return (struct product){
         .layer_i = layer_i,
         .product = MLY_ENCODER_ATTENTION_IN,
-        .linear = &block->model->layers[layer_i].attention_in,
         .in = hidden,
         .rows = block->room->x + first * hidden,
         .halves = halves_of(block, first),
         .first = first,
         .count = end - first,
         .finish = MLY_KERN_STORE,
-        .out = block->room->projected + first * 3 * hidden,
-        .out_stride = 3 * hidden,
     };
-    multiply(block, &product);
+}
+
+static void prepare(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
+                    struct mly_encoder_desk *desk)
+{
+    (void)desk;
+    const struct product product = way_in(block, layer_i, first, end);
+    round_rows(block, &product);
+}
+
+/* Outputs first to first + width of a layer. */
+static union mly_model_linear part_of(const struct mly_model *model,
+                                      const union mly_model_linear *all, size_t first, size_t width)
+{
+    union mly_model_linear part = *all;
+    if (model->config.precision == MLY_MODEL_F32) {
+        part.f32.panels += first * part.f32.in;
+        part.f32.bias += first;
+        part.f32.out = width;
+    } else {
+        part.bf16.panels += first * part.bf16.in;
+        part.bf16.bias += first;
+        part.bf16.out = width;
+    }
+    return part;
+}
+
+static void project(const struct mly_encoder_block *block, size_t layer_i, size_t group,
+                    size_t first, size_t end, float *out)
+{
+    const struct mly_model *model = block->model;
+    const size_t width = mly_encoder_groups_of(&model->config).width;
+    struct product product = way_in(block, layer_i, first, end);
+    product.out_stride = 3 * width;
+    for (size_t i = 0; i < 3; i++) {
+        const union mly_model_linear part =
+            part_of(model, &model->layers[layer_i].attention_in,
+                    i * model->config.hidden + group * width, width);
+        product.linear = &part;
+        product.out = out + i * width;
+        multiply_rounded(block, &product);
+    }
 }
 
 static void attend(const struct mly_encoder_block *block, size_t sequence, size_t head,
-                   struct mly_encoder_desk *desk)
+                   const float *projected, struct mly_encoder_desk *desk)
 {
-    const size_t hidden = block->model->config.hidden, width = 3 * hidden;
-    const size_t head_dim = hidden / block->model->config.heads;
+    const struct mly_encoder_groups groups = mly_encoder_groups_of(&block->model->config);
+    const size_t hidden = block->model->config.hidden, width = groups.width;
+    const size_t head_dim = width / groups.heads;
     const size_t first = block->starts[sequence] - block->starts[0];
     const size_t pieces = block->starts[sequence + 1] - block->starts[sequence];
-    const float *q = block->room->projected + first * width + head * head_dim;
-    block->kern->attention_f32(q, q + hidden, q + 2 * hidden, width, pieces, head_dim,
+    const float *q = projected + head % groups.heads * head_dim;
+    block->kern->attention_f32(q, q + width, q + 2 * width, 3 * width, pieces, head_dim,
                                desk->scratch, block->room->mixed + first * hidden + head * head_dim,
                                hidden);
 }
@@ -160,4 +210,4 @@ static void finish(const struct mly_encoder_block *block, size_t layer_i, size_t
     }
 }
 
-const struct mly_encoder_steps mly_encoder_float = {look_up, project, attend, finish};
+const struct mly_encoder_steps mly_encoder_float = {look_up, prepare, project, attend, finish};

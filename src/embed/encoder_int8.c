@@ -43,28 +43,46 @@ static struct mly_kern_rows quantise(const struct mly_encoder_block *block, size
                                   end - first, hidden};
 }
 
-static void project(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
+static void prepare(const struct mly_encoder_block *block, size_t layer_i, size_t first, size_t end,
                     struct mly_encoder_desk *desk)
 {
     const struct mly_model_layer *layer = &block->model->layers[layer_i];
-    const size_t width = 3 * block->model->config.hidden;
-    const struct mly_kern_rows rows =
-        quantise(block, layer_i, MLY_ENCODER_ATTENTION_IN, block->room->x, layer->attention_factor,
-                 first, end, desk);
-    block->kern->linear_u8s8_f32(&rows, &layer->attention_in.int8,
-                                 block->room->projected + first * width, width);
+    (void)quantise(block, layer_i, MLY_ENCODER_ATTENTION_IN, block->room->x,
+                   layer->attention_factor, first, end, desk);
+}
+
+static void project(const struct mly_encoder_block *block, size_t layer_i, size_t group,
+                    size_t first, size_t end, float *out)
+{
+    const struct mly_encoder_room *room = block->room;
+    const struct mly_kern_linear *all = &block->model->layers[layer_i].attention_in.int8;
+    const size_t hidden = all->in, width = mly_encoder_groups_of(&block->model->config).width;
+    const struct mly_kern_rows rows = {room->q + first * hidden, room->scale + first,
+                                       room->low + first, end - first, hidden};
+    for (size_t i = 0; i < 3; i++) {
+        const size_t at = i * hidden + group * width;
+        const struct mly_kern_linear part = {all->panels + at * hidden,
+                                             all->scale + at,
+                                             all->sum + at,
+                                             all->bias + at,
+                                             hidden,
+                                             width};
+        block->kern->linear_u8s8_f32(&rows, &part, out + i * width, 3 * width);
+    }
 }
 
 static void attend(const struct mly_encoder_block *block, size_t sequence, size_t head,
-                   struct mly_encoder_desk *desk)
+                   const float *projected, struct mly_encoder_desk *desk)
 {
-    const size_t hidden = block->model->config.hidden, width = 3 * hidden;
-    const size_t head_dim = hidden / block->model->config.heads;
+    const struct mly_encoder_groups groups = mly_encoder_groups_of(&block->model->config);
+    const size_t hidden = block->model->config.hidden, width = groups.width;
+    const size_t head_dim = width / groups.heads;
     const size_t first = block->starts[sequence] - block->starts[0];
     const size_t pieces = block->starts[sequence + 1] - block->starts[sequence];
-    const float *q = block->room->projected + first * width + head * head_dim;
-    block->kern->attention_s8(q, q + hidden, q + 2 * hidden, width, pieces, head_dim, desk->scratch,
-                              block->room->mixed + first * hidden + head * head_dim, hidden);
+    const float *q = projected + head % groups.heads * head_dim;
+    block->kern->attention_s8(q, q + width, q + 2 * width, 3 * width, pieces, head_dim,
+                              desk->scratch, block->room->mixed + first * hidden + head * head_dim,
+                              hidden);
 }
 
 /* Rows first to first + count, MLY_ENCODER_INNER_ROWS at most, which stand in rows. */
@@ -114,4 +132,4 @@ static void finish(const struct mly_encoder_block *block, size_t layer_i, size_t
     }
 }
 
-const struct mly_encoder_steps mly_encoder_int8 = {look_up, project, attend, finish};
+const struct mly_encoder_steps mly_encoder_int8 = {look_up, prepare, project, attend, finish};
