@@ -69,7 +69,9 @@ struct cli_args {
     size_t top_k, limit;
     size_t lines; /* of a passage; SIZE_MAX: as many as the output asks for, 0: all */
     const char *after;
-    uint64_t file_bytes_max;
+    uint64_t file_bytes_max, memory_bytes_max;
+    int durability; /* enum memalloy_durability */
+    bool network_fs;
     struct cli_list include, exclude;
     /* embed */
     struct cli_list files;
@@ -95,7 +97,7 @@ struct cli_verb {
     const char *details;
 };
 extern const struct cli_verb cli_verbs[];
-#define CLI_VERBS_OF_STORES 63u /* the bits of those that need one */
+#define CLI_VERBS_OF_STORES 24639u /* the bits of those that need one */
 const struct cli_verb *cli_verb_find(const char *name);
 /* "model": its verbs have two words. */
 bool cli_verb_is_group(const char *name);
@@ -128,6 +130,9 @@ enum {
     CLI_OPT_LICENSE,
     CLI_OPT_NO_QUALITY,
     CLI_OPT_FORCE,
+    CLI_OPT_DURABILITY,
+    CLI_OPT_MEMORY_LIMIT,
+    CLI_OPT_NETWORK_FS,
 };
 struct cli_option {
     const char *name; /* NULL: the end of the table */
@@ -152,6 +157,7 @@ int cli_verb_get(struct cli_args *args);
 int cli_verb_ls(struct cli_args *args);
 int cli_verb_rm(struct cli_args *args);
 int cli_verb_status(struct cli_args *args);
+int cli_verb_checkpoint(struct cli_args *args);
 int cli_verb_embed(struct cli_args *args);
 int cli_verb_tokenize(struct cli_args *args);
 int cli_verb_model_ls(struct cli_args *args);

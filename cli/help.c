@@ -20,11 +20,14 @@ enum {
     MODEL_INFO = 1u << 10,
     MODEL_VERIFY = 1u << 11,
     MODEL_RM = 1u << 12,
+    CHECKPOINT = 1u << 13,
+    VERIFY = 1u << 14,
     STORE = CLI_VERBS_OF_STORES,
     MODELS = MODEL_LS | MODEL_ADD | MODEL_INFO | MODEL_VERIFY | MODEL_RM,
     ALL = STORE | EMBED | TOKENIZE | MODELS,
 };
-_Static_assert(STORE == (SYNC | SEARCH | GET | LS | RM | STATUS), "options.c looks for a store");
+_Static_assert(STORE == (SYNC | SEARCH | GET | LS | RM | STATUS | CHECKPOINT | VERIFY),
+               "options.c looks for a store");
 
 const struct cli_verb cli_verbs[] = {
     {"sync", cli_verb_sync, SYNC, "sync [options] FOLDER", "make the store follow a folder",
@@ -47,6 +50,10 @@ const struct cli_verb cli_verbs[] = {
      "its folder comes back with the next sync. Exit code 1 when no id was known, 3 when only\n"
      "some were.\n"},
     {"status", cli_verb_status, STATUS, "status [options]", "say what the store holds", ""},
+    {"checkpoint", cli_verb_checkpoint, CHECKPOINT, "checkpoint [options]",
+     "put the newest writes into the tables",
+     "What was written stands in a log first; every command that writes does this when it ends.\n"
+     "After a command that was killed, this or the next one that writes does it.\n"},
     {"embed", cli_verb_embed, EMBED, "embed [options] [TEXT... | -]", "turn texts into vectors",
      "Without TEXT, or with \"-\", each line of the standard input is a text; with --file, each\n"
      "line of the files; with --field, each line is a JSON object that holds the text. Vectors\n"
@@ -110,7 +117,13 @@ const struct cli_option cli_options[] = {
     {"model", CLI_OPT_MODEL, "MODEL", SYNC | SEARCH | STATUS | EMBED | TOKENIZE,
      "a name, a file, or a folder with model.onnx ($MEMALLOY_MODEL)"},
     {"threads", CLI_OPT_THREADS, "N", SYNC | SEARCH | EMBED | MODEL_ADD, "cores to use (all)"},
-    {"wait", CLI_OPT_WAIT, "SECONDS", SYNC | RM, "how long to wait for another writer (10)"},
+    {"durability", CLI_OPT_DURABILITY, "LEVEL", SYNC | RM,
+     "full, normal or off: what each write waits for (full)"},
+    {"memory-limit", CLI_OPT_MEMORY_LIMIT, "N", STORE,
+     "fail rather than take more; K, M and G may follow"},
+    {"allow-network-fs", CLI_OPT_NETWORK_FS, NULL, STORE, "also where the store is on NFS or SMB"},
+    {"wait", CLI_OPT_WAIT, "SECONDS", SYNC | RM | CHECKPOINT,
+     "how long to wait for another writer (10)"},
     {"progress", CLI_OPT_PROGRESS, NULL, SYNC | EMBED | MODEL_ADD,
      "progress even where it is off by itself"},
     {"no-progress", CLI_OPT_NO_PROGRESS, NULL, SYNC | EMBED | MODEL_ADD, "no progress"},

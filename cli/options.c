@@ -108,6 +108,12 @@ static int take_number(struct cli_args *args, int code, const char *value)
                              value);
         }
         return CLI_OK;
+    case CLI_OPT_MEMORY_LIMIT:
+        if (!read_size(value, &args->memory_bytes_max)) {
+            return cli_usage(
+                args, "--memory-limit is a number above 0, K, M or G behind it, not \"%s\"", value);
+        }
+        return CLI_OK;
     default: /* CLI_OPT_MAX_BYTES */
         if (!read_size(value, &args->file_bytes_max)) {
             return cli_usage(
@@ -160,6 +166,15 @@ static int take_embed_option(struct cli_args *args, int code, const char *value)
         list_add(&args->files, value);
         return CLI_OK;
     }
+}
+
+static int take_durability(struct cli_args *args, const char *value)
+{
+    static const char *const levels[] = {"full", "normal", "off", NULL};
+    int level = 0;
+    int rc = take_word(args, "--durability", levels, value, &level);
+    args->durability = MEMALLOY_DURABILITY_FULL + level;
+    return rc;
 }
 
 /* Options of model add; the library looks at their values. */
@@ -217,6 +232,11 @@ static int take_option(struct cli_args *args, int code, const char *value)
         args->db.bytes = 0;
         cli_buf_add_text(&args->db, value);
         args->db_from = "--db";
+        return CLI_OK;
+    case CLI_OPT_DURABILITY:
+        return take_durability(args, value);
+    case CLI_OPT_NETWORK_FS:
+        args->network_fs = true;
         return CLI_OK;
     case CLI_OPT_MODEL:
         args->model = value;

@@ -13,7 +13,9 @@ int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out)
     };
     struct memalloy_options options = {
         .struct_bytes = sizeof(options),
-        .flags = flags,
+        .flags = flags | (args->network_fs ? MEMALLOY_OPEN_NETWORK_FS : 0u),
+        .durability = args->durability,
+        .memory_bytes_max = args->memory_bytes_max,
         .threads = args->threads,
         .lock_wait_ms = args->lock_wait_ms,
         .model = &model,

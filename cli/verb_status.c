@@ -52,8 +52,18 @@ static json_t *model_json(const memalloy_model *model, const struct memalloy_mod
     return item;
 }
 
+static json_t *report_json(const struct memalloy_open_report *report)
+{
+    json_t *item = cli_object();
+    cli_put(item, "records", cli_json_int(report->records));
+    cli_put(item, "dropped_bytes", cli_json_int(report->dropped_bytes));
+    cli_put(item, "kept", json_boolean(report->kept));
+    cli_put(item, "reason", cli_json_str(cli_str(report->reason)));
+    return item;
+}
+
 static void write_json(const struct cli_args *args, const struct memalloy_status *status,
-                       json_t *model)
+                       const struct memalloy_open_report *report, json_t *model)
 {
     json_t *chunking = cli_object();
     cli_put(chunking, "kind", json_string(chunking_name(status->chunking.kind)));
@@ -76,6 +86,7 @@ static void write_json(const struct cli_args *args, const struct memalloy_status
     cli_put(document, "model_pooling", cli_json_str(status->model_pooling));
     cli_put(document, "model_quantisation", cli_json_str(status->model_quantisation));
     cli_put(document, "chunking", chunking);
+    cli_put(document, "open_report", report_json(report));
     cli_put(document, "model", model);
     cli_json_write(document, 17);
 }
@@ -106,6 +117,25 @@ static void write_lines(const struct cli_args *args, const struct memalloy_statu
         printf(", hash %.12s", status->model_hash.data);
     }
     putchar('\n');
+}
+
+/* Nothing where all is as it should be. */
+static void write_report_lines(const struct memalloy_open_report *report)
+{
+    char a[CLI_NUMBER_BYTES];
+    if (report->records > 0) {
+        printf("log        %s write%s not in the tables yet\n", cli_count_text(a, report->records),
+               report->records == 1 ? "" : "s");
+    }
+    if (report->dropped_bytes > 0) {
+        printf("dropped    %s of the log%s\n", cli_bytes_text(a, report->dropped_bytes),
+               report->kept ? ", kept in _memalloy/lost+found" : "");
+    }
+    if (report->reason[0] != '\0') {
+        fputs("because    ", stdout);
+        cli_put_field(stdout, cli_str(report->reason));
+        putchar('\n');
+    }
 }
 
 static void write_model_lines(const memalloy_model *model, const struct memalloy_model_info *info,
@@ -140,16 +170,19 @@ int cli_verb_status(struct cli_args *args)
     }
     struct memalloy_error err = {0}, model_err = {0};
     struct memalloy_status status = {.struct_bytes = sizeof(status)};
-    if (memalloy_get_status(kernel, &status, &err) != MEMALLOY_OK) {
+    struct memalloy_open_report report = {.struct_bytes = sizeof(report)};
+    if (memalloy_get_status(kernel, &status, &err) != MEMALLOY_OK ||
+        memalloy_get_open_report(kernel, &report, &err) != MEMALLOY_OK) {
         memalloy_close(kernel, NULL);
         return cli_fail(args, &err);
     }
     struct memalloy_model_info info = {.struct_bytes = sizeof(info)};
     memalloy_model *model = open_model(args, &info, &model_err);
     if (args->json) {
-        write_json(args, &status, model_json(model, &info, &model_err));
+        write_json(args, &status, &report, model_json(model, &info, &model_err));
     } else {
         write_lines(args, &status);
+        write_report_lines(&report);
         write_model_lines(model, &info, &model_err);
     }
     memalloy_model_close(model);

@@ -39,7 +39,6 @@ extern "C" {
 #define MEMALLOY_CHECK
 #endif
 #define MEMALLOY_CALL MEMALLOY_API MEMALLOY_CHECK
-
 #define MEMALLOY_VERSION_MAJOR 0
 #define MEMALLOY_VERSION_MINOR 2
 #define MEMALLOY_VERSION_PATCH 0
@@ -114,10 +113,8 @@ struct memalloy_progress {
     int stage;
     const char *path; /* the file in hand, or NULL; valid during the callback */
     uint64_t files_done, files_total;
-    uint64_t bytes_done, bytes_total;
-    uint64_t chunks_done;
-    double elapsed_s, remaining_s;
-    double bytes_per_s;
+    uint64_t bytes_done, bytes_total, chunks_done;
+    double elapsed_s, remaining_s, bytes_per_s;
     uint64_t items_done, items_total; /* in the stage's own unit; 0 where it has none */
 };
 
@@ -133,23 +130,22 @@ typedef struct memalloy_model memalloy_model;
 
 struct memalloy_model_options {
     size_t struct_bytes;
-    const char *path; /* a model file, a folder with model.onnx and tokenizer.json, or the name of
-                         either in the models' folder; NULL: $MEMALLOY_MODEL, else the installed
-                         default */
+    /* a model file, a folder with model.onnx and tokenizer.json, or the name of either in the
+     * models' folder; NULL: $MEMALLOY_MODEL, else the installed default */
+    const char *path;
     uint32_t threads; /* 0: every core the process may use */
     /* kernel set to force ("scalar", "avx2", "avx512vnni"); NULL: the best of this machine */
     const char *kernels;
-    /* libonnxruntime's path, for folders; $MEMALLOY_ONNXRUNTIME goes before it; NULL: the
-     * system's */
+    /* for folders; $MEMALLOY_ONNXRUNTIME goes before it; NULL: the system's */
     const char *onnxruntime_path;
 };
 
 struct memalloy_model_info {
     size_t struct_bytes;
     struct memalloy_str id; /* "all-MiniLM-L6-v2" */
-    struct memalloy_str
-        hash; /* hex BLAKE2b-256 of the model file's header: names its tensors and checksums; of a
-                 folder: of model.onnx, tokenizer.json, pooling and length */
+    /* hex BLAKE2b-256 of the model file's header: names its tensors and checksums; of a folder: of
+     * model.onnx, tokenizer.json, pooling and length */
+    struct memalloy_str hash;
     struct memalloy_str quantisation; /* "int8"; "onnx" for a folder */
     struct memalloy_str kernels;      /* the kernel set in use; "onnxruntime 1.31.0" */
     struct memalloy_str path;
@@ -276,8 +272,7 @@ struct memalloy_convert_report {
     char architecture[32]; /* "bert", "xlm-roberta" */
     char pooling[8], pooling_from[64];
     char quantisation[8];
-    char query_prefix[520], passage_prefix[520], prefix_from[64];
-    char pieces_from[64];
+    char query_prefix[520], passage_prefix[520], prefix_from[64], pieces_from[64];
     uint32_t dim, layers, pieces_max, vocabulary;
     uint32_t tensors_ignored; /* of the source: heads for training and the like */
     uint64_t file_bytes;
@@ -329,10 +324,8 @@ struct memalloy_chunking {
 struct memalloy_chunk {
     size_t struct_bytes;
     struct memalloy_str content; /* text[byte_start:byte_end] */
-    struct memalloy_str
-        heading; /* path of headings above it, joined by " > "; data is NULL where there is none */
-    uint64_t byte_start, byte_end;
-    uint64_t line_start, line_end;
+    struct memalloy_str heading; /* those above it, joined by " > "; data is NULL: none */
+    uint64_t byte_start, byte_end, line_start, line_end;
 };
 
 /* The chunks of a text: they cover it without a gap. model counts word pieces; without one (NULL)
@@ -365,10 +358,9 @@ typedef struct memalloy_kernel memalloy_kernel;
 enum memalloy_durability {
     MEMALLOY_DURABILITY_DEFAULT = 0, /* of open: full; of a call: as the store was opened */
     MEMALLOY_DURABILITY_FULL = 1,    /* it survives a power cut */
-    MEMALLOY_DURABILITY_NORMAL = 2,  /* it survives the end of the process, however that comes; a
-                                        power cut may take the newest 100 ms, whole documents */
+    MEMALLOY_DURABILITY_NORMAL = 2,  /* the end of the process; of a power cut all but 100 ms */
     MEMALLOY_DURABILITY_OFF = 3,     /* the same without a bound of time */
-    MEMALLOY_DURABILITY_MEMORY = 4,  /* it is gone with the process */
+    MEMALLOY_DURABILITY_MEMORY = 4,  /* nothing: of open only */
 };
 
 struct memalloy_options {
@@ -377,10 +369,9 @@ struct memalloy_options {
     uint32_t dim;          /* of a new store without a model; otherwise 0, or what it must be */
     uint32_t threads;      /* 0: every core the process may use */
     uint32_t lock_wait_ms; /* how long to wait for another writer; 0: 10,000 */
-    const struct memalloy_model_options
-        *model; /* NULL: the default model, loaded when first needed */
-    const struct memalloy_chunking *chunking; /* NULL: heading with its own sizes */
-    int durability;                           /* enum memalloy_durability */
+    const struct memalloy_model_options *model; /* NULL: the default, loaded when needed */
+    const struct memalloy_chunking *chunking;   /* NULL: heading with its own sizes */
+    int durability;                             /* enum memalloy_durability */
     /* what this handle, its model and its results hold at most, mapped files not counted; a call
      * that needs more fails with NOMEM and changes nothing. 0: no limit */
     uint64_t memory_bytes_max;
@@ -396,6 +387,20 @@ MEMALLOY_API int memalloy_close(memalloy_kernel *kernel, struct memalloy_error *
 MEMALLOY_CALL int memalloy_flush(memalloy_kernel *kernel, struct memalloy_error *err);
 /* The same, and it stands in the Lance tables, where other programs see it. */
 MEMALLOY_CALL int memalloy_checkpoint(memalloy_kernel *kernel, struct memalloy_error *err);
+
+/* What a crash or damage had left, since the store was opened. */
+struct memalloy_open_report {
+    size_t struct_bytes;
+    uint64_t records;       /* commits that were in the log and not in the tables yet */
+    uint64_t dropped_bytes; /* of the log; with kept 1 they are in _memalloy/lost+found */
+    int kept;
+    char reason[400]; /* why they were, or what was set aside; "": neither */
+};
+MEMALLOY_CALL int memalloy_get_open_report(memalloy_kernel *kernel,
+                                           struct memalloy_open_report *out,
+                                           struct memalloy_error *err);
+
+/* How what is added from now on is cut. */
 MEMALLOY_CALL int memalloy_set_chunking(memalloy_kernel *kernel,
                                         const struct memalloy_chunking *chunking,
                                         struct memalloy_error *err);
@@ -411,15 +416,13 @@ struct memalloy_add_options {
     size_t struct_bytes;
     struct memalloy_str document_id; /* data NULL: a new one; an id that exists is replaced */
     struct memalloy_str metadata;    /* a JSON object; data NULL: {} */
-    /* add_text and add_file: told and asked as in a sync, where embedding takes long; NULL: nobody
-     */
-    memalloy_progress_fn progress;
+    memalloy_progress_fn progress;   /* as in a sync, where embedding takes long; NULL: nobody */
     void *progress_context;
     int durability; /* enum memalloy_durability; of several documents, the first one's */
 };
 
-/* Adds a text. out_id may be NULL. The same text and metadata under
- * the same id change nothing; changed text embeds only the chunks that changed. */
+/* Adds a text. out_id may be NULL. The same text and metadata under the same id change nothing;
+ * changed text embeds only the chunks that changed. */
 MEMALLOY_CALL int memalloy_add_text(memalloy_kernel *kernel, const char *text, size_t text_bytes,
                                     const struct memalloy_add_options *options,
                                     struct memalloy_id *out_id, struct memalloy_error *err);
@@ -469,8 +472,7 @@ struct memalloy_status {
     int read_only;
     struct memalloy_chunking chunking;
     /* borrowed from the kernel; those of the model are "" where there is none */
-    struct memalloy_str path, model_id, model_hash;
-    struct memalloy_str model_pooling, model_quantisation;
+    struct memalloy_str path, model_id, model_hash, model_pooling, model_quantisation;
 };
 MEMALLOY_CALL int memalloy_get_status(memalloy_kernel *kernel, struct memalloy_status *out,
                                       struct memalloy_error *err);
@@ -497,9 +499,8 @@ struct memalloy_sync_counts {
     uint64_t added, replaced, removed, unchanged; /* documents */
     uint64_t skipped; /* files passed over with a reason, known from before or new */
     uint64_t bytes;   /* of files that were read */
-    uint64_t chunks,
-        chunks_embedded; /* of added and replaced documents; the others kept their vectors */
-    uint64_t tokens;     /* word pieces embedded, special tokens included */
+    uint64_t chunks, chunks_embedded; /* of added and replaced documents; the others were kept */
+    uint64_t tokens;                  /* word pieces embedded, special tokens included */
     double walk_s, read_s, chunk_s, token_s, embed_s, store_s, total_s;
 };
 
@@ -563,8 +564,7 @@ struct memalloy_document {
     struct memalloy_str content; /* the whole text; data is NULL in listings */
     int64_t byte_count, chunk_count;
     int64_t created_at_us, updated_at_us; /* since 1970, or MEMALLOY_TIME_UNKNOWN */
-    int altered; /* 1: the rows no longer give the text that was added; another program changed them
-                  */
+    int altered; /* 1: another program changed rows, which no longer give the text as added */
 };
 
 /* One document with its text, or pages of documents without it. */
@@ -574,8 +574,7 @@ MEMALLOY_CALL int memalloy_get_document(memalloy_kernel *kernel, struct memalloy
 /* The document of a file, by its path. */
 MEMALLOY_CALL int memalloy_get_document_at(memalloy_kernel *kernel, const char *path,
                                            memalloy_documents **out, struct memalloy_error *err);
-/* At most limit documents (0: all) in the order of their ids, behind the id after (data NULL: from
- * the first). */
+/* At most limit documents (0: all) in the order of their ids, behind the id after (or all). */
 MEMALLOY_CALL int memalloy_list_documents(memalloy_kernel *kernel, size_t limit,
                                           struct memalloy_str after, memalloy_documents **out,
                                           struct memalloy_error *err);

@@ -3,7 +3,7 @@
 import datetime
 import os
 from _typeshed import structseq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, TypeAlias, final, overload
 
@@ -15,6 +15,7 @@ _Rows: TypeAlias = Buffer | Sequence[_Numbers]
 _Metadata: TypeAlias = dict[str, Any]
 _Kind: TypeAlias = Literal["heading", "sentence", "fixed", "token"]
 _EmbedKind: TypeAlias = Literal["passage", "query"]
+_Durability: TypeAlias = Literal["full", "normal", "off", "memory"]
 _OnProgress: TypeAlias = Callable[[Progress], object]
 
 __version__: str
@@ -244,25 +245,52 @@ class Model:
     @property
     def dim(self) -> int: ...
 
+_NewDocument: TypeAlias = (
+    str
+    | Document
+    | tuple[str]
+    | tuple[str, _Metadata | None]
+    | tuple[str, _Metadata | None, str | None]
+)
+
 class RAGKernel:
     def __init__(
         self,
         db_path: _Path | None = None,
         chunk_size: int | None = None,
         overlap: int | None = None,
+        *,
+        durability: _Durability | None = None,
+        memory_limit: int | None = None,
+        allow_network_fs: bool = False,
     ) -> None: ...
     def add_document(
-        self, content: str, metadata: _Metadata | None = None, document_id: str | None = None
+        self,
+        content: str,
+        metadata: _Metadata | None = None,
+        document_id: str | None = None,
+        *,
+        durability: _Durability | None = None,
     ) -> str: ...
     def add_file(
-        self, path: _Path, metadata: _Metadata | None = None, document_id: str | None = None
+        self,
+        path: _Path,
+        metadata: _Metadata | None = None,
+        document_id: str | None = None,
+        *,
+        durability: _Durability | None = None,
     ) -> str: ...
+    def add_documents(
+        self, documents: Iterable[_NewDocument], *, durability: _Durability | None = None
+    ) -> list[str]: ...
     def add_vectors(
         self,
         contents: Sequence[str],
         vectors: _Rows,
         metadata: Sequence[_Metadata | None] | None = None,
         ids: Sequence[str | None] | None = None,
+        *,
+        durability: _Durability | None = None,
     ) -> list[str]: ...
     def sync(
         self,
@@ -271,6 +299,8 @@ class RAGKernel:
         exclude: Sequence[str] | None = None,
         progress: bool | _OnProgress | None = None,
         max_file_bytes: int | None = None,
+        *,
+        durability: _Durability | None = None,
     ) -> SyncReport: ...
     def search(self, query: str, top_k: int = 5) -> list[Hit]: ...
     def search_vector(self, vector: _Numbers, top_k: int = 5) -> list[Hit]: ...
@@ -278,7 +308,14 @@ class RAGKernel:
     def list_documents(
         self, limit: int | None = None, after: str | None = None
     ) -> list[Document]: ...
-    def remove_document(self, document_id: str) -> bool: ...
+    def remove_document(
+        self, document_id: str, *, durability: _Durability | None = None
+    ) -> bool: ...
+    def update_metadata(
+        self, document_id: str, metadata: _Metadata, *, durability: _Durability | None = None
+    ) -> None: ...
+    def flush(self) -> None: ...
+    def checkpoint(self) -> None: ...
     def count(self) -> int: ...
     def status(self) -> dict[str, Any]: ...
     def set_chunking_strategy(self, strategy: ChunkingStrategy) -> None: ...
@@ -295,6 +332,8 @@ class RAGKernel:
     def path(self) -> str | None: ...
     @property
     def closed(self) -> bool: ...
+    @property
+    def open_report(self) -> dict[str, Any]: ...
 
 def open(
     path: _Path,
@@ -305,6 +344,9 @@ def open(
     threads: int | None = None,
     chunking: ChunkingStrategy | None = None,
     lock_timeout: float | None = None,
+    durability: _Durability | None = None,
+    memory_limit: int | None = None,
+    allow_network_fs: bool = False,
 ) -> RAGKernel: ...
 def embed(
     texts: Sequence[str],

@@ -136,6 +136,28 @@ bool mlypy_int_or_none(struct mlypy_state *state, PyObject *object, const char *
     return mlypy_int(state, object, name, min, max, clip, out);
 }
 
+bool mlypy_durability(struct mlypy_state *state, PyObject *object, int *out)
+{
+    static const char *const names[] = {"full", "normal", "off", "memory"};
+    if (object == NULL || object == Py_None) {
+        *out = MEMALLOY_DURABILITY_DEFAULT;
+        return true;
+    }
+    if (!PyUnicode_Check(object)) {
+        mlypy_raise_type("durability", "a str or None", object);
+        return false;
+    }
+    for (int i = 0; i < 4; i++) {
+        if (PyUnicode_CompareWithASCIIString(object, names[i]) == 0) {
+            *out = MEMALLOY_DURABILITY_FULL + i;
+            return true;
+        }
+    }
+    mlypy_raise_code(state, MEMALLOY_ERR_INVAL,
+                     "durability must be 'full', 'normal', 'off' or 'memory', not %R", object);
+    return false;
+}
+
 static bool check_keys(PyObject *value, const char *name);
 
 /* Over a snapshot, which owns its items: the methods of a dict's subclass may do anything to the

@@ -31,6 +31,9 @@ bool mlypy_int(struct mlypy_state *state, PyObject *object, const char *name, in
 bool mlypy_int_or_none(struct mlypy_state *state, PyObject *object, const char *name, int64_t min,
                        int64_t max, bool clip, int64_t *out);
 
+/* "full", "normal", "off", "memory", None (and NULL): as enum memalloy_durability. */
+bool mlypy_durability(struct mlypy_state *state, PyObject *object, int *out);
+
 /* Metadata: a dict of JSON values with str keys at every depth. New str with the JSON, or for None
  * and NULL a new reference to None. NULL on failure. */
 PyObject *mlypy_metadata(struct mlypy_state *state, PyObject *object, const char *name);

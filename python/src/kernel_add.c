@@ -15,11 +15,12 @@ static PyObject *id_as_str(const struct memalloy_id *id)
 /* What both add_document and add_file take besides their first argument. json is the owner of the
  * metadata's text. */
 static bool add_options(struct mlypy_state *state, PyObject *metadata, PyObject *document_id,
-                        PyObject **json, struct memalloy_add_options *options)
+                        PyObject *durability, PyObject **json, struct memalloy_add_options *options)
 {
     *options = (struct memalloy_add_options){.struct_bytes = sizeof(*options),
                                              .progress = mlypy_watch_progress};
-    if (!mlypy_text_or_none(document_id, "document_id", &options->document_id)) {
+    if (!mlypy_durability(state, durability, &options->durability) ||
+        !mlypy_text_or_none(document_id, "document_id", &options->document_id)) {
         return false;
     }
     *json = mlypy_metadata(state, metadata, "metadata");
@@ -32,18 +33,19 @@ static bool add_options(struct mlypy_state *state, PyObject *metadata, PyObject 
 
 PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"content", "metadata", "document_id", NULL};
+    static char *names[] = {"content", "metadata", "document_id", "durability", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *content;
     PyObject *metadata = NULL;
     PyObject *document_id = NULL;
+    PyObject *durability = NULL;
     PyObject *json = NULL;
     struct memalloy_str text;
     struct memalloy_add_options options;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &content, &metadata,
-                                     &document_id) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO$O", names, &content, &metadata,
+                                     &document_id, &durability) ||
         !mlypy_text(content, "content", &text) ||
-        !add_options(self->state, metadata, document_id, &json, &options)) {
+        !add_options(self->state, metadata, document_id, durability, &json, &options)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -64,15 +66,17 @@ PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *
 
 PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path", "metadata", "document_id", NULL};
+    static char *names[] = {"path", "metadata", "document_id", "durability", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *path;
     PyObject *metadata = NULL;
     PyObject *document_id = NULL;
+    PyObject *durability = NULL;
     PyObject *json = NULL;
     struct memalloy_add_options options;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &path, &metadata, &document_id) ||
-        !add_options(self->state, metadata, document_id, &json, &options)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO$O", names, &path, &metadata, &document_id,
+                                     &durability) ||
+        !add_options(self->state, metadata, document_id, durability, &json, &options)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -170,7 +174,7 @@ static bool batch_row(struct mlypy_state *state, struct vector_batch *batch, siz
 }
 
 static bool batch_init(struct mlypy_state *state, struct vector_batch *batch, PyObject *contents,
-                       PyObject *vectors, PyObject *metadata, PyObject *ids)
+                       PyObject *vectors, PyObject *metadata, PyObject *ids, int durability)
 {
     batch->contents = mlypy_tuple(contents, "contents", "a sequence of str");
     if (batch->contents == NULL) {
@@ -201,6 +205,7 @@ static bool batch_init(struct mlypy_state *state, struct vector_batch *batch, Py
         if (!batch_row(state, batch, i)) {
             return false;
         }
+        batch->options[i].durability = durability;
     }
     return true;
 }
@@ -219,20 +224,23 @@ static PyObject *ids_as_list(const struct memalloy_id *ids, size_t count)
 
 PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"contents", "vectors", "metadata", "ids", NULL};
+    static char *names[] = {"contents", "vectors", "metadata", "ids", "durability", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *contents;
     PyObject *vectors;
     PyObject *metadata = NULL;
     PyObject *ids = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OO", names, &contents, &vectors, &metadata,
-                                     &ids)) {
+    PyObject *durability_object = NULL;
+    int durability;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OO$O", names, &contents, &vectors, &metadata,
+                                     &ids, &durability_object) ||
+        !mlypy_durability(self->state, durability_object, &durability)) {
         return NULL;
     }
     struct vector_batch batch;
     memset(&batch, 0, sizeof(batch));
     PyObject *result = NULL;
-    if (!batch_init(self->state, &batch, contents, vectors, metadata, ids) ||
+    if (!batch_init(self->state, &batch, contents, vectors, metadata, ids, durability) ||
         !mlypy_kernel_enter(self)) {
         goto done;
     }
@@ -254,11 +262,14 @@ done:
 
 PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"document_id", NULL};
+    static char *names[] = {"document_id", "durability", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *document_id;
+    PyObject *durability = NULL;
     struct memalloy_str id;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", names, &document_id) ||
+    struct memalloy_write_options options = {.struct_bytes = sizeof(options)};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O", names, &document_id, &durability) ||
+        !mlypy_durability(self->state, durability, &options.durability) ||
         !mlypy_text(document_id, "document_id", &id) || !mlypy_kernel_enter(self)) {
         return NULL;
     }
@@ -266,8 +277,42 @@ PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObjec
     struct memalloy_error err = {0};
     int rc;
     Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_remove_document(self->handle, id, NULL, &removed, &err);
+    rc = memalloy_remove_document(self->handle, id, &options, &removed, &err);
     Py_END_ALLOW_THREADS
     mlypy_kernel_leave(self);
     return rc == MEMALLOY_OK ? PyBool_FromLong(removed) : mlypy_raise(self->state, &err);
+}
+
+PyObject *mlypy_kernel_update_metadata(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"document_id", "metadata", "durability", NULL};
+    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    PyObject *document_id;
+    PyObject *metadata;
+    PyObject *durability = NULL;
+    struct memalloy_str id;
+    struct memalloy_str text;
+    struct memalloy_write_options options = {.struct_bytes = sizeof(options)};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$O", names, &document_id, &metadata,
+                                     &durability) ||
+        !mlypy_durability(self->state, durability, &options.durability) ||
+        !mlypy_text(document_id, "document_id", &id)) {
+        return NULL;
+    }
+    if (!PyDict_Check(metadata)) {
+        return mlypy_raise_type("metadata", "a dict", metadata);
+    }
+    PyObject *json = mlypy_metadata(self->state, metadata, "metadata");
+    PyObject *result = NULL;
+    if (json != NULL && mlypy_text(json, "metadata", &text) && mlypy_kernel_enter(self)) {
+        struct memalloy_error err = {0};
+        int rc;
+        Py_BEGIN_ALLOW_THREADS
+        rc = memalloy_update_metadata(self->handle, id, text, &options, &err);
+        Py_END_ALLOW_THREADS
+        mlypy_kernel_leave(self);
+        result = rc == MEMALLOY_OK ? Py_NewRef(Py_None) : mlypy_raise(self->state, &err);
+    }
+    Py_XDECREF(json);
+    return result;
 }

@@ -57,18 +57,21 @@ static PyObject *run_sync(struct mlypy_kernel *self, const char *folder, PyObjec
 
 PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"folder", "include", "exclude", "progress", "max_file_bytes", NULL};
+    static char *names[] = {"folder",         "include",    "exclude", "progress",
+                            "max_file_bytes", "durability", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *folder;
     PyObject *include = NULL;
     PyObject *exclude = NULL;
     PyObject *progress = NULL;
     PyObject *max_bytes_object = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO", names, &folder, &include, &exclude,
-                                     &progress, &max_bytes_object)) {
+    PyObject *durability = NULL;
+    struct memalloy_sync_options options = {.struct_bytes = sizeof(options)};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO$O", names, &folder, &include, &exclude,
+                                     &progress, &max_bytes_object, &durability) ||
+        !mlypy_durability(self->state, durability, &options.durability)) {
         return NULL;
     }
-    struct memalloy_sync_options options = {.struct_bytes = sizeof(options)};
     PyObject *include_tuple = NULL;
     PyObject *exclude_tuple = NULL;
     const char **include_array = NULL;

@@ -21,9 +21,10 @@ struct mlypy_kernel {
     bool closed;                             /* the door is shut; handle may still be in use */
     bool closing;                            /* a thread is closing what was the handle */
     Py_ssize_t calls;                        /* counted in */
-    PyThread_type_lock idle;     /* held while calls > 0 or closing; close() waits for it */
-    long pid;                    /* of the process that calls and idle belong to */
-    struct mlypy_watch *watches; /* long calls under way */
+    PyThread_type_lock idle;           /* held while calls > 0 or closing; close() waits for it */
+    long pid;                          /* of the process that calls and idle belong to */
+    struct mlypy_watch *watches;       /* long calls under way */
+    struct memalloy_error close_error; /* of what closed it; code 0: none, or told */
 };
 
 /* Counts a call in: false with ClosedError where the door is shut. */
@@ -35,7 +36,11 @@ void mlypy_kernel_leave(struct mlypy_kernel *self);
 /* The text of a document, read now. New str, NULL with an exception. */
 PyObject *mlypy_kernel_read_content(PyObject *kernel, PyObject *id);
 
-/* Module functions' part: an open store of the exact type. The options as in memalloy.open(). */
+/* A store that is not open yet. */
+PyObject *mlypy_kernel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+
+/* kernel_open.c: the class's __init__, and memalloy.open(), which gives the exact type. */
+int mlypy_kernel_init(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_open(PyObject *module, PyObject *args, PyObject *kwargs);
 
 /* Methods, by file: kernel_add.c */
@@ -43,6 +48,9 @@ PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *
 PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_update_metadata(PyObject *object, PyObject *args, PyObject *kwargs);
+/* kernel_many.c */
+PyObject *mlypy_kernel_add_documents(PyObject *object, PyObject *args, PyObject *kwargs);
 /* kernel_read.c */
 PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject *kwargs);

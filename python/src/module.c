@@ -164,14 +164,21 @@ static void module_free(void *module)
 static PyMethodDef module_methods[] = {
     {"open", KEYWORDS(mlypy_kernel_open), METH_VARARGS | METH_KEYWORDS,
      "open($module, /, path, *, model=None, dim=None, read_only=False, threads=None,\n"
-     "     chunking=None, lock_timeout=None)\n--\n\n"
+     "     chunking=None, lock_timeout=None, durability=None, memory_limit=None,\n"
+     "     allow_network_fs=False)\n--\n\n"
      "Opens the store in a folder, which is made at the first write, as a RAGKernel.\n\n"
      "model: a model file; None: $MEMALLOY_MODEL or the one in the package, loaded when first\n"
      "needed. dim: without a model, opens for ready vectors of so many numbers; with one, what\n"
      "its dimension must be. read_only: never writes; the store must exist. threads: from 1;\n"
      "None: every core the process may use. chunking: a ChunkingStrategy; None: heading.\n"
-     "lock_timeout: seconds to wait for another writing process; None: 10. Errors:\n"
-     "NotFoundError, ModelError, ModelMismatchError, CorruptError, StoreIOError."},
+     "lock_timeout: seconds to wait for another writing process; None: 10.\n\n"
+     "durability: what an acknowledged write survives: 'full' (None) a power cut; 'normal' the\n"
+     "end of the process, and of a power cut all but the last 100 ms; 'off' the same without the\n"
+     "100 ms; 'memory' nothing. memory_limit: bytes that this store, its model and its results\n"
+     "may take, mapped files not counted; beyond, a call raises OutOfMemoryError and changes\n"
+     "nothing. allow_network_fs: opens a store on NFS, SMB, 9P, FUSE and the like, too. Errors:\n"
+     "NotFoundError, ModelError, ModelMismatchError, CorruptError, StoreIOError, "
+     "UnsupportedError."},
     {"embed", KEYWORDS(mlypy_embed), METH_VARARGS | METH_KEYWORDS,
      "embed($module, /, texts, model=None, kind='passage', progress=None)\n--\n\n"
      "Vectors of texts: float32, shape (count, dim), each of length 1, through the buffer\n"

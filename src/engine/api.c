@@ -235,6 +235,14 @@ int memalloy_add_vectors(memalloy_kernel *kernel, const struct memalloy_str *con
         &inner, err);
 }
 
+int memalloy_get_open_report(memalloy_kernel *kernel, struct memalloy_open_report *out,
+                             struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL || out == NULL) return refuse_null("kernel or out", err);
+    return give_of(kernel, mly_engine_open_report(kernel, out, &inner), &inner, err);
+}
+
 int memalloy_add_texts(memalloy_kernel *kernel, const struct memalloy_str *texts, size_t count,
                        const struct memalloy_add_options *options, struct memalloy_id *out_ids,
                        struct memalloy_error *err)

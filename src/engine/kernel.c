@@ -314,6 +314,22 @@ enum mly_err mly_engine_set_chunking(memalloy_kernel *kernel,
     return MLY_OK;
 }
 
+enum mly_err mly_engine_open_report(memalloy_kernel *kernel, struct memalloy_open_report *out,
+                                    struct mly_error *err)
+{
+    struct mly_store_report report;
+    MLY_TRY(mly_kernel_enter(kernel, err));
+    mly_store_get_report(kernel->store, &report);
+    mly_kernel_leave(kernel);
+    struct memalloy_open_report local = {.records = report.records,
+                                         .dropped_bytes = report.dropped_bytes,
+                                         .kept = report.kept ? 1 : 0};
+    _Static_assert(sizeof(local.reason) == sizeof(report.reason), "it is copied whole");
+    memcpy(local.reason, report.reason, sizeof(local.reason));
+    mly_options_give(out, &local, sizeof(local));
+    return MLY_OK;
+}
+
 /* What a snapshot says of its model must outlive the snapshot: it goes into the kernel's arena,
  * and only where it is new, since status may be asked for ever. */
 static enum mly_err keep_text(memalloy_kernel *kernel, struct mly_str text, struct mly_str *kept,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_tools import CORRUPT, LOCKED, NOTES, NOTHING, OK, PARTIAL, Command, write_notes
+from cli_tools import CORRUPT, FAILED, LOCKED, NOTES, NOTHING, OK, PARTIAL, Command, write_notes
 
 
 def ids_of(command: Command) -> dict[str, str]:
@@ -202,6 +202,27 @@ def test_status_says_where_and_what(filled: Command) -> None:
     text = filled.ok("status")
     assert status["db"] in text
     assert re.search(rf"^documents  {len(NOTES)}, ", text, re.MULTILINE)
+    assert status["open_report"] == {"records": 0, "dropped_bytes": 0, "kept": False, "reason": ""}
+    assert "\nlog " not in text
+
+
+@pytest.mark.parametrize("level", ["full", "normal", "off"])
+def test_what_was_written_at_any_durability_is_there_for_the_next_command(cli: Command, notes: Path, level: str) -> None:
+    assert cli.json("sync", notes, "--durability", level)["added"] == len(NOTES)
+    first = next(iter(ids_of(cli).values()))
+    cli.ok("rm", "--durability", level, first)
+    assert len(ids_of(cli)) == len(NOTES) - 1
+    done = cli.json("checkpoint")
+    assert done["documents"] == len(NOTES) - 1
+    assert min(done["documents_version"], done["chunks_version"]) >= 1
+
+
+def test_a_memory_limit_is_an_error_that_names_it(cli: Command, notes: Path) -> None:
+    refused = cli.run("sync", notes, "--memory-limit", "100K")
+    assert refused.returncode == FAILED
+    assert b"the memory limit is 102400 bytes" in refused.stderr
+    assert cli.json("sync", notes, "--memory-limit", "1G")["added"] == len(NOTES)
+    assert cli.json("search", "--memory-limit", "1G", "--allow-network-fs", "fern")["hits"]
 
 
 def test_embed_gives_unit_vectors_of_arguments_and_lines(cli: Command) -> None:

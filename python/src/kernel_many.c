@@ -1,0 +1,217 @@
+/* In: any iterable of texts. Out: ids. A block is in hand at a time: no more is asked of the
+ * iterable before it is stored, so that what streams through needs no more memory than a block. */
+#include "convert.h"
+#include "document_type.h"
+#include "kernel_type.h"
+#include "raise.h"
+#include "watch.h"
+
+#include <string.h>
+
+/* Enough to keep every core busy, and small beside the model. */
+enum { BLOCK_TEXTS = 256, BLOCK_BYTES = 1 << 20 };
+
+struct text_block {
+    PyObject *owners; /* list of what texts and options point into */
+    PyObject *given;  /* set of the ids that were given */
+    struct memalloy_str *texts;
+    struct memalloy_add_options *options;
+    struct memalloy_id *ids;
+    size_t count, bytes;
+    size_t taken; /* documents before this block */
+    int durability;
+};
+
+static bool block_init(struct text_block *block)
+{
+    block->owners = PyList_New(0);
+    block->given = PySet_New(NULL);
+    block->texts = mlypy_array(BLOCK_TEXTS, sizeof(*block->texts));
+    block->options = mlypy_array(BLOCK_TEXTS, sizeof(*block->options));
+    block->ids = mlypy_array(BLOCK_TEXTS, sizeof(*block->ids));
+    return block->owners != NULL && block->given != NULL && block->texts != NULL &&
+           block->options != NULL && block->ids != NULL;
+}
+
+static void block_deinit(struct text_block *block)
+{
+    Py_CLEAR(block->owners);
+    Py_CLEAR(block->given);
+    PyMem_Free(block->texts);
+    PyMem_Free(block->options);
+    PyMem_Free(block->ids);
+}
+
+static bool block_reset(struct text_block *block)
+{
+    block->taken += block->count;
+    block->count = 0;
+    block->bytes = 0;
+    return PySet_Clear(block->given) == 0 &&
+           PyList_SetSlice(block->owners, 0, PyList_Size(block->owners), NULL) == 0;
+}
+
+/* Adds the ids of what was stored to list. */
+static bool put_ids(const struct text_block *block, PyObject *list)
+{
+    for (size_t i = 0; i < block->count; i++) {
+        PyObject *id =
+            PyUnicode_DecodeUTF8(block->ids[i].text, (Py_ssize_t)block->ids[i].bytes, NULL);
+        int rc = id == NULL ? -1 : PyList_Append(list, id);
+        Py_XDECREF(id);
+        if (rc < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Stores the block and empties it. */
+static bool store_block(struct mlypy_kernel *self, struct text_block *block, PyObject *list)
+{
+    if (block->count == 0) {
+        return true;
+    }
+    if (!mlypy_kernel_enter(self)) {
+        return false;
+    }
+    struct memalloy_error err = {0};
+    struct mlypy_watch watch;
+    block->options[0].durability = block->durability;
+    block->options[0].progress = mlypy_watch_progress;
+    block->options[0].progress_context = &watch;
+    mlypy_watch_begin(&watch, self->state, self, NULL);
+    int rc = memalloy_add_texts(self->handle, block->texts, block->count, block->options,
+                                block->ids, &err);
+    mlypy_watch_end(&watch);
+    bool stored = !mlypy_watch_failed(&watch, rc, &err);
+    mlypy_kernel_leave(self);
+    return stored && put_ids(block, list) && block_reset(block);
+}
+
+/* One document as it was handed in, taken apart; owns its references. */
+struct given {
+    PyObject *content, *metadata, *id; /* the last two may be NULL */
+};
+
+static void given_deinit(struct given *given)
+{
+    Py_CLEAR(given->content);
+    Py_CLEAR(given->metadata);
+    Py_CLEAR(given->id);
+}
+
+static bool take_apart(struct mlypy_state *state, PyObject *object, const char *name,
+                       struct given *out)
+{
+    if (PyUnicode_Check(object)) {
+        out->content = Py_NewRef(object);
+        return true;
+    }
+    if (Py_IS_TYPE(object, state->document_type)) {
+        out->content = PyObject_GetAttrString(object, "content");
+        out->metadata = out->content == NULL ? NULL : PyObject_GetAttrString(object, "metadata");
+        out->id = out->metadata == NULL ? NULL : PyObject_GetAttrString(object, "id");
+        return out->id != NULL;
+    }
+    if (PyTuple_Check(object) && PyTuple_Size(object) >= 1 && PyTuple_Size(object) <= 3) {
+        out->content = Py_NewRef(PyTuple_GetItem(object, 0));
+        if (PyTuple_Size(object) >= 2) {
+            out->metadata = Py_NewRef(PyTuple_GetItem(object, 1));
+        }
+        if (PyTuple_Size(object) == 3) {
+            out->id = Py_NewRef(PyTuple_GetItem(object, 2));
+        }
+        return true;
+    }
+    mlypy_raise_type(name, "a str, a Document or a tuple (content, metadata, document_id)", object);
+    return false;
+}
+
+/* Puts it behind the others of the block; the block owns what it points to. */
+static bool put_text(struct mlypy_state *state, struct text_block *block, const struct given *given,
+                     const char *name)
+{
+    struct memalloy_str *text = &block->texts[block->count];
+    struct memalloy_add_options *options = &block->options[block->count];
+    *options = (struct memalloy_add_options){.struct_bytes = sizeof(*options)};
+    PyObject *json = mlypy_metadata(state, given->metadata, name);
+    bool ok = json != NULL && mlypy_text(given->content, name, text) &&
+              mlypy_text_or_none(json, name, &options->metadata) &&
+              mlypy_text_or_none(given->id, name, &options->document_id) &&
+              PyList_Append(block->owners, json) == 0 &&
+              PyList_Append(block->owners, given->content) == 0 &&
+              (given->id == NULL || PyList_Append(block->owners, given->id) == 0) &&
+              (options->document_id.data == NULL || PySet_Add(block->given, given->id) == 0);
+    Py_XDECREF(json);
+    if (ok) {
+        block->bytes += text->bytes;
+        block->count++;
+    }
+    return ok;
+}
+
+/* An id that comes again replaces what came before, in whatever block that was. */
+static int comes_again(const struct text_block *block, const struct given *given)
+{
+    return given->id == NULL || !PyUnicode_Check(given->id)
+               ? 0
+               : PySet_Contains(block->given, given->id);
+}
+
+static bool take_document(struct mlypy_kernel *self, struct text_block *block, PyObject *object,
+                          PyObject *list)
+{
+    struct given given = {0};
+    char name[48];
+    PyOS_snprintf(name, sizeof(name), "documents[%zu]", block->taken + block->count);
+    bool ok = take_apart(self->state, object, name, &given);
+    int again = ok ? comes_again(block, &given) : 0;
+    ok = ok && again >= 0 && (again == 0 || store_block(self, block, list)) &&
+         put_text(self->state, block, &given, name);
+    given_deinit(&given);
+    if (ok && (block->count == BLOCK_TEXTS || block->bytes >= BLOCK_BYTES)) {
+        ok = store_block(self, block, list);
+    }
+    return ok;
+}
+
+/* The iterator of what holds documents; who passes one text forgot a pair of brackets. */
+static PyObject *iterator_of(PyObject *documents)
+{
+    if (PyUnicode_Check(documents) || PyBytes_Check(documents) || PyDict_Check(documents)) {
+        return mlypy_raise_type("documents", "an iterable of documents", documents);
+    }
+    return PyObject_GetIter(documents);
+}
+
+PyObject *mlypy_kernel_add_documents(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"documents", "durability", NULL};
+    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    PyObject *documents;
+    PyObject *durability = NULL;
+    struct text_block block = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O", names, &documents, &durability) ||
+        !mlypy_durability(self->state, durability, &block.durability)) {
+        return NULL;
+    }
+    PyObject *iterator = iterator_of(documents);
+    PyObject *list = iterator == NULL ? NULL : PyList_New(0);
+    bool ok = list != NULL && block_init(&block);
+    while (ok) {
+        PyObject *item = PyIter_Next(iterator);
+        if (item == NULL) {
+            ok = PyErr_Occurred() == NULL && store_block(self, &block, list);
+            break;
+        }
+        ok = take_document(self, &block, item, list);
+        Py_DECREF(item);
+    }
+    block_deinit(&block);
+    Py_XDECREF(iterator);
+    if (!ok) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
