@@ -33,6 +33,8 @@ struct round {
     struct mly_lance_deletion_change *changes;
     struct mly_lance_deletions *whole; /* sets of all rows, of merged parts */
     size_t change_count, whole_count;
+    struct mly_lance_data_file *files; /* loads as they are, and what is written; not owned */
+    size_t file_count;
     uint64_t live_rows; /* of the chosen parts */
 };
 
@@ -56,8 +58,13 @@ static void choose_parts(struct round *round, bool merging)
 {
     const struct mly_store_view *view = round->view;
     for (size_t i = view->base_count; i < view->part_count; i++) {
-        round->chosen[i] = live_rows(&view->parts[i]) > 0;
-        round->live_rows += live_rows(&view->parts[i]);
+        const struct mly_store_part *part = &view->parts[i];
+        if (part->fragment->slab == NULL && part->dead == NULL) {
+            round->files[round->file_count++] = *part->fragment->file;
+            continue;
+        }
+        round->chosen[i] = live_rows(part) > 0;
+        round->live_rows += live_rows(part);
     }
     if (!merging || !may_merge(view)) return;
     for (size_t level = 0; level < sizeof(MERGE_LEVELS) / sizeof(MERGE_LEVELS[0]); level++) {
@@ -111,7 +118,9 @@ static enum mly_err begin_round(struct round *round, bool merging, struct mly_er
     round->chosen = mly_mem_array(mem, count, sizeof(round->chosen[0]));
     round->changes = mly_mem_array(mem, count, sizeof(round->changes[0]));
     round->whole = mly_mem_array(mem, count, sizeof(round->whole[0]));
-    if (round->chosen == NULL || round->changes == NULL || round->whole == NULL) {
+    round->files = mly_mem_array(mem, count, sizeof(round->files[0]));
+    if (round->chosen == NULL || round->changes == NULL || round->whole == NULL ||
+        round->files == NULL) {
         return mly_fail_nomem(err, count * sizeof(round->whole[0]));
     }
     choose_parts(round, merging);
@@ -126,6 +135,7 @@ static void end_round(struct round *round)
     mly_mem_free(mem, round->chosen);
     mly_mem_free(mem, round->changes);
     mly_mem_free(mem, round->whole);
+    mly_mem_free(mem, round->files);
 }
 
 static enum mly_err commit_round(struct round *round, uint64_t lsn, bool *visible,
@@ -139,9 +149,10 @@ static enum mly_err commit_round(struct round *round, uint64_t lsn, bool *visibl
         rc = mly_store_write_parts(round->view, round->chosen, &file, &row_count, err);
         if (rc != MLY_OK) goto done;
     }
+    if (row_count > 0) round->files[round->file_count++] = file;
     struct mly_lance_change change = {
-        .files = row_count > 0 ? &file : NULL,
-        .file_count = row_count > 0,
+        .files = round->files,
+        .file_count = round->file_count,
         .deletions = round->changes,
         .deletion_count = round->change_count,
     };

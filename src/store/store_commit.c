@@ -225,6 +225,7 @@ static enum mly_err commit_all(struct mly_store *store, const struct mly_change 
                                struct mly_error *err)
 {
     struct mly_store_record *record = NULL;
+    struct mly_store_load load = {0};
     uint32_t dim = 0;
     bool urgent = true;
     MLY_TRY(find_dim(store, store->current, changes, change_count, &dim, err));
@@ -232,9 +233,17 @@ static enum mly_err commit_all(struct mly_store *store, const struct mly_change 
     MLY_TRY(mly_store_open_log(store, err));
     for (size_t i = 0; i < change_count; i++)
         urgent = urgent && changes[i].kind == MLY_CHANGE_REMOVE;
-    MLY_TRY(mly_store_record_make(store->mem, changes, change_count, dim, &record, err));
-    enum mly_err rc = commit_record(store, record, urgent, dim, durability, err);
+    bool is_load = !store->in_memory && mly_store_is_load(changes, change_count, dim);
+    if (is_load) MLY_TRY(mly_store_load_write(store, changes, change_count, &load, err));
+    enum mly_err rc = mly_store_record_make(store->mem, changes, change_count, dim,
+                                            is_load ? &load : NULL, &record, err);
+    if (rc == MLY_OK) rc = commit_record(store, record, urgent, dim, durability, err);
     mly_store_record_release(record);
+    if (rc == MLY_OK) {
+        mly_store_load_deinit(&load);
+    } else {
+        mly_store_load_discard(store, &load);
+    }
     return rc;
 }
 

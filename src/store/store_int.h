@@ -131,6 +131,32 @@ void mly_keys_cut(struct mly_keys *keys, size_t count);
 /* The first run with that hash after run_i (MLY_KEY_END: from the start), or MLY_KEY_END. */
 uint32_t mly_keys_next(const struct mly_keys *keys, uint32_t hash, uint32_t run_i);
 
+/* ---- loads: store_load.c ---- */
+
+/* What is longer goes round the log. */
+#define MLY_STORE_RECORD_BYTES ((uint64_t)8 << 20)
+
+/* Data files that the log names; of a record they belong to its arena. */
+struct mly_store_load {
+    struct mly_lance_data_file files[MLY_STORE_TABLES]; /* name "": none */
+};
+bool mly_store_is_load(const struct mly_change *changes, size_t change_count, uint32_t dim);
+/* Or is it an operation of the record, even so? */
+bool mly_store_goes_into_load(const struct mly_change *change);
+struct mly_store;
+/* Complete, with durable names; deinit it. */
+MLY_MUST_USE enum mly_err mly_store_load_write(struct mly_store *store,
+                                               const struct mly_change *changes,
+                                               size_t change_count, struct mly_store_load *out,
+                                               struct mly_error *err);
+/* Removes the files, too. */
+void mly_store_load_discard(struct mly_store *store, struct mly_store_load *load);
+void mly_store_load_deinit(struct mly_store_load *load);
+MLY_MUST_USE enum mly_err mly_store_load_encode(const struct mly_store_load *load,
+                                                struct mly_bytes *out, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_store_load_decode(struct mly_str payload, struct mly_arena *arena,
+                                                struct mly_store_load **out, struct mly_error *err);
+
 /* ---- records: store_record.c ---- */
 
 #define MLY_STORE_UUID_BYTES 16
@@ -146,11 +172,14 @@ struct mly_store_record {
     struct mly_arena arena; /* what is decoded of it, and rows that were made from older ones */
     struct mly_operation *operations;
     size_t count;
+    struct mly_store_load *load; /* NULL: none; it comes before the operations */
 };
-/* Encodes changes. The record has one reference. LIMIT where they do not fit into one. */
+/* Encodes changes, but for those that load has (NULL: none). The record has one reference. LIMIT
+ * where they do not fit into one. */
 MLY_MUST_USE enum mly_err mly_store_record_make(struct mly_mem *mem,
                                                 const struct mly_change *changes, size_t count,
-                                                uint32_t dim, struct mly_store_record **out,
+                                                uint32_t dim, const struct mly_store_load *load,
+                                                struct mly_store_record **out,
                                                 struct mly_error *err);
 /* Copies and decodes what the log gave. */
 MLY_MUST_USE enum mly_err mly_store_record_read(struct mly_mem *mem,
@@ -210,9 +239,11 @@ struct mly_store_fragment {
     struct mly_store_table *table;
     struct mly_lance_fragment *data; /* NULL: it is a slab */
     struct mly_store_slab *slab;
-    uint32_t serial;                    /* never given twice in the life of the store object */
-    uint64_t id, row_count, file_bytes; /* of a slab: its capacity */
-    uint32_t *skipped;                  /* documents: rows whose status is "skipped", ascending */
+    struct mly_store_record *record;        /* of a load that no manifest names yet, else NULL */
+    const struct mly_lance_data_file *file; /* the record's */
+    uint32_t serial;                        /* never given twice in the life of the store object */
+    uint64_t id, row_count, file_bytes;     /* of a slab: its capacity */
+    uint32_t *skipped; /* documents: rows whose status is "skipped", ascending */
     size_t skipped_count, skipped_capacity;
     /* guarded by key_mutex: in which generation of the key index its rows stand (0: none), how many
      * of them, and in how many runs */
@@ -267,17 +298,39 @@ struct mly_store_table {
 /* Makes table->newest the newest version. mutex is held. */
 MLY_MUST_USE enum mly_err mly_store_table_refresh(struct mly_store_table *table,
                                                   struct mly_error *err);
+/* For store_grow.c. A view with nothing in it, to be filled and finished. */
+MLY_MUST_USE enum mly_err mly_store_view_new(struct mly_store_table *table,
+                                             struct mly_store_view **out, struct mly_error *err);
+/* What follows from the parts: counts, vectors to scan, where to find a part. */
+MLY_MUST_USE enum mly_err mly_store_view_finish(struct mly_store_view *view, struct mly_error *err);
+/* Accepts NULL. */
+void mly_store_dead_release(struct mly_store_dead *dead);
+/* Notes that the row is a file that was skipped; rows come in order. */
+MLY_MUST_USE enum mly_err mly_store_fragment_skip(struct mly_store_fragment *fragment,
+                                                  struct mly_mem *mem, uint32_t row,
+                                                  struct mly_error *err);
+
+/* ---- growing: store_grow.c ---- */
+
 /* A row to be added to the tail; what it points to belongs to the record. */
 struct mly_store_new_row {
     struct mly_store_record *record;
     const void *row; /* struct mly_document or struct mly_chunk_row */
 };
-/* What old has, without the rows of dead (sorted), and with rows behind it. dim is of the rows'
- * vectors. One thread at a time for each table. */
+/* A fragment of the record's load, to be added to views like this one; release it. */
+MLY_MUST_USE enum mly_err mly_store_fragment_adopt(const struct mly_store_view *view,
+                                                   struct mly_store_record *record,
+                                                   struct mly_store_fragment **out,
+                                                   struct mly_error *err);
+void mly_store_fragment_release(struct mly_store_fragment *fragment);
+/* What old has, without the rows of dead (sorted), and with rows behind it, and behind them the
+ * adopted fragment (NULL: none). dim is of the rows' vectors. One thread at a time for each table.
+ */
 MLY_MUST_USE enum mly_err mly_store_view_grow(struct mly_store_view *old,
                                               const struct mly_store_rows *dead,
                                               const struct mly_store_new_row *rows,
                                               size_t row_count, uint32_t dim,
+                                              struct mly_store_fragment *adopted,
                                               struct mly_store_view **out, struct mly_error *err);
 /* The manifest's view that this one stands on. */
 static inline struct mly_store_view *mly_store_view_base(struct mly_store_view *view)
@@ -456,6 +509,11 @@ MLY_MUST_USE enum mly_err mly_store_make_snapshot(struct mly_store *store,
 /* Of log records: a commit of store_record.c. */
 #define MLY_STORE_RECORD_TYPE 1u
 
+/* The rows of the changes that go into a load as one data file. *out_rows 0: there are none. */
+MLY_MUST_USE enum mly_err mly_store_write_rows(const struct mly_store_view *view,
+                                               const struct mly_change *changes,
+                                               size_t change_count, struct mly_lance_data_file *out,
+                                               uint64_t *out_rows, struct mly_error *err);
 /* Live rows of these parts of the view as one data file. *out_rows 0: there are none, and no file.
  */
 MLY_MUST_USE enum mly_err mly_store_write_parts(const struct mly_store_view *view,

@@ -10,6 +10,7 @@
 #define RECORD_FORMAT 1u
 #define RECORD_ALIGNMENT ((size_t)64)
 #define ITEM_OPERATION 1u
+#define ITEM_LOAD 2u
 #define OPERATIONS_MAX ((uint32_t)1 << 20)
 
 static enum mly_err make_empty(struct mly_mem *mem, struct mly_store_record **out,
@@ -69,6 +70,21 @@ static enum mly_operation_kind operation_kind(enum mly_change_kind kind)
     return MLY_OPERATION_METADATA;
 }
 
+/* Of an item: what it is and how long, filled in when that is known. */
+static enum mly_err begin_item(struct mly_bytes *out, uint32_t kind, size_t *head,
+                               struct mly_error *err)
+{
+    *head = out->bytes;
+    MLY_TRY(mly_bytes_append_u32le(out, kind, err));
+    return mly_bytes_append_zeros(out, RECORD_ALIGNMENT - 4, err);
+}
+
+static enum mly_err end_item(struct mly_bytes *out, size_t head, struct mly_error *err)
+{
+    put_u64le(out->data + head + 8, out->bytes - head - RECORD_ALIGNMENT);
+    return align(out, err);
+}
+
 static enum mly_err put_change(struct mly_bytes *out, const struct mly_change *change, uint32_t dim,
                                struct mly_error *err)
 {
@@ -79,27 +95,41 @@ static enum mly_err put_change(struct mly_bytes *out, const struct mly_change *c
         operation.row_count = change->row_count;
         operation.dim = change->row_count > 0 ? dim : 0;
     }
-    size_t head = out->bytes;
-    MLY_TRY(mly_bytes_append_u32le(out, ITEM_OPERATION, err));
-    MLY_TRY(mly_bytes_append_zeros(out, RECORD_ALIGNMENT - 4, err));
+    size_t head;
+    MLY_TRY(begin_item(out, ITEM_OPERATION, &head, err));
     MLY_TRY(mly_operation_encode(&operation, out, err));
-    put_u64le(out->data + head + 8, out->bytes - head - RECORD_ALIGNMENT);
-    return align(out, err);
+    return end_item(out, head, err);
+}
+
+static enum mly_err put_load(struct mly_bytes *out, const struct mly_store_load *load,
+                             struct mly_error *err)
+{
+    size_t head;
+    MLY_TRY(begin_item(out, ITEM_LOAD, &head, err));
+    MLY_TRY(mly_store_load_encode(load, out, err));
+    return end_item(out, head, err);
 }
 
 static enum mly_err encode(struct mly_store_record *record, const struct mly_change *changes,
-                           size_t count, uint32_t dim, struct mly_error *err)
+                           size_t count, uint32_t dim, const struct mly_store_load *load,
+                           struct mly_error *err)
 {
     struct mly_bytes *out = &record->payload;
-    if (count > OPERATIONS_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "%zu documents in one commit, the limit is %u", count,
-                        OPERATIONS_MAX);
+    size_t item_count = load != NULL;
+    for (size_t i = 0; i < count; i++)
+        item_count += load == NULL || !mly_store_goes_into_load(&changes[i]);
+    if (item_count > OPERATIONS_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "%zu documents in one commit, the limit is %u",
+                        item_count, OPERATIONS_MAX);
     }
     MLY_TRY(mly_bytes_append_u32le(out, RECORD_FORMAT, err));
-    MLY_TRY(mly_bytes_append_u32le(out, (uint32_t)count, err));
+    MLY_TRY(mly_bytes_append_u32le(out, (uint32_t)item_count, err));
     MLY_TRY(align(out, err));
-    for (size_t i = 0; i < count; i++)
+    if (load != NULL) MLY_TRY(put_load(out, load, err));
+    for (size_t i = 0; i < count; i++) {
+        if (load != NULL && mly_store_goes_into_load(&changes[i])) continue;
         MLY_TRY(put_change(out, &changes[i], dim, err));
+    }
     return MLY_OK;
 }
 
@@ -118,6 +148,26 @@ static enum mly_err fail_record(const char *what, size_t offset, size_t bytes,
 {
     return mly_fail(err, MLY_ERR_CORRUPT, "commit in the log: %s at byte %zu of %zu", what, offset,
                     bytes);
+}
+
+static enum mly_err take_item(struct mly_store_record *record, uint64_t kind,
+                              struct mly_str payload, struct mly_error *err)
+{
+    switch (kind) {
+    case ITEM_OPERATION:
+        MLY_TRY(
+            mly_operation_decode(payload, &record->arena, &record->operations[record->count], err));
+        record->count++;
+        return MLY_OK;
+    case ITEM_LOAD:
+        if (record->load != NULL || record->count > 0) {
+            return mly_fail(err, MLY_ERR_CORRUPT, "commit in the log: a load that is not first");
+        }
+        return mly_store_load_decode(payload, &record->arena, &record->load, err);
+    default:
+        return mly_fail(err, MLY_ERR_UNSUPPORTED, "commit in the log has an item of kind %llu",
+                        (unsigned long long)kind);
+    }
 }
 
 static enum mly_err decode(struct mly_store_record *record, struct mly_error *err)
@@ -146,18 +196,12 @@ static enum mly_err decode(struct mly_store_record *record, struct mly_error *er
         }
         uint64_t kind = get_number(data + offset, 4);
         uint64_t item_bytes = get_number(data + offset + 8, 8);
-        if (kind != ITEM_OPERATION) {
-            return mly_fail(err, MLY_ERR_UNSUPPORTED, "commit in the log has an item of kind %llu",
-                            (unsigned long long)kind);
-        }
         offset += RECORD_ALIGNMENT;
         if (item_bytes > bytes - offset) {
             return fail_record("an operation beyond its end", offset, bytes, err);
         }
         struct mly_str payload = {(const char *)data + offset, (size_t)item_bytes};
-        MLY_TRY(
-            mly_operation_decode(payload, &record->arena, &record->operations[record->count], err));
-        record->count++;
+        MLY_TRY(take_item(record, kind, payload, err));
         offset += (size_t)item_bytes;
         size_t beyond = offset % RECORD_ALIGNMENT;
         if (beyond != 0) offset += RECORD_ALIGNMENT - beyond;
@@ -169,12 +213,12 @@ static enum mly_err decode(struct mly_store_record *record, struct mly_error *er
 /* ---- records ---- */
 
 enum mly_err mly_store_record_make(struct mly_mem *mem, const struct mly_change *changes,
-                                   size_t count, uint32_t dim, struct mly_store_record **out,
-                                   struct mly_error *err)
+                                   size_t count, uint32_t dim, const struct mly_store_load *load,
+                                   struct mly_store_record **out, struct mly_error *err)
 {
     struct mly_store_record *record = NULL;
     MLY_TRY(make_empty(mem, &record, err));
-    enum mly_err rc = encode(record, changes, count, dim, err);
+    enum mly_err rc = encode(record, changes, count, dim, load, err);
     if (rc == MLY_OK) rc = decode(record, err);
     if (rc != MLY_OK) {
         mly_store_record_release(record);

@@ -70,7 +70,7 @@ static enum mly_err settle(struct work *work, struct mly_error *err)
         struct mly_store_view *view = NULL;
         mly_store_rows_sort(&gathered->dead);
         MLY_TRY(mly_store_view_grow(work->views[kind], &gathered->dead, gathered->rows,
-                                    gathered->count, work->dim, &view, err));
+                                    gathered->count, work->dim, NULL, &view, err));
         mly_store_view_release(work->views[kind]);
         work->views[kind] = view;
         gathered->count = gathered->dead.count = 0;
@@ -202,9 +202,53 @@ static enum mly_err apply_to_documents(struct work *work, struct mly_store_recor
     return add_row(work, MLY_STORE_DOCUMENTS, record, &operation->document, err);
 }
 
+/* Every document of the load replaces the one of its id. */
+static enum mly_err find_replaced(struct work *work, enum mly_store_table_kind kind,
+                                  struct mly_store_fragment *fragment, struct mly_error *err)
+{
+    const struct mly_store_part part = {.fragment = fragment, .row_count = fragment->row_count};
+    struct mly_store_cell cell = {work->views[kind], &part, 0};
+    size_t column = kind == MLY_STORE_DOCUMENTS ? (size_t)MLY_DOCUMENT_ID : MLY_CHUNK_DOCUMENT_ID;
+    struct mly_str last = MLY_STR_NULL;
+    for (; cell.row < part.row_count; cell.row++) {
+        struct mly_str id;
+        MLY_TRY(mly_store_cell_string(&cell, column, &id, err));
+        if (id.data == NULL || (last.data != NULL && mly_str_equal(id, last))) continue;
+        MLY_TRY(bury(work, kind, id, err));
+        last = id;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err apply_load(struct work *work, struct mly_store_record *record,
+                               enum mly_store_table_kind kind, struct mly_error *err)
+{
+    struct mly_store_fragment *fragment = NULL;
+    struct mly_store_view *view = NULL;
+    struct gathered *gathered = &work->tables[kind];
+    MLY_TRY(mly_store_fragment_adopt(work->views[kind], record, &fragment, err));
+    enum mly_err rc = find_replaced(work, kind, fragment, err);
+    if (rc == MLY_OK) {
+        mly_store_rows_sort(&gathered->dead);
+        rc = mly_store_view_grow(work->views[kind], &gathered->dead, NULL, 0, 0, fragment, &view,
+                                 err);
+    }
+    mly_store_fragment_release(fragment);
+    if (rc != MLY_OK) return rc;
+    gathered->dead.count = 0;
+    mly_store_view_release(work->views[kind]);
+    work->views[kind] = view;
+    return MLY_OK;
+}
+
 static enum mly_err apply_record(struct work *work, struct mly_store_record *record,
                                  struct mly_error *err)
 {
+    if (record->load != NULL) MLY_TRY(settle(work, err));
+    for (int kind = 0; record->load != NULL && kind < MLY_STORE_TABLES; kind++) {
+        if (!work->tables[kind].follows || record->load->files[kind].name[0] == '\0') continue;
+        MLY_TRY(apply_load(work, record, (enum mly_store_table_kind)kind, err));
+    }
     for (size_t i = 0; i < record->count; i++) {
         const struct mly_operation *operation = &record->operations[i];
         bool again;
@@ -268,6 +312,12 @@ enum mly_err mly_store_apply(struct mly_store *store,
 
 /* ---- records that are kept ---- */
 
+/* A load weighs something, too: there must not be too many parts. */
+static uint64_t weight(const struct mly_store_record *record)
+{
+    return record->payload.bytes + (record->load == NULL ? 0 : MLY_STORE_RECORD_BYTES / 16);
+}
+
 enum mly_err mly_store_keep_record(struct mly_store *store, struct mly_store_record *record,
                                    struct mly_error *err)
 {
@@ -283,14 +333,14 @@ enum mly_err mly_store_keep_record(struct mly_store *store, struct mly_store_rec
         store->record_capacity = capacity;
     }
     store->records[store->record_count++] = record;
-    store->tail_bytes += record->payload.bytes;
+    store->tail_bytes += weight(record);
     return MLY_OK;
 }
 
 void mly_store_forget_newest(struct mly_store *store)
 {
     struct mly_store_record *record = store->records[--store->record_count];
-    store->tail_bytes -= record->payload.bytes;
+    store->tail_bytes -= weight(record);
     mly_store_record_release(record);
 }
 
@@ -305,7 +355,7 @@ void mly_store_drop_records(struct mly_store *store, uint64_t lsn)
             continue;
         }
         store->records[kept++] = record;
-        store->tail_bytes += record->payload.bytes;
+        store->tail_bytes += weight(record);
     }
     store->record_count = kept;
 }

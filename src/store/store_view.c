@@ -17,7 +17,7 @@ struct mly_store_view *mly_store_view_retain(struct mly_store_view *view)
     return view;
 }
 
-static void release_fragment(struct mly_store_fragment *fragment)
+void mly_store_fragment_release(struct mly_store_fragment *fragment)
 {
     if (fragment == NULL || atomic_fetch_sub(&fragment->refs, 1) != 1) return;
     struct mly_store_table *table = fragment->table;
@@ -29,11 +29,12 @@ static void release_fragment(struct mly_store_fragment *fragment)
     }
     mly_lance_fragment_close(fragment->data);
     mly_store_slab_destroy(mem, fragment->slab);
+    mly_store_record_release(fragment->record);
     mly_mem_free(mem, fragment->skipped);
     mly_mem_free(mem, fragment);
 }
 
-static void release_dead(struct mly_store_dead *dead)
+void mly_store_dead_release(struct mly_store_dead *dead)
 {
     if (dead == NULL || atomic_fetch_sub(&dead->refs, 1) != 1) return;
     mly_lance_deletions_deinit(&dead->set);
@@ -45,8 +46,8 @@ void mly_store_view_release(struct mly_store_view *view)
     if (view == NULL || atomic_fetch_sub(&view->refs, 1) != 1) return;
     struct mly_mem *mem = view->table->store->mem;
     for (size_t i = 0; i < view->part_count; i++) {
-        release_fragment(view->parts[i].fragment);
-        release_dead(view->parts[i].dead);
+        mly_store_fragment_release(view->parts[i].fragment);
+        mly_store_dead_release(view->parts[i].dead);
     }
     mly_mem_free(mem, view->parts);
     mly_mem_free(mem, view->slots);
@@ -90,8 +91,8 @@ void mly_store_view_uuid(const struct mly_store_view *view, uint8_t out[MLY_STOR
 
 /* ---- fragments ---- */
 
-static enum mly_err add_skipped(struct mly_store_fragment *fragment, struct mly_mem *mem,
-                                uint32_t row, struct mly_error *err)
+enum mly_err mly_store_fragment_skip(struct mly_store_fragment *fragment, struct mly_mem *mem,
+                                     uint32_t row, struct mly_error *err)
 {
     if (fragment->skipped_count == fragment->skipped_capacity) {
         size_t capacity = fragment->skipped_capacity == 0 ? 16 : fragment->skipped_capacity * 2;
@@ -115,7 +116,7 @@ static enum mly_err find_skipped(const struct mly_store_view *view,
         struct mly_str status;
         MLY_TRY(mly_lance_get_string(fragment->data, field, row, &status, err));
         if (status.data != NULL && mly_str_equal(status, MLY_STR("skipped"))) {
-            MLY_TRY(add_skipped(fragment, view->table->store->mem, (uint32_t)row, err));
+            MLY_TRY(mly_store_fragment_skip(fragment, view->table->store->mem, (uint32_t)row, err));
         }
     }
     return MLY_OK;
@@ -158,7 +159,7 @@ static enum mly_err open_fragment(const struct mly_store_view *view, size_t frag
     *out = fragment;
     fragment = NULL;
 done:
-    release_fragment(fragment);
+    mly_store_fragment_release(fragment);
     return rc;
 }
 
@@ -177,7 +178,7 @@ static enum mly_err read_dead(const struct mly_store_view *view, size_t fragment
     *out = dead;
     dead = NULL;
 done:
-    release_dead(dead);
+    mly_store_dead_release(dead);
     return rc;
 }
 
@@ -340,7 +341,7 @@ static void count_part(struct mly_store_view *view, const struct mly_store_part 
 }
 
 /* What follows from the parts: counts, vectors to scan, where to find a part. */
-static enum mly_err finish_view(struct mly_store_view *view, struct mly_error *err)
+enum mly_err mly_store_view_finish(struct mly_store_view *view, struct mly_error *err)
 {
     for (size_t i = 0; i < view->part_count; i++) {
         count_part(view, &view->parts[i]);
@@ -362,11 +363,11 @@ static enum mly_err fill_view(struct mly_store_view *view, const struct mly_stor
         MLY_TRY(make_part(view, old, i, err));
         view->part_count = view->base_count = i + 1;
     }
-    return finish_view(view, err);
+    return mly_store_view_finish(view, err);
 }
 
-static enum mly_err make_empty(struct mly_store_table *table, struct mly_store_view **out,
-                               struct mly_error *err)
+enum mly_err mly_store_view_new(struct mly_store_table *table, struct mly_store_view **out,
+                                struct mly_error *err)
 {
     struct mly_mem *mem = table->store->mem;
     struct mly_store_view *view = mly_mem_array(mem, 1, sizeof(*view));
@@ -386,7 +387,7 @@ static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_ma
                               struct mly_error *err)
 {
     struct mly_store_view *view = NULL;
-    MLY_TRY(make_empty(table, &view, err));
+    MLY_TRY(mly_store_view_new(table, &view, err));
     view->manifest = manifest;
     if (manifest != NULL) {
         enum mly_err rc = fill_view(view, old, err);
@@ -435,143 +436,4 @@ enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_e
         if (err != NULL) err->code = rc;
         return rc;
     }
-}
-
-/* ---- growing ---- */
-
-/* A copy of the part's dead rows that may be changed. */
-static enum mly_err own_dead(struct mly_store_part *part, struct mly_mem *mem,
-                             struct mly_error *err)
-{
-    struct mly_store_dead *dead = mly_mem_array(mem, 1, sizeof(*dead));
-    if (dead == NULL) return mly_fail_nomem(err, sizeof(*dead));
-    atomic_init(&dead->refs, 1);
-    dead->mem = mem;
-    if (part->dead == NULL) {
-        mly_lance_deletions_init(&dead->set, mem, part->fragment->row_count);
-    } else {
-        enum mly_err rc = mly_lance_deletions_copy(&part->dead->set, &dead->set, err);
-        if (rc != MLY_OK) {
-            mly_mem_free(mem, dead);
-            return rc;
-        }
-    }
-    release_dead(part->dead);
-    part->dead = dead;
-    return MLY_OK;
-}
-
-static enum mly_err bury(struct mly_store_view *view, const struct mly_store_rows *rows,
-                         struct mly_error *err)
-{
-    size_t part_i = MLY_STORE_NO_PART;
-    for (size_t i = 0; i < rows->count; i++) {
-        uint64_t address = rows->items[i];
-        if (i == 0 || address >> 32 != rows->items[i - 1] >> 32) {
-            part_i = mly_store_view_find_part(view, address >> 32);
-            if (part_i == MLY_STORE_NO_PART) {
-                return mly_fail(err, MLY_ERR_INTERNAL, "no fragment %llu to delete rows of",
-                                (unsigned long long)(address >> 32));
-            }
-            MLY_TRY(own_dead(&view->parts[part_i], view->table->store->mem, err));
-        }
-        MLY_TRY(mly_lance_deletions_add(&view->parts[part_i].dead->set, address & UINT32_MAX, err));
-    }
-    return MLY_OK;
-}
-
-/* A part of a new slab, behind the others. */
-static enum mly_err add_slab(struct mly_store_view *view, uint32_t dim, struct mly_error *err)
-{
-    struct mly_store_table *table = view->table;
-    struct mly_store *store = table->store;
-    if (store->serial_next == UINT32_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "%s: 4294967295 fragments were opened; open it anew",
-                        store->path);
-    }
-    struct mly_store_fragment *fragment = mly_mem_array(store->mem, 1, sizeof(*fragment));
-    if (fragment == NULL) return mly_fail_nomem(err, sizeof(*fragment));
-    atomic_init(&fragment->refs, 1);
-    fragment->table = table;
-    enum mly_err rc = mly_store_slab_make(store->mem, table->kind, dim, &fragment->slab, err);
-    if (rc != MLY_OK) {
-        mly_mem_free(store->mem, fragment);
-        return rc;
-    }
-    fragment->serial = store->serial_next++;
-    fragment->id = UINT32_MAX - table->tail_parts++ % MLY_STORE_TAIL_PARTS_MAX;
-    fragment->row_count = fragment->slab->capacity;
-    view->parts[view->part_count++] = (struct mly_store_part){.fragment = fragment};
-    return MLY_OK;
-}
-
-/* Can rows be added to the last part? Where another view has added to its slab they would come
- * behind rows that this one must not see. */
-static bool is_open(const struct mly_store_view *view, uint32_t dim)
-{
-    if (view->part_count == view->base_count) return false;
-    const struct mly_store_part *part = &view->parts[view->part_count - 1];
-    const struct mly_store_slab *slab = part->fragment->slab;
-    return slab != NULL && slab->count == part->row_count && slab->count < slab->capacity &&
-           (view->table->kind == MLY_STORE_DOCUMENTS || slab->dim == dim);
-}
-
-static enum mly_err add_rows(struct mly_store_view *view, const struct mly_store_new_row *rows,
-                             size_t row_count, uint32_t dim, struct mly_error *err)
-{
-    struct mly_mem *mem = view->table->store->mem;
-    for (size_t i = 0; i < row_count; i++) {
-        if (!is_open(view, dim)) MLY_TRY(add_slab(view, dim, err));
-        struct mly_store_part *part = &view->parts[view->part_count - 1];
-        struct mly_store_fragment *fragment = part->fragment;
-        if (view->table->kind == MLY_STORE_DOCUMENTS) {
-            const struct mly_document *document = rows[i].row;
-            if (document->status.data != NULL &&
-                mly_str_equal(document->status, MLY_STR("skipped"))) {
-                MLY_TRY(add_skipped(fragment, mem, (uint32_t)part->row_count, err));
-            }
-        }
-        mly_store_slab_add(fragment->slab, view->table->kind, &rows[i]);
-        part->row_count++;
-    }
-    return MLY_OK;
-}
-
-static enum mly_err fill_grown(struct mly_store_view *view, const struct mly_store_view *old,
-                               const struct mly_store_rows *dead,
-                               const struct mly_store_new_row *rows, size_t row_count, uint32_t dim,
-                               struct mly_error *err)
-{
-    size_t count = old->part_count + row_count / MLY_SLAB_ROWS_MIN + 2;
-    view->parts = mly_mem_array(view->table->store->mem, count, sizeof(view->parts[0]));
-    if (view->parts == NULL) return mly_fail_nomem(err, count * sizeof(view->parts[0]));
-    memcpy(view->fields, old->fields, sizeof(view->fields));
-    view->base_count = old->base_count;
-    view->dim = old->dim != 0 ? old->dim : row_count > 0 ? dim : 0;
-    for (size_t i = 0; i < old->part_count; i++) {
-        view->parts[i] = old->parts[i];
-        atomic_fetch_add(&view->parts[i].fragment->refs, 1);
-        if (view->parts[i].dead != NULL) atomic_fetch_add(&view->parts[i].dead->refs, 1);
-        view->part_count = i + 1;
-    }
-    MLY_TRY(bury(view, dead, err));
-    MLY_TRY(add_rows(view, rows, row_count, dim, err));
-    return finish_view(view, err);
-}
-
-enum mly_err mly_store_view_grow(struct mly_store_view *old, const struct mly_store_rows *dead,
-                                 const struct mly_store_new_row *rows, size_t row_count,
-                                 uint32_t dim, struct mly_store_view **out, struct mly_error *err)
-{
-    struct mly_store_view *view = NULL;
-    MLY_TRY(make_empty(old->table, &view, err));
-    view->base = mly_store_view_retain(mly_store_view_base(old));
-    view->manifest = view->base->manifest;
-    enum mly_err rc = fill_grown(view, old, dead, rows, row_count, dim, err);
-    if (rc != MLY_OK) {
-        mly_store_view_release(view);
-        return rc;
-    }
-    *out = view;
-    return MLY_OK;
 }

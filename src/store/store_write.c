@@ -189,3 +189,34 @@ enum mly_err mly_store_write_parts(const struct mly_store_view *view, const bool
     mly_lance_writer_close(sheet.writer);
     return rc;
 }
+
+/* ---- rows of changes ---- */
+
+static enum mly_err put_change(const struct sheet *sheet, enum mly_store_table_kind kind,
+                               const struct mly_change *change, uint64_t *row_count,
+                               struct mly_error *err)
+{
+    *row_count += kind == MLY_STORE_DOCUMENTS ? 1 : change->row_count;
+    if (kind == MLY_STORE_DOCUMENTS) return put_document(sheet, &change->document, err);
+    for (size_t i = 0; i < change->row_count; i++) {
+        MLY_TRY(put_chunk(sheet, change->document.id, &change->rows[i], err));
+    }
+    return MLY_OK;
+}
+
+enum mly_err mly_store_write_rows(const struct mly_store_view *view,
+                                  const struct mly_change *changes, size_t change_count,
+                                  struct mly_lance_data_file *out, uint64_t *out_rows,
+                                  struct mly_error *err)
+{
+    struct sheet sheet = {0};
+    *out_rows = 0;
+    enum mly_err rc = open_sheet(view, view->dim, &sheet, err);
+    for (size_t i = 0; rc == MLY_OK && i < change_count; i++) {
+        if (!mly_store_goes_into_load(&changes[i])) continue;
+        rc = put_change(&sheet, view->table->kind, &changes[i], out_rows, err);
+    }
+    if (rc == MLY_OK && *out_rows > 0) rc = mly_lance_writer_finish(sheet.writer, out, err);
+    mly_lance_writer_close(sheet.writer);
+    return rc;
+}

@@ -79,10 +79,7 @@ static void fill_wide(struct mly_store *store)
             row->vector = vector;
         }
     }
-    for (size_t i = 0; i < DOCUMENTS; i += 100) {
-        case_ok(case_commit(store, changes + i, DOCUMENTS - i < 100 ? DOCUMENTS - i : 100, &err),
-                &err);
-    }
+    case_ok(case_commit(store, changes, DOCUMENTS, &err), &err);
 }
 
 static void a_store_of_25000_chunks_opens_in_milliseconds(void **state)
