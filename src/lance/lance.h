@@ -79,6 +79,27 @@ struct mly_lance_manifest;
 MLY_MUST_USE enum mly_err mly_lance_manifest_load(const struct mly_lance_table *table,
                                                   struct mly_lance_manifest **out,
                                                   struct mly_error *err);
+/* What load_sound passed over. */
+struct mly_lance_unsound {
+    uint64_t count;          /* versions; 0: none */
+    uint64_t version;        /* the newest of them */
+    struct mly_error reason; /* what is wrong with it */
+};
+/* The newest version that is sound: as load, but a newer one whose manifest is CORRUPT (it does not
+ * parse, or does not pass its sum) is passed over where it was made by us, which is what its
+ * transaction file says. Only the caller knows whether what such a version did is elsewhere: in a
+ * log. CORRUPT as load gives it where a damaged version is not known to be ours, or nothing before
+ * it is sound. */
+MLY_MUST_USE enum mly_err mly_lance_manifest_load_sound(const struct mly_lance_table *table,
+                                                        struct mly_lance_manifest **out,
+                                                        struct mly_lance_unsound *unsound,
+                                                        struct mly_error *err);
+/* Moves the manifests of all versions above that of manifest into the folder (made where it is
+ * missing), as "<table>-<name>": then manifest is the newest, and is committed on. The caller holds
+ * the writer's lock and has what load_sound gave. Durable when OK. */
+MLY_MUST_USE enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
+                                              const struct mly_lance_manifest *manifest,
+                                              const char *folder, struct mly_error *err);
 /* The version before that of manifest; NOTFOUND where there is none, or none any more. */
 MLY_MUST_USE enum mly_err mly_lance_manifest_load_before(const struct mly_lance_table *table,
                                                          const struct mly_lance_manifest *manifest,

@@ -158,6 +158,8 @@ enum lance_name_kind {
     LANCE_NAME_TRANSACTION /* ours */
 };
 enum lance_name_kind mly_lance_name_kind(const char *name);
+/* Is it a transaction of ours that read this version? */
+bool mly_lance_is_own_transaction(const char *name, uint64_t read_version);
 /* ".lance" and all. */
 void mly_lance_data_name(const uint8_t uuid[16], char out[MLY_LANCE_NAME_BYTES]);
 void mly_lance_uuid_text(const uint8_t uuid[16], char out[37]);
@@ -214,11 +216,17 @@ struct mly_lance_manifest {
     size_t index_section_bytes;
 };
 
+/* How often a listing is repeated when what it named is gone before it is opened. */
+#define LANCE_LOAD_TRIES 5
 #define LANCE_VERSION_NAME_BYTES 40
 /* The file name of a version. */
 void mly_lance_version_name(uint64_t version, enum lance_naming naming, char *out);
 /* False for anything that is not a version: temporary files, the hint, detached versions. */
 bool mly_lance_parse_version_name(const char *name, uint64_t *version, enum lance_naming *naming);
+/* The newest version below that number; *version is 0 where there is none. */
+MLY_MUST_USE enum mly_err mly_lance_find_version(const struct mly_lance_table *table,
+                                                 uint64_t below, uint64_t *version,
+                                                 enum lance_naming *naming, struct mly_error *err);
 /* Has nothing of ours in it. Such a version has no sums: those of its name are of a table that was
  * dropped, and was at the same number once. */
 bool mly_lance_is_strange(const struct mly_lance_manifest *manifest);

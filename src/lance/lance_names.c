@@ -117,3 +117,10 @@ enum lance_name_kind mly_lance_name_kind(const char *name)
                ? LANCE_NAME_DELETIONS
                : LANCE_NAME_FOREIGN;
 }
+
+bool mly_lance_is_own_transaction(const char *name, uint64_t read_version)
+{
+    uint64_t number;
+    if (mly_lance_name_kind(name) != LANCE_NAME_TRANSACTION) return false;
+    return skip_number(&name, '-', &number) && number == read_version;
+}

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How often a listing is repeated when what it named is gone before it is opened. */
-#define LOAD_TRIES 5
-
 #define MANIFEST_SUFFIX ".manifest"
 /* 20 digits and the suffix: names of this length count down from 2^64 - 1. */
 #define V2_NAME_BYTES (20 + sizeof(MANIFEST_SUFFIX) - 1)
@@ -42,9 +39,9 @@ bool mly_lance_parse_version_name(const char *name, uint64_t *version, enum lanc
     return *version > 0 && *version <= INT64_MAX;
 }
 
-/* *version is 0 where there is none. */
-static enum mly_err find_newest(const struct mly_lance_table *table, uint64_t *version,
-                                enum lance_naming *naming, struct mly_error *err)
+enum mly_err mly_lance_find_version(const struct mly_lance_table *table, uint64_t below,
+                                    uint64_t *version, enum lance_naming *naming,
+                                    struct mly_error *err)
 {
     struct lance_path path;
     struct mly_dir dir;
@@ -61,8 +58,8 @@ static enum mly_err find_newest(const struct mly_lance_table *table, uint64_t *v
         enum lance_naming found_naming;
         rc = mly_dir_next(&dir, &name, err);
         if (rc != MLY_OK || name == NULL) break;
-        if (!mly_lance_parse_version_name(name, &found, &found_naming) || found <= *version)
-            continue;
+        if (!mly_lance_parse_version_name(name, &found, &found_naming)) continue;
+        if (found <= *version || found >= below) continue;
         *version = found;
         *naming = found_naming;
     }
@@ -130,10 +127,10 @@ enum mly_err mly_lance_manifest_load(const struct mly_lance_table *table,
                                      struct mly_lance_manifest **out, struct mly_error *err)
 {
     enum mly_err rc = MLY_OK;
-    for (int try_i = 0; try_i < LOAD_TRIES; try_i++) {
+    for (int try_i = 0; try_i < LANCE_LOAD_TRIES; try_i++) {
         uint64_t version;
         enum lance_naming naming = LANCE_NAMING_V2;
-        MLY_TRY(find_newest(table, &version, &naming, err));
+        MLY_TRY(mly_lance_find_version(table, UINT64_MAX, &version, &naming, err));
         if (version == 0) {
             *out = NULL;
             return MLY_OK;

@@ -1,0 +1,128 @@
+/* When the newest manifest is damaged: the one before it, if every version after that was ours, as
+ * then whoever keeps a log has what they did. What is damaged is moved out of the way, not lost. */
+#include "lance/lance_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Names that are tried in the folder for what is set aside. */
+#define ASIDE_TRIES 1000
+
+/* A commit of ours that loses its race takes its transaction file back; one that wins leaves it. */
+static enum mly_err is_ours(const struct mly_lance_table *table, uint64_t version, bool *out,
+                            struct mly_error *err)
+{
+    struct lance_path path;
+    struct mly_dir dir;
+    bool exists = false;
+    *out = false;
+    MLY_TRY(mly_lance_path(table, "_transactions", NULL, &path, err));
+    MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, &exists, err));
+    if (!exists) return MLY_OK;
+    MLY_TRY(mly_dir_open(table->env, MLY_AT_CWD, path.text, &dir, err));
+    enum mly_err rc;
+    for (;;) {
+        const char *name;
+        rc = mly_dir_next(&dir, &name, err);
+        if (rc != MLY_OK || name == NULL) break;
+        *out = *out || mly_lance_is_own_transaction(name, version - 1);
+    }
+    mly_dir_close(&dir);
+    if (rc != MLY_OK) return mly_fail_in(err, rc, "%s", path.text);
+    return MLY_OK;
+}
+
+/* From the newest down; *out stays NULL where there is no version at all. */
+static enum mly_err load_down(const struct mly_lance_table *table, struct mly_lance_manifest **out,
+                              struct mly_lance_unsound *unsound, struct mly_error *err)
+{
+    for (uint64_t below = UINT64_MAX;;) {
+        enum lance_naming naming = LANCE_NAMING_V2;
+        struct mly_error why = {0};
+        uint64_t version;
+        bool ours;
+        MLY_TRY(mly_lance_find_version(table, below, &version, &naming, err));
+        if (version == 0) {
+            if (unsound->count == 0) return MLY_OK;
+            return mly_fail(err, MLY_ERR_CORRUPT, "%s, and no version before it is sound",
+                            unsound->reason.message);
+        }
+        enum mly_err rc = mly_lance_load_version(table, version, naming, out, &why);
+        if (rc == MLY_OK) return MLY_OK;
+        if (rc != MLY_ERR_CORRUPT) return mly_fail(err, rc, "%s", why.message);
+        MLY_TRY(is_ours(table, version, &ours, err));
+        if (!ours) return mly_fail(err, rc, "%s", why.message);
+        if (unsound->count++ == 0) {
+            unsound->version = version;
+            unsound->reason = why;
+        }
+        below = version;
+    }
+}
+
+enum mly_err mly_lance_manifest_load_sound(const struct mly_lance_table *table,
+                                           struct mly_lance_manifest **out,
+                                           struct mly_lance_unsound *unsound, struct mly_error *err)
+{
+    enum mly_err rc = MLY_OK;
+    /* Others may remove what was just listed. */
+    for (int try_i = 0; try_i < LANCE_LOAD_TRIES; try_i++) {
+        *out = NULL;
+        *unsound = (struct mly_lance_unsound){0};
+        rc = load_down(table, out, unsound, err);
+        if (rc != MLY_ERR_NOTFOUND) return rc;
+    }
+    return rc;
+}
+
+/* A name in the folder that is free. */
+static enum mly_err find_aside(const struct mly_lance_table *table, const char *folder,
+                               const char *name, struct lance_path *out, struct mly_error *err)
+{
+    const char *slash = strrchr(table->path, '/');
+    const char *table_name = slash == NULL ? table->path : slash + 1;
+    for (int try_i = 0; try_i < ASIDE_TRIES; try_i++) {
+        char number[16] = "";
+        bool exists;
+        if (try_i > 0) (void)snprintf(number, sizeof(number), ".%d", try_i);
+        int bytes =
+            snprintf(out->text, sizeof(out->text), "%s/%s-%s%s", folder, table_name, name, number);
+        if (bytes < 0 || (size_t)bytes >= sizeof(out->text)) {
+            return mly_fail(err, MLY_ERR_LIMIT, "path of %d bytes, limit is %zu", bytes,
+                            sizeof(out->text) - 1);
+        }
+        MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, out->text, &exists, err));
+        if (!exists) return MLY_OK;
+    }
+    return mly_fail(err, MLY_ERR_LIMIT, "%s has %d files of the name %s-%s already", folder,
+                    ASIDE_TRIES, table_name, name);
+}
+
+enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
+                                 const struct mly_lance_manifest *manifest, const char *folder,
+                                 struct mly_error *err)
+{
+    const struct mly_env *env = table->env;
+    struct lance_path from, to;
+    bool moved = false;
+    for (;;) {
+        char name[LANCE_VERSION_NAME_BYTES];
+        enum lance_naming naming = LANCE_NAMING_V2;
+        uint64_t version;
+        MLY_TRY(mly_lance_find_version(table, UINT64_MAX, &version, &naming, err));
+        if (version <= manifest->pb->version) break;
+        mly_lance_version_name(version, naming, name);
+        MLY_TRY(mly_dir_make_all(env, folder, err));
+        MLY_TRY(find_aside(table, folder, name, &to, err));
+        MLY_TRY(mly_lance_path(table, "_versions", name, &from, err));
+        /* The next version of this number must not meet them. */
+        mly_lance_sums_forget(table, name);
+        MLY_TRY(mly_file_rename(env, MLY_AT_CWD, from.text, to.text, err));
+        moved = true;
+    }
+    if (!moved) return MLY_OK;
+    MLY_TRY(mly_dir_sync(env, MLY_AT_CWD, folder, err));
+    MLY_TRY(mly_lance_path(table, "_versions", NULL, &from, err));
+    return mly_dir_sync(env, MLY_AT_CWD, from.text, err);
+}
