@@ -341,7 +341,7 @@ MLY_MUST_USE enum mly_err mly_lance_commit(const struct mly_lance_table *table,
 
 /* Makes the sums that are missing of the files that the manifest names, and of its own: of what
  * other programs wrote, and of what was written before there were sums. Reads those files whole. A
- * manifest in which nothing is configured by us gets none.
+ * manifest that has nothing of ours in it gets none.
  * *made (may be NULL) counts them. Nothing to do where the table has no folder of sums. */
 MLY_MUST_USE enum mly_err mly_lance_adopt(const struct mly_lance_table *table,
                                           const struct mly_lance_manifest *manifest, uint64_t *made,

@@ -57,22 +57,23 @@ static enum mly_err adopt_file(struct file_walk *walk, const char *folder, const
                                struct mly_error *err)
 {
     const struct mly_lance_table *table = walk->table;
+    bool is_version = walk->fragment_i == SIZE_MAX;
     struct mly_sums sums = {0};
     struct lance_path path;
     struct mly_map map;
     bool found;
-    if (walk->fragment_i == SIZE_MAX && mly_lance_is_strange(walk->manifest)) {
-        mly_lance_sums_forget(table, name); /* another table's, if there are any */
-        return MLY_OK;
-    }
     MLY_TRY(mly_lance_sums_read(table, name, &sums, &found, err));
     mly_sums_deinit(&sums);
-    if (found) return MLY_OK;
+    if (found && !is_version) return MLY_OK;
     MLY_TRY(mly_lance_path(table, folder, name, &path, err));
     MLY_TRY(mly_file_map_or_copy(table->env, MLY_AT_CWD, path.text, COPY_BELOW_BYTES, &map, err));
-    mly_lance_sums_make(table, name, map.data, map.bytes);
+    if (is_version && mly_lance_is_strange(map.data, map.bytes)) {
+        mly_lance_sums_forget(table, name); /* another table's, if there are any */
+    } else if (!found) {
+        mly_lance_sums_make(table, name, map.data, map.bytes);
+        (*walk->made)++;
+    }
     mly_map_close(&map);
-    (*walk->made)++;
     return MLY_OK;
 }
 

@@ -68,14 +68,18 @@ enum mly_err mly_lance_find_version(const struct mly_lance_table *table, uint64_
     return MLY_OK;
 }
 
-bool mly_lance_is_strange(const struct mly_lance_manifest *manifest)
+bool mly_lance_is_strange(const void *data, size_t bytes)
 {
     static const char prefix[] = "memalloy.";
-    for (size_t i = 0; i < manifest->pb->n_config; i++) {
-        struct mly_str key = lance_pb_str(manifest->pb->config[i]->key);
-        if (key.bytes >= sizeof(prefix) - 1 && memcmp(key.data, prefix, sizeof(prefix) - 1) == 0) {
-            return false;
-        }
+    const size_t prefix_bytes = sizeof(prefix) - 1;
+    const char *at = data;
+    /* Byte by byte, and not as parsed: damage may end the message before its configuration. */
+    while (bytes >= prefix_bytes) {
+        const char *next = memchr(at, prefix[0], bytes - (prefix_bytes - 1));
+        if (next == NULL) return true;
+        if (memcmp(next, prefix, prefix_bytes) == 0) return false;
+        bytes -= (size_t)(next - at) + 1;
+        at = next + 1;
     }
     return true;
 }
@@ -91,7 +95,9 @@ static enum mly_err read_version(const struct mly_lance_table *table, uint64_t v
     enum mly_err rc =
         mly_lance_manifest_parse(table->env->mem, bytes->data, bytes->bytes, path, out, &own);
     if (damaged == MLY_OK && rc != MLY_OK) return mly_fail(err, rc, "%s", own.message);
-    if (damaged != MLY_OK && (rc != MLY_OK || !mly_lance_is_strange(*out))) return damaged;
+    if (damaged != MLY_OK && (rc != MLY_OK || !mly_lance_is_strange(bytes->data, bytes->bytes))) {
+        return damaged;
+    }
     if (mly_lance_manifest_version(*out) == version) return MLY_OK;
     return mly_fail(err, MLY_ERR_CORRUPT, "%s: says that it is version %" PRIu64, path,
                     mly_lance_manifest_version(*out));
