@@ -227,8 +227,8 @@ bool mly_lance_parse_version_name(const char *name, uint64_t *version, enum lanc
 MLY_MUST_USE enum mly_err mly_lance_find_version(const struct mly_lance_table *table,
                                                  uint64_t below, uint64_t *version,
                                                  enum lance_naming *naming, struct mly_error *err);
-/* A manifest's bytes: is there nothing of ours in them? Such a version has no sums: those of its name are of a table that was
- * dropped, and was at the same number once. */
+/* A manifest's bytes: is there nothing of ours in them? Such a version has no sums: those of its
+ * name are of a table that was dropped, and was at the same number once. */
 bool mly_lance_is_strange(const void *data, size_t bytes);
 /* NOTFOUND where there is no such version, or none any more. */
 MLY_MUST_USE enum mly_err mly_lance_load_version(const struct mly_lance_table *table,

@@ -130,13 +130,13 @@ static void every_damage_of_the_newest_manifest_leads_to_the_one_before(void **s
     make_history();
     version_path(NEWEST, file_path, sizeof(file_path));
     size_t bytes = read_file(file_path, data, sizeof(data));
-    for (size_t i = 0; i < bytes; i += 3) {
+    for (size_t i = 0; i < bytes; i += 7) {
         data[i] ^= (uint8_t)(1u << i % 8);
         write_file(file_path, data, bytes);
         expect_sound(NEWEST - 1, 1);
         data[i] ^= (uint8_t)(1u << i % 8);
     }
-    for (size_t keep = 0; keep < bytes; keep += 50) {
+    for (size_t keep = 0; keep < bytes; keep += 150) {
         write_file(file_path, data, keep);
         expect_sound(NEWEST - 1, 1);
     }
