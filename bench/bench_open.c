@@ -2,7 +2,7 @@
  *
  * usage: bench_open make FOLDER CHUNKS CHUNKS_PER_DOCUMENT DIM [DELETE_EVERY]
  *        bench_open open FOLDER CHUNKS CHUNKS_PER_DOCUMENT
- * make fills a new store in commits of some ten thousand rows; one document of DELETE_EVERY is
+ * make fills a new store in commits of 5,000 rows; one document of DELETE_EVERY is
  * removed again. open is one opening, in a process of its own so that nothing is warm but the page
  * cache, and checks what it finds. Prints one line of JSON; private memory is what the system
  * counts as the process's own, before and after. */
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#define CHUNKS_PER_COMMIT 50000
+#define CHUNKS_PER_COMMIT 5000
 #define CONTENT_BYTES 200
 
 static double now_ms(void)

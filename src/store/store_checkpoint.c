@@ -74,7 +74,7 @@ static void choose_parts(struct round *round, bool merging)
             count += !round->chosen[i] && live_rows(&view->parts[i]) < below &&
                      mly_lance_manifest_is_our_fragment(view->manifest, i);
         }
-        if (count <= MERGE_LEVELS[level].count) return;
+        if (count <= MERGE_LEVELS[level].count) continue;
         for (size_t i = 0; i < view->base_count; i++) {
             if (round->chosen[i] || live_rows(&view->parts[i]) >= below ||
                 !mly_lance_manifest_is_our_fragment(view->manifest, i)) {
@@ -206,6 +206,22 @@ static void clean_tables(struct mly_store *store)
     }
 }
 
+/* What the new fragments' rows are found by. */
+static void make_keys(struct mly_store *store)
+{
+    struct mly_store_view *views[MLY_STORE_TABLES];
+    mly_mutex_lock(&store->mutex);
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_view *view = store->current->views[kind];
+        views[kind] = mly_store_view_retain(mly_store_view_base(view));
+    }
+    mly_mutex_unlock(&store->mutex);
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        mly_store_keys_make(views[kind]);
+        mly_store_view_release(views[kind]);
+    }
+}
+
 static enum mly_err checkpoint_tables(struct mly_store *store, struct mly_error *err)
 {
     uint64_t lsn = store->seen_lsn;
@@ -222,6 +238,7 @@ static enum mly_err checkpoint_tables(struct mly_store *store, struct mly_error 
      * cannot be read must not be the end. */
     if (store->log != NULL) MLY_TRY(mly_log_retire(store->log, older, err));
     clean_tables(store);
+    make_keys(store);
     return MLY_OK;
 }
 

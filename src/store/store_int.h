@@ -16,6 +16,7 @@
 #include "lance/lance.h"
 #include "log/operation.h"
 #include "store/store.h"
+#include "store/store_keyfile.h"
 
 #include <stdatomic.h>
 
@@ -233,6 +234,12 @@ MLY_MUST_USE enum mly_err mly_store_slab_chunk(const struct mly_store_slab *slab
                                                struct mly_arena *arena, struct mly_chunk_row *out,
                                                struct mly_error *err);
 
+enum mly_keyfile_state {
+    MLY_KEYFILE_GOOD,
+    MLY_KEYFILE_BAD,     /* the rows stand in memory */
+    MLY_KEYFILE_REPLACED /* the same; there is a good file for the next one who opens the store */
+};
+
 /* A fragment's data files, opened once, or a slab. */
 struct mly_store_fragment {
     _Atomic uint32_t refs;
@@ -243,7 +250,11 @@ struct mly_store_fragment {
     const struct mly_lance_data_file *file; /* the record's */
     uint32_t serial;                        /* never given twice in the life of the store object */
     uint64_t id, row_count, file_bytes;     /* of a slab: its capacity */
-    uint32_t *skipped; /* documents: rows whose status is "skipped", ascending */
+    /* By which its rows are found; NULL: none. It may come later, but never goes. One that turned
+     * out damaged stays, and the rows stand in memory. */
+    struct mly_keyfile *_Atomic keyfile;
+    _Atomic uint8_t keyfile_state;
+    uint32_t *skipped; /* documents: rows whose status is "skipped", ascending; or in keyfile */
     size_t skipped_count, skipped_capacity;
     /* guarded by key_mutex: in which generation of the key index its rows stand (0: none), how many
      * of them, and in how many runs */
@@ -384,6 +395,15 @@ MLY_MUST_USE enum mly_err mly_store_read_chunk(const struct mly_store_cell *cell
                                                struct mly_arena *arena, struct mly_chunk_row *out,
                                                struct mly_error *err);
 
+/* ---- key files of fragments: store_keying.c ---- */
+
+/* NULL where there is none, or no good one; close it. */
+struct mly_keyfile *mly_store_keys_open(const struct mly_store_view *view,
+                                        const struct mly_store_fragment *fragment);
+/* Makes those that are missing and takes away those of data that is gone; failing does no harm. For
+ * the holder of the lock. */
+void mly_store_keys_make(const struct mly_store_view *view);
+
 /* ---- lookup: store_lookup.c ---- */
 
 enum mly_store_key { MLY_STORE_KEY_ID = 0, MLY_STORE_KEY_PATH = 1, MLY_STORE_KEY_DOCUMENT_ID = 0 };
@@ -400,7 +420,10 @@ MLY_MUST_USE enum mly_err mly_store_rows_add(struct mly_store_rows *rows, uint64
                                              struct mly_error *err);
 /* Ascending, each once. */
 void mly_store_rows_sort(struct mly_store_rows *rows);
-/* Appends the live rows of the view that have the key. */
+/* key_i is one of the view's table. A null string where the row has no such key. */
+MLY_MUST_USE enum mly_err mly_store_read_key(const struct mly_store_cell *cell, size_t key_i,
+                                             struct mly_str *out, struct mly_error *err);
+/* Appends the live rows of the view that have the key, in no order; one may be there twice. */
 MLY_MUST_USE enum mly_err mly_store_find_rows(const struct mly_store_view *view, size_t key_i,
                                               struct mly_str key, struct mly_store_rows *out,
                                               struct mly_error *err);

@@ -75,9 +75,8 @@ void mly_store_rows_sort(struct mly_store_rows *rows)
 
 /* ---- keys ---- */
 
-/* A null string where the row has no such key. */
-static enum mly_err read_key(const struct mly_store_cell *cell, size_t key_i, struct mly_str *out,
-                             struct mly_error *err)
+enum mly_err mly_store_read_key(const struct mly_store_cell *cell, size_t key_i,
+                                struct mly_str *out, struct mly_error *err)
 {
     if (cell->view->table->kind == MLY_STORE_CHUNKS) {
         return mly_store_cell_string(cell, MLY_CHUNK_DOCUMENT_ID, out, err);
@@ -88,9 +87,9 @@ static enum mly_err read_key(const struct mly_store_cell *cell, size_t key_i, st
     return mly_store_cell_string(cell, MLY_DOCUMENT_PATH, out, err);
 }
 
-static uint32_t key_hash(struct mly_str key)
+/* Of the index in memory, from that of key files. */
+static uint32_t short_hash(uint64_t hash)
 {
-    uint64_t hash = mly_hash_quick(key);
     return (uint32_t)(hash ^ hash >> 32);
 }
 
@@ -109,9 +108,10 @@ static enum mly_err index_fragment(const struct mly_store_view *view,
     enum mly_err rc = MLY_OK;
     for (; rc == MLY_OK && cell.row < part->row_count; cell.row++) {
         struct mly_str key;
-        rc = read_key(&cell, key_i, &key, err);
+        rc = mly_store_read_key(&cell, key_i, &key, err);
         if (rc == MLY_OK && key.data != NULL) {
-            rc = mly_keys_add(keys, key_hash(key), fragment->serial, (uint32_t)cell.row, err);
+            rc = mly_keys_add(keys, short_hash(mly_hash_quick(key)), fragment->serial,
+                              (uint32_t)cell.row, err);
         }
     }
     if (rc != MLY_OK) {
@@ -124,7 +124,14 @@ static enum mly_err index_fragment(const struct mly_store_view *view,
     return MLY_OK;
 }
 
-/* Puts the fragments of the view that are new into the index. key_mutex is held. */
+static bool is_found_by_file(const struct mly_store_fragment *fragment)
+{
+    return atomic_load(&fragment->keyfile) != NULL &&
+           atomic_load(&fragment->keyfile_state) == MLY_KEYFILE_GOOD;
+}
+
+/* Puts the fragments of the view that are new and have no key file into the index. key_mutex is
+ * held. */
 static enum mly_err index_view(struct mly_store_view *view, size_t key_i, struct mly_error *err)
 {
     struct mly_keys *keys = &view->table->keys[key_i];
@@ -133,6 +140,7 @@ static enum mly_err index_view(struct mly_store_view *view, size_t key_i, struct
     if (view->keyed_generation[key_i] == keys->generation) return MLY_OK;
     for (size_t i = 0; i < view->part_count; i++) {
         const struct mly_store_fragment *fragment = view->parts[i].fragment;
+        if (is_found_by_file(fragment)) continue;
         if (fragment->keyed_generation[key_i] != keys->generation ||
             fragment->keyed_rows[key_i] < view->parts[i].row_count) {
             MLY_TRY(index_fragment(view, &view->parts[i], key_i, err));
@@ -142,26 +150,87 @@ static enum mly_err index_view(struct mly_store_view *view, size_t key_i, struct
     return MLY_OK;
 }
 
+/* What is looked for. */
+struct quest {
+    const struct mly_store_view *view;
+    size_t key_i;
+    struct mly_str key;
+    uint64_t hash;
+    struct mly_store_rows *out;
+};
+
 /* The rows of one run that live in the view and have the key. */
-static enum mly_err check_run(const struct mly_store_view *view, const struct mly_key_run *run,
-                              size_t key_i, struct mly_str key, struct mly_store_rows *out,
-                              struct mly_error *err)
+static enum mly_err check_run(const struct quest *quest, const struct mly_store_part *part,
+                              uint64_t first, uint64_t count, struct mly_error *err)
 {
-    size_t part_i = mly_store_view_find_serial(view, run->serial);
-    if (part_i == MLY_STORE_NO_PART) return MLY_OK;
-    const struct mly_store_part *part = &view->parts[part_i];
-    struct mly_store_cell cell = {view, part, run->first};
-    uint64_t end = cell.row + run->count;
+    struct mly_store_cell cell = {quest->view, part, first};
+    uint64_t end = first + count;
     if (end > part->row_count) end = part->row_count; /* a newer view has seen more */
     for (; cell.row < end; cell.row++) {
         if (mly_store_part_is_dead(part, cell.row)) continue;
         struct mly_str value;
-        MLY_TRY(read_key(&cell, key_i, &value, err));
-        if (value.data != NULL && mly_str_equal(value, key)) {
-            MLY_TRY(mly_store_rows_add(out, part->fragment->id << 32 | cell.row, err));
+        MLY_TRY(mly_store_read_key(&cell, quest->key_i, &value, err));
+        if (value.data != NULL && mly_str_equal(value, quest->key)) {
+            MLY_TRY(mly_store_rows_add(quest->out, part->fragment->id << 32 | cell.row, err));
         }
     }
     return MLY_OK;
+}
+
+/* key_mutex is held. */
+static enum mly_err find_in_memory(const struct quest *quest, struct mly_error *err)
+{
+    const struct mly_store_view *view = quest->view;
+    const struct mly_keys *keys = &view->table->keys[quest->key_i];
+    uint32_t hash = short_hash(quest->hash);
+    uint32_t run_i = mly_keys_next(keys, hash, MLY_KEY_END);
+    for (; run_i != MLY_KEY_END; run_i = mly_keys_next(keys, hash, run_i)) {
+        const struct mly_key_run *run = &keys->runs[run_i];
+        size_t part_i = mly_store_view_find_serial(view, run->serial);
+        if (part_i == MLY_STORE_NO_PART) continue;
+        MLY_TRY(check_run(quest, &view->parts[part_i], run->first, run->count, err));
+    }
+    return MLY_OK;
+}
+
+/* *damaged: the file did not pass; what was found so far stays found. */
+static enum mly_err find_in_file(const struct quest *quest, const struct mly_store_part *part,
+                                 struct mly_keyfile *file, bool *damaged, struct mly_error *err)
+{
+    uint64_t run_i = 0;
+    *damaged = true;
+    if (mly_keyfile_find(file, quest->key_i, quest->hash, &run_i, NULL) != MLY_OK) return MLY_OK;
+    uint64_t run_count = mly_keyfile_run_count(file, quest->key_i);
+    for (; run_i < run_count; run_i++) {
+        struct mly_keyfile_run run;
+        if (mly_keyfile_get(file, quest->key_i, run_i, &run, NULL) != MLY_OK) return MLY_OK;
+        if (run.hash != quest->hash) break;
+        MLY_TRY(check_run(quest, part, run.first, run.count, err));
+    }
+    *damaged = false;
+    return MLY_OK;
+}
+
+/* From now on the rows of the part stand in memory; what it was that they are looked for now. */
+static enum mly_err leave_file(const struct quest *quest, const struct mly_store_part *part,
+                               struct mly_error *err)
+{
+    struct mly_store_table *table = quest->view->table;
+    struct mly_store_fragment *fragment = part->fragment;
+    mly_mutex_lock(&table->store->key_mutex);
+    enum mly_err rc = MLY_OK;
+    for (size_t key_i = 0; key_i < MLY_STORE_KEYS && rc == MLY_OK; key_i++) {
+        if (table->kind == MLY_STORE_CHUNKS && key_i > 0) break;
+        if (fragment->keyed_generation[key_i] == table->keys[key_i].generation) continue;
+        rc = index_fragment(quest->view, part, key_i, err);
+    }
+    if (rc == MLY_OK) {
+        uint8_t good = MLY_KEYFILE_GOOD;
+        (void)atomic_compare_exchange_strong(&fragment->keyfile_state, &good, MLY_KEYFILE_BAD);
+        rc = find_in_memory(quest, err);
+    }
+    mly_mutex_unlock(&table->store->key_mutex);
+    return rc;
 }
 
 enum mly_err mly_store_find_rows(const struct mly_store_view *view, size_t key_i,
@@ -169,19 +238,21 @@ enum mly_err mly_store_find_rows(const struct mly_store_view *view, size_t key_i
                                  struct mly_error *err)
 {
     if (view->part_count == 0 || key.data == NULL) return MLY_OK;
-    struct mly_store_table *table = view->table;
-    mly_mutex_lock(&table->store->key_mutex);
+    const struct quest quest = {view, key_i, key, mly_hash_quick(key), out};
+    mly_mutex_lock(&view->table->store->key_mutex);
     /* The view is read-only but for this one mark, which the mutex guards. */
     enum mly_err rc = index_view((struct mly_store_view *)view, key_i, err);
-    if (rc == MLY_OK) {
-        const struct mly_keys *keys = &table->keys[key_i];
-        uint32_t hash = key_hash(key);
-        uint32_t run_i = mly_keys_next(keys, hash, MLY_KEY_END);
-        for (; rc == MLY_OK && run_i != MLY_KEY_END; run_i = mly_keys_next(keys, hash, run_i)) {
-            rc = check_run(view, &keys->runs[run_i], key_i, key, out, err);
-        }
+    if (rc == MLY_OK) rc = find_in_memory(&quest, err);
+    mly_mutex_unlock(&view->table->store->key_mutex);
+    /* After the memory, so that a file that comes or goes meanwhile is missed by neither: one that
+     * comes later finds its rows in memory, one that is damaged is tried once more. */
+    for (size_t i = 0; i < view->part_count && rc == MLY_OK; i++) {
+        struct mly_keyfile *file = atomic_load(&view->parts[i].fragment->keyfile);
+        if (file == NULL) continue;
+        bool damaged = false;
+        rc = find_in_file(&quest, &view->parts[i], file, &damaged, err);
+        if (rc == MLY_OK && damaged) rc = leave_file(&quest, &view->parts[i], err);
     }
-    mly_mutex_unlock(&table->store->key_mutex);
     return rc;
 }
 

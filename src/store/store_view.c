@@ -28,6 +28,7 @@ void mly_store_fragment_release(struct mly_store_fragment *fragment)
         }
     }
     mly_lance_fragment_close(fragment->data);
+    mly_keyfile_close(atomic_load(&fragment->keyfile));
     mly_store_slab_destroy(mem, fragment->slab);
     mly_store_record_release(fragment->record);
     mly_mem_free(mem, fragment->skipped);
@@ -151,7 +152,9 @@ static enum mly_err open_fragment(const struct mly_store_view *view, size_t frag
                       store->path);
         goto done;
     }
-    if (table->kind == MLY_STORE_DOCUMENTS) {
+    struct mly_keyfile *keyfile = mly_store_keys_open(view, fragment);
+    atomic_init(&fragment->keyfile, keyfile);
+    if (table->kind == MLY_STORE_DOCUMENTS && keyfile == NULL) {
         rc = find_skipped(view, fragment, err);
         if (rc != MLY_OK) goto done;
     }
@@ -329,15 +332,29 @@ static enum mly_err make_blocks(struct mly_store_view *view, const struct mly_st
 
 /* ---- making a view ---- */
 
+/* Of those found when the fragment was opened: a key file that came later has the same. */
+static uint64_t count_skipped(const struct mly_store_part *part)
+{
+    const struct mly_store_fragment *fragment = part->fragment;
+    const struct mly_keyfile *keyfile =
+        fragment->skipped_count > 0 ? NULL : atomic_load(&fragment->keyfile);
+    size_t rows = keyfile != NULL ? mly_keyfile_skipped_count(keyfile) : fragment->skipped_count;
+    if (part->dead == NULL && fragment->slab == NULL) return rows;
+    uint64_t count = 0;
+    for (size_t i = 0; i < rows; i++) {
+        uint32_t row = keyfile != NULL ? mly_keyfile_skipped(keyfile, i) : fragment->skipped[i];
+        count += row < part->row_count && !mly_store_part_is_dead(part, row);
+    }
+    return count;
+}
+
 static void count_part(struct mly_store_view *view, const struct mly_store_part *part)
 {
     const struct mly_store_fragment *fragment = part->fragment;
     uint64_t dead_count = part->dead == NULL ? 0 : part->dead->set.deleted_count;
     view->live_count += part->row_count - dead_count;
     view->file_bytes += fragment->file_bytes;
-    for (size_t i = 0; i < fragment->skipped_count && fragment->skipped[i] < part->row_count; i++) {
-        if (!mly_store_part_is_dead(part, fragment->skipped[i])) view->skipped_count++;
-    }
+    view->skipped_count += count_skipped(part);
 }
 
 /* What follows from the parts: counts, vectors to scan, where to find a part. */
