@@ -118,7 +118,7 @@ void mly_log_resume(struct mly_log *log);
 
 /* A sync failed and no new segment could be made: every call fails from now on. */
 bool mly_log_has_failed(struct mly_log *log);
-/* Gives back the room that is kept for records to come: there may be none for long. */
+/* Gives back most of the room that is kept for records to come: there may be none for long. */
 void mly_log_trim(struct mly_log *log);
 
 struct mly_log_status {

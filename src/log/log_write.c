@@ -9,6 +9,9 @@
 /* More than that is synced, whatever durability was asked for: it is kept in memory. */
 #define UNSYNCED_BYTES_MAX ((size_t)8 << 20)
 
+/* Room for removals where the disk is full, kept also when the rest is given back. */
+#define TRIMMED_BYTES ((uint64_t)64 << 10)
+
 /* ---- waiters ---- */
 
 static void finish(struct log_waiter *waiter, enum mly_err rc, const struct mly_error *error)
@@ -439,9 +442,10 @@ void mly_log_trim(struct mly_log *log)
     mly_mutex_lock(&log->mutex);
     while (log->writing || log->syncing)
         mly_cond_wait(&log->changed, &log->mutex);
-    if (log->file.fd >= 0 && !log->spent && log->allocated > log->end &&
-        mly_file_truncate(&log->file, log->end, NULL) == MLY_OK) {
-        log->allocated = log->end;
+    uint64_t kept = log_round_up(log->end, LOG_PAGE_BYTES) + TRIMMED_BYTES;
+    if (log->file.fd >= 0 && !log->spent && log->allocated > kept &&
+        mly_file_truncate(&log->file, kept, NULL) == MLY_OK) {
+        log->allocated = kept;
     }
     mly_mutex_unlock(&log->mutex);
 }

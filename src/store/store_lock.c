@@ -26,19 +26,22 @@ char *mly_store_join(struct mly_mem *mem, const char *path, const char *name)
     return joined;
 }
 
-/* Says who writes, for others' messages. The text is not needed for anything else, so failing is
- * fine. */
-static void write_holder(struct mly_store *store)
+/* Says who writes: for the messages of those who wait, and for whoever wrote before, to know that
+ * the log is not as it left it. So it must not fail unseen. */
+static enum mly_err write_holder(struct mly_store *store, struct mly_error *err)
 {
     char text[HOLDER_BYTES];
     memset(text, ' ', sizeof(text));
     int bytes = snprintf(
         text, sizeof(text), "%lld %lld %llu", (long long)store->env->pid(store->env->context),
         (long long)(mly_clock_wall_us(store->env) / 1000000), (unsigned long long)store->token);
-    if (bytes < 0 || bytes >= HOLDER_BYTES) return;
+    if (bytes < 0 || bytes >= HOLDER_BYTES) {
+        return mly_fail(err, MLY_ERR_INTERNAL, "store %s: the lock's text is too long",
+                        store->path);
+    }
     text[bytes] = ' ';
     text[HOLDER_BYTES - 1] = '\n';
-    (void)!mly_file_write(&store->lock_file.file, text, sizeof(text), 0, NULL);
+    return mly_file_write(&store->lock_file.file, text, sizeof(text), 0, err);
 }
 
 static bool read_number(const char **text, const char *end, int64_t *out)
@@ -172,7 +175,8 @@ enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait
     }
     if (rc == MLY_OK) {
         *same_log = wrote_last(store);
-        write_holder(store);
+        rc = write_holder(store, err);
+        if (rc != MLY_OK) mly_store_unlock(store);
     }
     mly_mem_free(store->mem, folder);
     mly_mem_free(store->mem, path);

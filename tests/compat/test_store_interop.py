@@ -46,6 +46,7 @@ def kb(path, tmp_path):
         store.add_document(*TEXTS["bike"], "bike")
         store.remove_document("gone")
         store.sync(root)
+        store.checkpoint()
         yield store
 
 
@@ -177,6 +178,8 @@ def test_we_read_on_after_lancedb_appends(kb, path):
     assert hit.content == content and hit.document.id == "foreign" and hit.metadata == {"by": "lancedb"}
     kb.add_document("ours goes on", document_id="later")
     assert kb.search("ours goes on", 1)[0].document.id == "later"
+    assert lancedb.connect(str(path)).open_table("chunks").count_rows() == before + 1
+    kb.checkpoint()
     assert lancedb.connect(str(path)).open_table("chunks").count_rows() == before + 2
 
 
@@ -240,6 +243,7 @@ def test_ready_vectors_of_six_numbers_open_too(tmp_path):
     vectors = rng.standard_normal((500, 6), dtype=np.float32)
     with memalloy.open(tmp_path / "six", dim=6) as store:
         store.add_vectors([f"text {i}" for i in range(500)], vectors, ids=[f"{i:03}" for i in range(500)])
+        store.checkpoint()
         table = lancedb.connect(str(tmp_path / "six")).open_table("chunks")
         assert table.count_rows() == 500
         assert table.schema.field("vector").type == pa.list_(pa.float32(), 6)
@@ -258,6 +262,7 @@ def test_sync_mends_what_another_program_deleted(tmp_path):
     (folder / "b.md").write_text("Another text.\n")
     with memalloy.open(tmp_path / "kb") as store:
         assert store.sync(folder).chunks == 3
+        store.checkpoint()
         table = lancedb.connect(str(tmp_path / "kb")).open_table("chunks")
         table.delete("content LIKE '%first%'")
         report = store.sync(folder)
@@ -273,6 +278,7 @@ def ids_of(store):
 def test_passages_without_a_document_can_be_read_and_removed(tmp_path):
     with memalloy.open(tmp_path / "kb") as store:
         store.add_document("The boiler is serviced in May.", document_id="boiler")
+        store.checkpoint()
         lancedb.connect(str(tmp_path / "kb")).open_table("documents").delete("id = 'boiler'")
         assert store.count() == 0
         assert [hit.document.id for hit in store.search("boiler")] == ["boiler"]
