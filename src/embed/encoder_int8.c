@@ -3,13 +3,32 @@
  */
 #include "embed/embed_int.h"
 
+/* Rows of the vocabulary are far apart, and most of them in no cache: asked for so many rows before
+ * they are read. */
+#define ROWS_AHEAD 6
+#define LINE_BYTES 64
+
+static void ask_for(const struct mly_model *model, int32_t id)
+{
+    const int8_t *row = model->words.int8 + (size_t)id * model->config.hidden;
+    for (size_t i = 0; i < model->config.hidden; i += LINE_BYTES) {
+        __builtin_prefetch(row + i);
+    }
+    __builtin_prefetch(&model->word_scale[id]);
+}
+
 static void look_up(const struct mly_encoder_block *block, size_t first, size_t end)
 {
     const struct mly_model *model = block->model;
+    const int32_t *ids = block->ids + block->starts[0];
     const size_t hidden = model->config.hidden;
     struct mly_encoder_place place = mly_encoder_place_of(block, first);
+    for (size_t row = first; row < end && row < first + ROWS_AHEAD; row++) {
+        ask_for(model, ids[row]);
+    }
     for (size_t row = first; row < end; row++) {
-        const size_t id = (size_t)block->ids[block->starts[0] + row];
+        const size_t id = (size_t)ids[row];
+        if (row + ROWS_AHEAD < end) ask_for(model, ids[row + ROWS_AHEAD]);
         block->kern->dequantize_s8_f32(model->words.int8 + id * hidden, model->word_scale[id],
                                        model->position + place.position * hidden, hidden,
                                        block->room->x + row * hidden);

@@ -42,31 +42,62 @@ static inline __m512 root_of(__m512 lanes, size_t n, float epsilon)
     return _mm512_set1_ps(inverse_root(fold(lanes) / (float)n + epsilon));
 }
 
-/* y is another row, or x again: what one row's sums wait for, the other's hide. */
-static inline void layer_norm(float *x, float *y, const float *weight, const float *bias, size_t n,
-                              float epsilon)
+#define NORM_ROWS 4
+
+/* So many rows side by side: what one row's sums wait for, the others hide. */
+static inline void norm_rows(float *x, const float *weight, const float *bias, size_t n,
+                             float epsilon)
 {
-    __m512 a = _mm512_setzero_ps(), b = a;
-    for (size_t i = 0; i < n; i += KERN_LANES) {
-        a = _mm512_add_ps(a, _mm512_loadu_ps(x + i));
-        b = _mm512_add_ps(b, _mm512_loadu_ps(y + i));
+    __m512 sums[NORM_ROWS], means[NORM_ROWS];
+    for (size_t r = 0; r < NORM_ROWS; r++) {
+        sums[r] = _mm512_setzero_ps();
     }
-    const __m512 x_mean = _mm512_set1_ps(fold(a) / (float)n);
-    const __m512 y_mean = _mm512_set1_ps(fold(b) / (float)n);
-    a = b = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += KERN_LANES) {
-        const __m512 dx = _mm512_sub_ps(_mm512_loadu_ps(x + i), x_mean);
-        const __m512 dy = _mm512_sub_ps(_mm512_loadu_ps(y + i), y_mean);
-        a = _mm512_add_ps(a, _mm512_mul_ps(dx, dx));
-        b = _mm512_add_ps(b, _mm512_mul_ps(dy, dy));
+        for (size_t r = 0; r < NORM_ROWS; r++) {
+            sums[r] = _mm512_add_ps(sums[r], _mm512_loadu_ps(x + r * n + i));
+        }
     }
-    const __m512 x_factor = root_of(a, n, epsilon), y_factor = root_of(b, n, epsilon);
+    for (size_t r = 0; r < NORM_ROWS; r++) {
+        means[r] = _mm512_set1_ps(fold(sums[r]) / (float)n);
+        sums[r] = _mm512_setzero_ps();
+    }
+    for (size_t i = 0; i < n; i += KERN_LANES) {
+        for (size_t r = 0; r < NORM_ROWS; r++) {
+            const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + r * n + i), means[r]);
+            sums[r] = _mm512_add_ps(sums[r], _mm512_mul_ps(d, d));
+        }
+    }
+    for (size_t r = 0; r < NORM_ROWS; r++) {
+        sums[r] = root_of(sums[r], n, epsilon);
+    }
     for (size_t i = 0; i < n; i += KERN_LANES) {
         const __m512 by = _mm512_loadu_ps(weight + i), plus = _mm512_loadu_ps(bias + i);
-        const __m512 ux = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), x_mean), x_factor);
-        const __m512 uy = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(y + i), y_mean), y_factor);
-        _mm512_storeu_ps(x + i, _mm512_add_ps(_mm512_mul_ps(ux, by), plus));
-        _mm512_storeu_ps(y + i, _mm512_add_ps(_mm512_mul_ps(uy, by), plus));
+        for (size_t r = 0; r < NORM_ROWS; r++) {
+            const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + r * n + i), means[r]);
+            const __m512 u = _mm512_mul_ps(d, sums[r]);
+            _mm512_storeu_ps(x + r * n + i, _mm512_add_ps(_mm512_mul_ps(u, by), plus));
+        }
+    }
+}
+
+static inline void norm_row(float *x, const float *weight, const float *bias, size_t n,
+                            float epsilon)
+{
+    __m512 sum = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += KERN_LANES) {
+        sum = _mm512_add_ps(sum, _mm512_loadu_ps(x + i));
+    }
+    const __m512 mean = _mm512_set1_ps(fold(sum) / (float)n);
+    sum = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += KERN_LANES) {
+        const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i), mean);
+        sum = _mm512_add_ps(sum, _mm512_mul_ps(d, d));
+    }
+    const __m512 factor = root_of(sum, n, epsilon);
+    for (size_t i = 0; i < n; i += KERN_LANES) {
+        const __m512 u = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), mean), factor);
+        const __m512 y = _mm512_mul_ps(u, _mm512_loadu_ps(weight + i));
+        _mm512_storeu_ps(x + i, _mm512_add_ps(y, _mm512_loadu_ps(bias + i)));
     }
 }
 
@@ -74,10 +105,12 @@ void mly_kern_layer_norm_f32_avx512vnni(float *x, size_t count, const float *wei
                                         const float *bias, size_t n, float epsilon)
 {
     size_t row = 0;
-    for (; row + 2 <= count; row += 2) {
-        layer_norm(x + row * n, x + (row + 1) * n, weight, bias, n, epsilon);
+    for (; row + NORM_ROWS <= count; row += NORM_ROWS) {
+        norm_rows(x + row * n, weight, bias, n, epsilon);
     }
-    if (row < count) layer_norm(x + row * n, x + row * n, weight, bias, n, epsilon);
+    for (; row < count; row++) {
+        norm_row(x + row * n, weight, bias, n, epsilon);
+    }
 }
 
 static inline __m512 times(const float *x, const float *factor, size_t i)

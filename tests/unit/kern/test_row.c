@@ -62,17 +62,19 @@ static void dot_and_scores_have_equal_bits_at_every_width_and_alignment(void **s
     free(block);
 }
 
+enum { NORM_ROWS = 6 }; /* sets take up to four side by side */
+
 static void normalised_rows_have_equal_bits(void **state)
 {
     (void)state;
     const struct mly_kern *sets[SETS_MAX], *scalar = mly_kern_pick("scalar");
     const size_t count = list_sets(sets);
     struct numbers numbers = {103};
-    static float x[3 * 1536], wanted[3 * 1536], got[3 * 1536];
+    static float x[NORM_ROWS * 1536], wanted[NORM_ROWS * 1536], got[NORM_ROWS * 1536];
     float weight[1536], bias[1536];
-    for (size_t w = 0; w < 3 * WIDTHS; w++) {
-        const size_t n = widths[w / 3], rows = w % 3 + 1;
-        fill_floats(&numbers, x, rows * n, w / 3 % 2 == 0 ? 3.0f : 1e-6f);
+    for (size_t w = 0; w < NORM_ROWS * WIDTHS; w++) {
+        const size_t n = widths[w / NORM_ROWS], rows = w % NORM_ROWS + 1;
+        fill_floats(&numbers, x, rows * n, w / NORM_ROWS % 2 == 0 ? 3.0f : 1e-6f);
         fill_floats(&numbers, weight, n, 2.0f);
         fill_floats(&numbers, bias, n, 0.5f);
         memcpy(wanted, x, rows * n * sizeof(float));
