@@ -1,8 +1,8 @@
 /* What it costs to open a large store and to find the first rows in it.
  *
- * usage: bench_open make FOLDER CHUNKS CHUNKS_PER_DOCUMENT DIM [DELETE_EVERY]
+ * usage: bench_open make FOLDER CHUNKS CHUNKS_PER_DOCUMENT DIM [DELETE_EVERY [CHUNKS_PER_COMMIT]]
  *        bench_open open FOLDER CHUNKS CHUNKS_PER_DOCUMENT
- * make fills a new store in commits of 5,000 rows; one document of DELETE_EVERY is
+ * make fills a new store in commits of some ten thousand rows; one document of DELETE_EVERY is
  * removed again. open is one opening, in a process of its own so that nothing is warm but the page
  * cache, and checks what it finds. Prints one line of JSON; private memory is what the system
  * counts as the process's own, before and after. */
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#define CHUNKS_PER_COMMIT 5000
+#define CHUNKS_PER_COMMIT 50000
 #define CONTENT_BYTES 200
 
 static double now_ms(void)
@@ -143,13 +143,14 @@ static enum mly_err remove_some(struct mly_store *store, size_t documents, size_
     return rc;
 }
 
-static int make(const char *folder, size_t chunks, size_t each, uint32_t dim, size_t every)
+static int make(const char *folder, size_t chunks, size_t each, uint32_t dim, size_t every,
+                size_t commit_chunks)
 {
     struct mly_error err = {0};
     struct mly_store *store = NULL;
     struct mly_store_options options = {.lock_wait_ms = 1000, .dim = dim};
     size_t documents = chunks / each;
-    size_t at_once = CHUNKS_PER_COMMIT / each;
+    size_t at_once = commit_chunks / each > 0 ? commit_chunks / each : 1;
     struct batch batch = {
         .changes = calloc(at_once, sizeof(*batch.changes)),
         .rows = calloc(at_once * each, sizeof(*batch.rows)),
@@ -286,13 +287,14 @@ int main(int argc, char **argv)
 {
     if (argc >= 6 && strcmp(argv[1], "make") == 0) {
         return make(argv[2], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10),
-                    (uint32_t)strtoul(argv[5], NULL, 10),
-                    argc > 6 ? strtoul(argv[6], NULL, 10) : 0);
+                    (uint32_t)strtoul(argv[5], NULL, 10), argc > 6 ? strtoul(argv[6], NULL, 10) : 0,
+                    argc > 7 ? strtoul(argv[7], NULL, 10) : CHUNKS_PER_COMMIT);
     }
     if (argc == 5 && strcmp(argv[1], "open") == 0) {
         return open_once(argv[2], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10));
     }
-    fprintf(stderr, "usage: bench_open make FOLDER CHUNKS CHUNKS_PER_DOCUMENT DIM [DELETE_EVERY]\n"
+    fprintf(stderr, "usage: bench_open make FOLDER CHUNKS CHUNKS_PER_DOCUMENT DIM "
+                    "[DELETE_EVERY [CHUNKS_PER_COMMIT]]\n"
                     "       bench_open open FOLDER CHUNKS CHUNKS_PER_DOCUMENT\n");
     return 2;
 }

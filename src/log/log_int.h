@@ -160,6 +160,7 @@ struct mly_log {
     bool writing, syncing;      /* somebody is; the file and what is below belongs to them */
     struct log_batch *queue;    /* not written yet, oldest first */
     struct log_batch *unsynced; /* written, oldest first: kept until a sync says it is durable */
+    struct log_batch *unsynced_last; /* of these, where there is one */
     size_t unsynced_bytes;
     struct log_waiter *sync_waiters;
     uint64_t last_lsn, synced_lsn;

@@ -210,10 +210,13 @@ static enum mly_err write_batch(struct mly_log *log, struct log_batch *batch, ui
 static void take_written(struct mly_log *log, struct log_batch *batch, uint32_t previous)
 {
     struct log_waiter *waiter = batch->waiter;
-    struct log_batch **last = &log->unsynced;
-    while (*last != NULL)
-        last = &(*last)->next;
-    *last = batch;
+    /* Thousands of them may be there: none is looked at. */
+    if (log->unsynced == NULL) {
+        log->unsynced = batch;
+    } else {
+        log->unsynced_last->next = batch;
+    }
+    log->unsynced_last = batch;
     batch->next = NULL;
     batch->waiter = NULL;
     log->unsynced_bytes += batch->bytes.bytes;

@@ -16,7 +16,9 @@
 #define CHECKPOINT_SECONDS 30.0
 /* The newest, and the one to fall back on. */
 #define VERSIONS_KEPT 2
-/* Fragments of fewer rows than that are merged where there are more of them than that. */
+/* Fragments of fewer rows than that are merged where there are more of them than that, but none
+ * with more bytes than that: what was loaded in one go is not worth writing twice. */
+#define MERGE_BYTES_MAX ((uint64_t)32 << 20)
 static const struct {
     uint64_t rows;
     size_t count;
@@ -41,6 +43,16 @@ struct round {
 static uint64_t live_rows(const struct mly_store_part *part)
 {
     return part->row_count - (part->dead == NULL ? 0 : part->dead->set.deleted_count);
+}
+
+/* Is part part_i one of ours, and small enough? Bytes of dead rows do not count. */
+static bool is_small(const struct mly_store_view *view, size_t part_i, uint64_t below)
+{
+    const struct mly_store_part *part = &view->parts[part_i];
+    uint64_t rows = live_rows(part);
+    uint64_t bytes = part->fragment->file_bytes / (part->row_count + 1) * rows;
+    return rows < below && bytes < MERGE_BYTES_MAX &&
+           mly_lance_manifest_is_our_fragment(view->manifest, part_i);
 }
 
 /* Only what we wrote into a table that has no columns of others: theirs would be lost. */
@@ -71,15 +83,11 @@ static void choose_parts(struct round *round, bool merging)
         const uint64_t below = MERGE_LEVELS[level].rows;
         size_t count = round->live_rows > 0 && round->live_rows < below;
         for (size_t i = 0; i < view->base_count; i++) {
-            count += !round->chosen[i] && live_rows(&view->parts[i]) < below &&
-                     mly_lance_manifest_is_our_fragment(view->manifest, i);
+            count += !round->chosen[i] && is_small(view, i, below);
         }
         if (count <= MERGE_LEVELS[level].count) continue;
         for (size_t i = 0; i < view->base_count; i++) {
-            if (round->chosen[i] || live_rows(&view->parts[i]) >= below ||
-                !mly_lance_manifest_is_our_fragment(view->manifest, i)) {
-                continue;
-            }
+            if (round->chosen[i] || !is_small(view, i, below)) continue;
             round->chosen[i] = true;
             round->live_rows += live_rows(&view->parts[i]);
         }

@@ -486,6 +486,7 @@ struct mly_store {
     /* the writer's: the lock's file, and the log, which stays open and is ours again where nobody
      * else has written meanwhile */
     struct mly_lock_file lock_file;
+    bool folder_made; /* _memalloy is there, and durable */
     struct mly_log *log;
     bool log_fresh;            /* the next log begins a segment of its own */
     bool log_lost;             /* a sync of it failed for good: what it had goes into the tables */

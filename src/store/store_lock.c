@@ -143,10 +143,16 @@ static enum mly_err try_lock(struct mly_store *store, const char *folder, const 
                              const struct mly_store_wait *wait, bool *taken, struct mly_error *err)
 {
     struct mly_lock_file *lock = &store->lock_file;
-    MLY_TRY(mly_dir_make_all(store->env, store->path, err));
-    MLY_TRY(mly_dir_make(store->env, MLY_AT_CWD, folder, err));
+    if (!store->folder_made) { /* each costs a sync, there or not */
+        MLY_TRY(mly_dir_make_all(store->env, store->path, err));
+        MLY_TRY(mly_dir_make(store->env, MLY_AT_CWD, folder, err));
+        store->folder_made = true;
+    }
     enum mly_err rc = mly_lock_file_open(store->env, path, lock, err);
-    if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* the folder went away again */
+    if (rc == MLY_ERR_NOTFOUND) { /* the folder went away again */
+        store->folder_made = false;
+        return MLY_OK;
+    }
     if (rc != MLY_OK) return rc;
     bool given_up = false;
     struct waiting waiting = {wait, &given_up};
