@@ -135,7 +135,7 @@ static enum mly_err scan_all(struct scan *scan, struct mly_error *err)
     size_t block_count = mly_snapshot_block_count(scan->snapshot);
     for (size_t block_i = 0; block_i < block_count; block_i++) {
         struct mly_vector_block block;
-        mly_snapshot_get_block(scan->snapshot, block_i, &block);
+        MLY_TRY(mly_snapshot_get_block(scan->snapshot, block_i, &block, err));
         if (block.dim != scan->dim) {
             return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, the store's have %zu",
                             scan->dim, block.dim);

@@ -71,12 +71,18 @@ static enum mly_err refuse_network(const struct mly_store *store, struct mly_err
 static enum mly_err open_tables(struct mly_store *store, struct mly_error *err)
 {
     static const char *const names[MLY_STORE_TABLES] = {"documents.lance", "chunks.lance"};
+    static const char *const sums[MLY_STORE_TABLES] = {"_memalloy/sums/documents",
+                                                       "_memalloy/sums/chunks"};
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         struct mly_store_table *table = &store->tables[kind];
         char *path = mly_store_join(store->mem, store->path, names[kind]);
-        if (path == NULL) return mly_fail_nomem(err, strlen(store->path) + 20);
-        enum mly_err rc = mly_lance_table_open(store->env, path, &table->lance, err);
+        char *sums_path = mly_store_join(store->mem, store->path, sums[kind]);
+        enum mly_err rc = MLY_OK;
+        if (path == NULL || sums_path == NULL) rc = mly_fail_nomem(err, strlen(store->path) + 32);
+        if (rc == MLY_OK) rc = mly_lance_table_open(store->env, path, &table->lance, err);
+        if (rc == MLY_OK) rc = mly_lance_table_set_sums(table->lance, sums_path, err);
         mly_mem_free(store->mem, path);
+        mly_mem_free(store->mem, sums_path);
         if (rc != MLY_OK) return rc;
     }
     return MLY_OK;

@@ -122,8 +122,10 @@ struct mly_vector_block {
         *dead; /* bitmap, bit i (LSB first) set: row i is deleted or has no vector; NULL: none is */
 };
 size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot);
-void mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
-                            struct mly_vector_block *out);
+/* CORRUPT where the vectors are not what was written; looked at when they are first asked for. */
+MLY_MUST_USE enum mly_err mly_snapshot_get_block(const struct mly_snapshot *snapshot,
+                                                 size_t block_i, struct mly_vector_block *out,
+                                                 struct mly_error *err);
 
 /* ---- writing ---- */
 

@@ -144,7 +144,8 @@ static enum mly_err read_vector(const struct mly_store_cell *cell, const float *
     if (page.values == NULL) return MLY_OK;
     if (page.valid != NULL && (page.valid[i >> 3] >> (i & 7) & 1) == 0) return MLY_OK;
     *out = page.values + i * page.dim;
-    return MLY_OK;
+    return mly_lance_check_vectors(cell->part->fragment->data, cell->view->fields[MLY_CHUNK_VECTOR],
+                                   cell->row, 1, err);
 }
 
 enum mly_err mly_store_read_chunk(const struct mly_store_cell *cell, struct mly_arena *arena,

@@ -367,8 +367,18 @@ size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot)
     return snapshot->views[MLY_STORE_CHUNKS]->block_count;
 }
 
-void mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
-                            struct mly_vector_block *out)
+enum mly_err mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
+                                    struct mly_vector_block *out, struct mly_error *err)
 {
-    *out = snapshot->views[MLY_STORE_CHUNKS]->blocks[block_i];
+    const struct mly_store_view *view = snapshot->views[MLY_STORE_CHUNKS];
+    const struct mly_vector_block *block = &view->blocks[block_i];
+    size_t part_i = mly_store_view_find_part(view, block->first_address >> 32);
+    const struct mly_lance_fragment *data =
+        part_i == MLY_STORE_NO_PART ? NULL : view->parts[part_i].fragment->data;
+    if (data != NULL) {
+        MLY_TRY(mly_lance_check_vectors(data, view->fields[MLY_CHUNK_VECTOR],
+                                        block->first_address & UINT32_MAX, block->row_count, err));
+    }
+    *out = *block;
+    return MLY_OK;
 }

@@ -38,9 +38,10 @@ size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot)
     return BLOCKS;
 }
 
-void mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
-                            struct mly_vector_block *out)
+enum mly_err mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
+                                    struct mly_vector_block *out, struct mly_error *err)
 {
+    (void)err;
     *out = (struct mly_vector_block){
         .first_address = (uint64_t)block_i << 32,
         .values = snapshot->values[first_row(snapshot, block_i)],
@@ -48,6 +49,7 @@ void mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t block_i,
         .dim = DIM,
         .dead = snapshot->dead[block_i],
     };
+    return MLY_OK;
 }
 
 void mly_snapshot_get_counts(const struct mly_snapshot *snapshot, struct mly_store_counts *out)

@@ -241,7 +241,7 @@ static void check_blocks(const struct mly_snapshot *snapshot, struct mly_arena *
     uint64_t live = 0;
     for (size_t block_i = 0; block_i < mly_snapshot_block_count(snapshot); block_i++) {
         struct mly_vector_block block;
-        mly_snapshot_get_block(snapshot, block_i, &block);
+        case_ok(mly_snapshot_get_block(snapshot, block_i, &block, &err), &err);
         assert_int_equal(block.dim, CASE_DIM);
         for (size_t i = 0; i < block.row_count; i++) {
             struct mly_chunk_row row;

@@ -312,7 +312,7 @@ static void a_foreign_chunks_table_is_read_and_taken_over(void **state)
     assert_int_equal(counts.documents, 0);
     assert_int_equal(counts.dim, CASE_DIM);
     assert_int_equal(mly_snapshot_block_count(snapshot), 1);
-    mly_snapshot_get_block(snapshot, 0, &block);
+    case_ok(mly_snapshot_get_block(snapshot, 0, &block, &err), &err);
     assert_int_equal(block.dead[0] & 7, 2); /* the row without a vector */
     case_ok(mly_snapshot_read_chunk(snapshot, block.first_address + 2, &arena, &row, &err), &err);
     assert_true(mly_str_equal(row.content, MLY_STR("content")));
