@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define FILES_MAX 64
-#define FILE_BYTES_MAX 65536
+#define FILE_BYTES_MAX (1 << 21)
 #define DOCUMENTS 5
 
 struct kept_file {
