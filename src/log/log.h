@@ -105,6 +105,9 @@ MLY_MUST_USE enum mly_err mly_log_flush(struct mly_log *log, struct mly_error *e
 /* Records up to lsn are not needed any more: segments that have no others are removed, the newest
  * one excepted. */
 MLY_MUST_USE enum mly_err mly_log_retire(struct mly_log *log, uint64_t lsn, struct mly_error *err);
+/* Where the newest segment has more than bytes, a new one is made, so that whoever needs only what
+ * comes from now on does not read the old one. Where that fails the old one is written on. */
+MLY_MUST_USE enum mly_err mly_log_turn(struct mly_log *log, uint64_t bytes, struct mly_error *err);
 /* Where it is another: flush; the next record starts a new segment, for that owner. No other thread
  * may append. */
 MLY_MUST_USE enum mly_err mly_log_set_owner(struct mly_log *log,

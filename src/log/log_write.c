@@ -403,6 +403,25 @@ enum mly_err mly_log_flush(struct mly_log *log, struct mly_error *err)
     return rc;
 }
 
+enum mly_err mly_log_turn(struct mly_log *log, uint64_t bytes, struct mly_error *err)
+{
+    MLY_TRY(check_process(log, err));
+    if (log->memory) return MLY_OK;
+    mly_mutex_lock(&log->mutex);
+    while (log->writing || log->syncing)
+        mly_cond_wait(&log->changed, &log->mutex);
+    enum mly_err rc = MLY_OK;
+    if (log->file.fd >= 0 && !log->failed && !log->yielded && log->end > bytes) {
+        bool trusted;
+        log->writing = log->syncing = true;
+        rc = change_segment(log, &trusted, err);
+        log->writing = log->syncing = false;
+        mly_cond_wake_all(&log->changed);
+    }
+    mly_mutex_unlock(&log->mutex);
+    return rc;
+}
+
 enum mly_err mly_log_set_owner(struct mly_log *log, const uint8_t owner[MLY_LOG_OWNER_BYTES],
                                struct mly_error *err)
 {

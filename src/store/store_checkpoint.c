@@ -14,6 +14,8 @@
 #define MERGING_TRIES 10
 #define TAIL_BYTES_MAX ((uint64_t)8 << 20)
 #define CHECKPOINT_SECONDS 30.0
+/* Of records that the tables have: a segment with more is left. */
+#define LOG_BYTES_KEPT ((uint64_t)1 << 20)
 /* The newest, and the one to fall back on. */
 #define VERSIONS_KEPT 2
 /* Fragments of fewer rows than that are merged where there are more of them than that, but none
@@ -245,6 +247,8 @@ static enum mly_err checkpoint_tables(struct mly_store *store, struct mly_error 
     /* The manifests before the newest need the log from their number on: one of the newest that
      * cannot be read must not be the end. */
     if (store->log != NULL) MLY_TRY(mly_log_retire(store->log, older, err));
+    /* Opening reads the newest segment. Failing does no harm. */
+    if (store->log != NULL) (void)!mly_log_turn(store->log, LOG_BYTES_KEPT, NULL);
     clean_tables(store);
     make_keys(store);
     return MLY_OK;

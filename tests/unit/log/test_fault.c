@@ -70,8 +70,13 @@ static void live(const struct mly_env *env, uint64_t there, struct life *life)
     assert_int_equal(replay.count, there);
     for (int i = 0; i < 12; i++) {
         struct mly_log_status status;
+        enum mly_err rc = i == 8 ? mly_log_turn(log, 4096, err) : MLY_OK;
+        if (rc != MLY_OK) {
+            life->rc = rc;
+            if (strstr(err->message, "a sync failed") != NULL) life->lost = true;
+        }
         mly_log_get_status(log, &status);
-        enum mly_err rc = case_append(log, status.last_lsn + 1, levels[i % 3], err);
+        rc = case_append(log, status.last_lsn + 1, levels[i % 3], err);
         if (rc == MLY_OK) {
             life->acknowledged++;
             assert_int_equal(life->acknowledged, status.last_lsn + 1);

@@ -103,6 +103,42 @@ static void records_come_back_after_reopening(void **state)
     close_log(log);
 }
 
+static void a_segment_is_left_when_its_records_are_not_needed(void **state)
+{
+    (void)state;
+    struct case_replay replay;
+    struct mly_error err = {0};
+    struct mly_log_status status;
+    struct mly_log_options options = case_log_options();
+    struct mly_log *log = open_log(options, &replay);
+    case_ok(mly_log_turn(log, 0, &err), &err); /* there is none yet */
+    append_all(log, 1, 40, MLY_DURABILITY_OFF);
+    case_ok(mly_log_turn(log, (uint64_t)1 << 30, &err), &err);
+    mly_log_get_status(log, &status);
+    assert_int_equal(status.segments, 1);
+    case_ok(mly_log_turn(log, 1000, &err), &err);
+    mly_log_get_status(log, &status);
+    assert_int_equal(status.segments, 2);
+    assert_int_equal(status.synced_lsn, 40);
+    check_read(0, 40);
+    check_read(40, 40);
+    case_ok(mly_log_turn(log, 4096, &err), &err); /* nothing but a header */
+    mly_log_get_status(log, &status);
+    assert_int_equal(status.segments, 2);
+    append_all(log, 41, 50, MLY_DURABILITY_NORMAL);
+    check_read(0, 50);
+    case_ok(mly_log_turn(log, 5000, &err), &err);
+    close_log(log);
+    log = open_log(options, &replay);
+    assert_int_equal(replay.last, 50);
+    append_all(log, 51, 52, MLY_DURABILITY_FULL);
+    case_ok(mly_log_retire(log, 40, &err), &err);
+    mly_log_get_status(log, &status);
+    assert_int_equal(status.segments, 2);
+    check_read(40, 52);
+    close_log(log);
+}
+
 static void segments_change_and_are_retired(void **state)
 {
     (void)state;
@@ -325,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(nothing_is_made_before_the_first_record),
         TEST(records_come_back_after_reopening),
+        TEST(a_segment_is_left_when_its_records_are_not_needed),
         TEST(segments_change_and_are_retired),
         TEST(new_records_come_beyond_the_floor),
         TEST(another_owner_gets_a_segment_of_its_own),
