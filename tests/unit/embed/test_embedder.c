@@ -130,7 +130,21 @@ static void vectors_have_unit_length(void **state)
     close_engine(&engine);
 }
 
-/* Alone, in every window of neighbours, turned round, and with one to four threads: equal bits. */
+/* A few sequences at a time: with several threads, which work together then. */
+static void check_few(struct engine *engine, const struct batch *batch, const float *wanted,
+                      size_t dim, size_t step)
+{
+    for (size_t s = 0; s < BATCH; s += step) {
+        for (size_t n = 1; n <= 5 && s + n <= BATCH; n += 2) {
+            float *got = encode(engine, batch->ids, batch->starts + s, n);
+            assert_memory_equal(got, wanted + s * dim, n * dim * sizeof(float));
+            free(got);
+        }
+    }
+}
+
+/* Alone, in every window of neighbours, turned round, and with one to nine threads (more than
+ * groups of heads): equal bits. */
 static void check_independence(const struct tiny_shape *shape, const char *kernels, size_t step)
 {
     const char *path = tiny_model(dir, shape, 3);
@@ -138,13 +152,7 @@ static void check_independence(const struct tiny_shape *shape, const char *kerne
     struct batch *batch = make_batch(shape, 3);
     struct engine one = open_engine(path, 1, kernels);
     float *wanted = encode(&one, batch->ids, batch->starts, BATCH);
-    for (size_t s = 0; s < BATCH; s += step) {
-        for (size_t n = 1; n <= 5 && s + n <= BATCH; n += 2) {
-            float *got = encode(&one, batch->ids, batch->starts + s, n);
-            assert_memory_equal(got, wanted + s * dim, n * dim * sizeof(float));
-            free(got);
-        }
-    }
+    check_few(&one, batch, wanted, dim, step);
     struct batch *turned = malloc(sizeof(*turned));
     assert_non_null(turned);
     turned->starts[0] = 0;
@@ -154,7 +162,7 @@ static void check_independence(const struct tiny_shape *shape, const char *kerne
                pieces * sizeof(int32_t));
         turned->starts[s + 1] = turned->starts[s] + pieces;
     }
-    for (uint32_t threads = 1; threads <= 4; threads++) {
+    for (uint32_t threads = 1; threads <= 9; threads += threads < 4 ? 1 : 5) {
         struct engine many = open_engine(path, threads, kernels);
         float *same = encode(&many, batch->ids, batch->starts, BATCH);
         float *back = encode(&many, turned->ids, turned->starts, BATCH);
@@ -163,6 +171,7 @@ static void check_independence(const struct tiny_shape *shape, const char *kerne
             assert_memory_equal(back + s * dim, wanted + (BATCH - 1 - s) * dim,
                                 dim * sizeof(float));
         }
+        check_few(&many, batch, wanted, dim, 2 * step + 1);
         free(same);
         free(back);
         close_engine(&many);
