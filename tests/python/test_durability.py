@@ -224,6 +224,21 @@ def test_memory_stays_bounded_however_many_documents_come(tmp_path):
 # ---- metadata ----
 
 
+def test_metadata_is_changed_and_nothing_else(kb):
+    made = kb.add_document("The boiler is serviced in May.", {"by": "Ada"})
+    before = kb.get_document(made)
+    score = kb.search("boiler")[0].score
+    kb.update_metadata(made, {"by": "Grace", "n": 1})
+    after = kb.get_document(made)
+    assert after.metadata == {"by": "Grace", "n": 1}
+    assert (after.content, after.created_at, after.altered) == (before.content, before.created_at, False)
+    assert after.updated_at > before.updated_at
+    hit = kb.search("boiler")[0]
+    assert (hit.metadata, hit.score) == ({"by": "Grace", "n": 1}, score)
+    kb.checkpoint()
+    assert kb.get_document(made).metadata == {"by": "Grace", "n": 1}
+
+
 def test_metadata_of_what_is_not_there_is_not_found(kb, tmp_path):
     with pytest.raises(memalloy.NotFoundError):
         kb.update_metadata("nobody", {})
