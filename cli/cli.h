@@ -158,6 +158,7 @@ int cli_verb_ls(struct cli_args *args);
 int cli_verb_rm(struct cli_args *args);
 int cli_verb_status(struct cli_args *args);
 int cli_verb_checkpoint(struct cli_args *args);
+int cli_verb_verify(struct cli_args *args);
 int cli_verb_embed(struct cli_args *args);
 int cli_verb_tokenize(struct cli_args *args);
 int cli_verb_model_ls(struct cli_args *args);

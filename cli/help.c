@@ -54,6 +54,9 @@ const struct cli_verb cli_verbs[] = {
      "put the newest writes into the tables",
      "What was written stands in a log first; every command that writes does this when it ends.\n"
      "After a command that was killed, this or the next one that writes does it.\n"},
+    {"verify", cli_verb_verify, VERIFY, "verify [options]", "read every file and look for damage",
+     "Compares what was written with its sums; files of other programs have none and are read.\n"
+     "Each file that is damaged is printed with what is wrong. Exit code 5 where there is one.\n"},
     {"embed", cli_verb_embed, EMBED, "embed [options] [TEXT... | -]", "turn texts into vectors",
      "Without TEXT, or with \"-\", each line of the standard input is a text; with --file, each\n"
      "line of the files; with --field, each line is a JSON object that holds the text. Vectors\n"

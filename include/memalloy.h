@@ -400,7 +400,18 @@ MEMALLOY_CALL int memalloy_get_open_report(memalloy_kernel *kernel,
                                            struct memalloy_open_report *out,
                                            struct memalloy_error *err);
 
-/* How what is added from now on is cut. */
+/* One file as memalloy_verify found it. */
+struct memalloy_verified {
+    size_t struct_bytes;
+    struct memalloy_str path, reason; /* what is wrong with it; data is NULL: nothing */
+    uint64_t bytes;
+    int has_sums; /* 0: written by another program; its values were read, not compared */
+};
+typedef int (*memalloy_verify_fn)(void *context, const struct memalloy_verified *file);
+/* Reads every file of the store. Damage does not fail the call: fn, which may be NULL, is told of
+ * each file, *out_damaged counts. A result of fn other than 0 cancels. */
+MEMALLOY_CALL int memalloy_verify(memalloy_kernel *kernel, memalloy_verify_fn fn, void *context,
+                                  uint64_t *out_damaged, struct memalloy_error *err);
 MEMALLOY_CALL int memalloy_set_chunking(memalloy_kernel *kernel,
                                         const struct memalloy_chunking *chunking,
                                         struct memalloy_error *err);

@@ -349,6 +349,11 @@ static PyMethodDef kernel_methods[] = {
     {"checkpoint", kernel_checkpoint, METH_NOARGS,
      "checkpoint($self, /)\n--\n\n"
      "Puts what was acknowledged into the Lance tables, where other programs see it."},
+    {"verify", mlypy_kernel_verify, METH_NOARGS,
+     "verify($self, /)\n--\n\n"
+     "Reads every file of the store and returns a dict: files, bytes, without_sums (written by\n"
+     "other programs: read, but there is nothing to compare them with) and damaged, a list of\n"
+     "(path, reason). Ctrl-C ends it after the file in hand."},
     {"count", mlypy_kernel_count, METH_NOARGS,
      "count($self, /)\n--\n\nHow many documents the store has."},
     {"status", mlypy_kernel_status, METH_NOARGS,

@@ -58,6 +58,8 @@ PyObject *mlypy_kernel_get_document(PyObject *object, PyObject *args, PyObject *
 PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_count(PyObject *object, PyObject *unused);
 PyObject *mlypy_kernel_status(PyObject *object, PyObject *unused);
+/* kernel_verify.c */
+PyObject *mlypy_kernel_verify(PyObject *object, PyObject *unused);
 /* kernel_sync.c */
 PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs);
 

@@ -235,6 +235,17 @@ int memalloy_add_vectors(memalloy_kernel *kernel, const struct memalloy_str *con
         &inner, err);
 }
 
+int memalloy_verify(memalloy_kernel *kernel, memalloy_verify_fn fn, void *context,
+                    uint64_t *out_damaged, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    uint64_t damaged = 0;
+    if (kernel == NULL) return refuse_null("kernel", err);
+    enum mly_err rc = mly_engine_verify(kernel, fn, context, &damaged, &inner);
+    if (rc == MLY_OK && out_damaged != NULL) *out_damaged = damaged;
+    return give_of(kernel, rc, &inner, err);
+}
+
 int memalloy_get_open_report(memalloy_kernel *kernel, struct memalloy_open_report *out,
                              struct memalloy_error *err)
 {

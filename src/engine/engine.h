@@ -58,6 +58,9 @@ MLY_MUST_USE enum mly_err mly_engine_open(const struct mly_env *env, const char 
 enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_flush(memalloy_kernel *kernel, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_checkpoint(memalloy_kernel *kernel, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_verify(memalloy_kernel *kernel, memalloy_verify_fn fn,
+                                            void *context, uint64_t *damaged,
+                                            struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_open_report(memalloy_kernel *kernel,
                                                  struct memalloy_open_report *out,
                                                  struct mly_error *err);

@@ -355,7 +355,9 @@ struct mly_lance_verified {
     enum mly_err code;  /* OK, or what is wrong with it */
     const char *reason; /* of that; borrowed */
 };
-typedef void (*mly_lance_verified_fn)(void *context, const struct mly_lance_verified *file);
+/* A result other than MLY_OK ends the reading and is passed on. */
+typedef enum mly_err (*mly_lance_verified_fn)(void *context, const struct mly_lance_verified *file,
+                                              struct mly_error *err);
 /* Reads all files of the version: those that have sums are compared with them, whatever was read
  * before, those that have none are decoded, every value. fn is told of each. Damage is no failure
  * of this call; want of memory is. */

@@ -171,8 +171,7 @@ static enum mly_err verify_file(struct file_walk *walk, const char *folder, cons
     mly_sums_deinit(&sums);
     if (file.code == MLY_ERR_NOMEM) return mly_fail(err, file.code, "%s", own.message);
     file.reason = own.message;
-    walk->tell(walk->context, &file);
-    return MLY_OK;
+    return walk->tell(walk->context, &file, err);
 }
 
 enum mly_err mly_lance_verify(const struct mly_lance_table *table,

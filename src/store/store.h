@@ -184,4 +184,19 @@ struct mly_store_report {
 };
 void mly_store_get_report(struct mly_store *store, struct mly_store_report *out);
 
+/* What became of one file, the log being one. */
+struct mly_store_verified {
+    const char *path; /* borrowed during the call, as reason is */
+    uint64_t bytes;
+    bool has_sums;      /* its bytes were compared; else its values were read */
+    enum mly_err code;  /* OK, or what is wrong with it */
+    const char *reason; /* of that; "": nothing */
+};
+/* A result other than MLY_OK ends the reading and is passed on. */
+typedef enum mly_err (*mly_store_verified_fn)(void *context, const struct mly_store_verified *file,
+                                              struct mly_error *err);
+/* Reads every file of the newest state and tells fn of each. Damage is no failure of this call. */
+MLY_MUST_USE enum mly_err mly_store_verify(struct mly_store *store, mly_store_verified_fn fn,
+                                           void *context, struct mly_error *err);
+
 #endif

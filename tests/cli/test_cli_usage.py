@@ -44,6 +44,7 @@ WRONG = [
     (["rm"], "rm needs at least one id"),
     (["status", "x"], "status takes no argument"),
     (["checkpoint", "x"], "checkpoint takes no argument"),
+    (["verify", "x"], "verify takes no argument"),
     (["sync", "--durability", "fast", "."], '--durability is one of full, normal, off, not "fast"'),
     (["status", "--durability", "off"], "option --durability is not for status"),
     (["ls", "--memory-limit", "0"], "--memory-limit is a number above 0"),
@@ -117,7 +118,7 @@ def test_man_page_has_every_verb_and_option(bare: Command, verb: str) -> None:
         assert option in page, option
 
 
-@pytest.mark.parametrize("arguments", [["search", "x"], ["get", "x"], ["ls"], ["rm", "x"], ["status"], ["checkpoint"]])
+@pytest.mark.parametrize("arguments", [["search", "x"], ["get", "x"], ["ls"], ["rm", "x"], ["status"], ["checkpoint"], ["verify"]])
 def test_reading_a_store_that_is_not_there_makes_none(bare: Command, arguments: list[str]) -> None:
     done = bare.run(*arguments)
     assert done.returncode == FAILED  # no store is another thing than no hits

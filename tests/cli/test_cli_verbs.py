@@ -289,3 +289,13 @@ def test_a_damaged_store_says_so_and_names_the_file(cli: Command, notes: Path) -
     assert done.returncode == CORRUPT, done
     assert b".manifest" in done.stderr
     assert cli.json("search", "backups", code=CORRUPT)["error"]["code"] == "CORRUPT"
+
+
+def test_verify_reads_every_file(filled: Command) -> None:
+    found = filled.json("verify")
+    assert found["damaged"] == []
+    assert found["files"] >= 4
+    assert found["bytes"] >= filled.json("status")["file_bytes"]
+    done = filled.run("verify")
+    assert (done.returncode, done.stdout) == (OK, b"")
+    assert done.stderr.endswith(b"read, 0 damaged\n") or b"without sums" in done.stderr

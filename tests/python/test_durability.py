@@ -247,3 +247,39 @@ def test_metadata_of_what_is_not_there_is_not_found(kb, tmp_path):
         kb.update_metadata("nobody", None)
     with pytest.raises(TypeError, match="metadata"):
         kb.update_metadata("nobody", {1: 2})
+
+
+# ---- verify ----
+
+
+def largest_file(folder):
+    files = [os.path.join(root, each) for root, _, names in os.walk(folder) for each in names]
+    return max(files, key=os.path.getsize)
+
+
+def test_verify_reads_every_file_and_finds_nothing_where_all_is_well(tmp_path):
+    with memalloy.open(tmp_path / "kb", dim=6) as kb:
+        assert kb.verify() == {"files": 0, "bytes": 0, "without_sums": 0, "damaged": []}
+        add_one(kb)
+        in_the_log = kb.verify()
+        kb.checkpoint()
+        in_tables = kb.verify()
+    assert in_the_log["damaged"] == in_tables["damaged"] == []
+    assert in_tables["files"] >= 4
+    assert in_tables["bytes"] >= os.path.getsize(largest_file(tmp_path / "kb" / "chunks.lance" / "data"))
+
+
+def test_verify_names_a_file_that_was_damaged(tmp_path):
+    with memalloy.open(tmp_path / "kb", dim=6) as kb:
+        add_one(kb)
+    with memalloy.open(tmp_path / "kb", read_only=True) as kb:
+        assert kb.verify()["damaged"] == []
+        damaged = largest_file(tmp_path / "kb" / "chunks.lance" / "data")
+        with open(damaged, "r+b") as file:
+            file.seek(-20, os.SEEK_END)
+            byte = file.read(1)[0]
+            file.seek(-20, os.SEEK_END)
+            file.write(bytes([byte ^ 1]))
+        [(path, reason)] = kb.verify()["damaged"]
+        assert path == damaged
+        assert reason

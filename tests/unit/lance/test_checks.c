@@ -287,8 +287,10 @@ struct verdict {
     char reason[600];
 };
 
-static void take_verdict(void *context, const struct mly_lance_verified *file)
+static enum mly_err take_verdict(void *context, const struct mly_lance_verified *file,
+                                 struct mly_error *unused)
 {
+    (void)unused;
     struct verdict *verdict = context;
     verdict->files++;
     verdict->bytes += file->bytes;
@@ -298,6 +300,7 @@ static void take_verdict(void *context, const struct mly_lance_verified *file)
     if (file->code != MLY_OK) {
         snprintf(verdict->reason, sizeof(verdict->reason), "%s", file->reason);
     }
+    return MLY_OK;
 }
 
 static struct verdict verify(const struct mly_lance_manifest *manifest)
