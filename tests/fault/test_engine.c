@@ -23,6 +23,7 @@ static const float vectors[DOCUMENTS * DIM] = {1, 0, 0, 0, 0, 2, 0, 0, 0, 0, -3,
 struct acks {
     bool added;   /* a, b, c */
     bool removed; /* b */
+    bool updated; /* the metadata of a */
 };
 
 static struct memalloy_str str(const char *text)
@@ -98,6 +99,14 @@ static enum mly_err list(memalloy_kernel *kernel, size_t expected, struct mly_er
     return MLY_OK;
 }
 
+/* A file that could not be read is not told from one that is damaged; nothing else is. */
+static enum mly_err verify(memalloy_kernel *kernel, struct mly_error *err)
+{
+    uint64_t damaged = 0;
+    MLY_TRY(mly_engine_verify(kernel, NULL, NULL, &damaged, err));
+    return damaged == 0 ? MLY_OK : mly_fail(err, MLY_ERR_IO, "a file could not be read");
+}
+
 /* The whole life of a store; acks tells how far it came. */
 static enum mly_err live(const struct mly_env *env, const char *dir, struct acks *acks,
                          struct mly_error *err)
@@ -117,6 +126,11 @@ static enum mly_err live(const struct mly_env *env, const char *dir, struct acks
     assert_true(removed);
     acks->removed = true;
     rc = list(kernel, DOCUMENTS - 1, err);
+    if (rc != MLY_OK) goto done;
+    rc = mly_engine_update_metadata(kernel, MLY_STR("a"), MLY_STR("{\"n\":2}"), NULL, err);
+    if (rc != MLY_OK) goto done;
+    acks->updated = true;
+    rc = verify(kernel, err);
 done:
     mly_engine_close(kernel, NULL);
     return rc;
@@ -128,6 +142,17 @@ static bool has_document(memalloy_kernel *kernel, const char *id, const char *co
     enum mly_err rc = read_back(kernel, id, content, &err);
     assert_true(rc == MLY_OK || rc == MLY_ERR_NOTFOUND);
     return rc == MLY_OK;
+}
+
+static bool has_metadata(memalloy_kernel *kernel, const char *metadata)
+{
+    memalloy_documents *documents = NULL;
+    struct memalloy_document document = {.struct_bytes = sizeof(document)};
+    if (mly_engine_get_document(kernel, MLY_STR("a"), &documents, NULL) != MLY_OK) return false;
+    memalloy_documents_get(documents, 0, &document);
+    bool same = strcmp(document.metadata.data, metadata) == 0;
+    memalloy_documents_destroy(documents);
+    return same;
 }
 
 /* Opens with the real system, lets it mend, and compares with what was acknowledged. */
@@ -147,6 +172,8 @@ static void check_store(const char *dir, const struct acks *acks)
     if (acks->added) assert_true(a);
     if (acks->removed) assert_false(b);
     if (b) assert_true(a); /* one commit: all or none */
+    if (acks->updated) assert_true(has_metadata(kernel, "{\"n\":2}"));
+    if (a && !acks->removed) assert_false(has_metadata(kernel, "{\"n\":2}"));
     if (a && !b) assert_true(acks->added);
     uint64_t count = 0;
     assert_int_equal(mly_engine_count(kernel, &count, &err), MLY_OK);
