@@ -207,12 +207,20 @@ static enum mly_err checkpoint_table(struct mly_store *store, enum mly_store_tab
 
 /* ---- both ---- */
 
-/* What is not removed now is removed the next time. */
+/* What is not removed now is removed the next time, and so it is with sums that are not made. */
 static void clean_tables(struct mly_store *store)
 {
     const struct mly_lance_keep keep = {.versions = VERSIONS_KEPT};
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        (void)!mly_lance_clean(store->tables[kind].lance, &keep, NULL, NULL);
+        const struct mly_store_table *table = &store->tables[kind];
+        (void)!mly_lance_clean(table->lance, &keep, NULL, NULL);
+        mly_mutex_lock(&store->mutex);
+        struct mly_store_view *view = mly_store_view_retain(table->newest);
+        mly_mutex_unlock(&store->mutex);
+        if (view->manifest != NULL) {
+            (void)!mly_lance_adopt(table->lance, view->manifest, NULL, NULL);
+        }
+        mly_store_view_release(view);
     }
 }
 

@@ -301,14 +301,19 @@ struct mly_store_table {
     struct mly_store *store;
     enum mly_store_table_kind kind;
     struct mly_lance_table *lance;
-    struct mly_store_view *newest;        /* guarded by mutex; NULL: never looked */
-    uint32_t tail_parts;                  /* made so far */
+    struct mly_store_view *newest; /* guarded by mutex; NULL: never looked */
+    uint64_t unsound;              /* guarded by mutex; damaged versions of ours above newest */
+    uint32_t tail_parts;           /* made so far */
     struct mly_keys keys[MLY_STORE_KEYS]; /* guarded by key_mutex */
 };
 
-/* Makes table->newest the newest version. mutex is held. */
+/* Makes table->newest the newest version that is sound. The log must have what those above it did:
+ * what follows the log finds out. mutex is held. */
 MLY_MUST_USE enum mly_err mly_store_table_refresh(struct mly_store_table *table,
                                                   struct mly_error *err);
+/* Moves the damaged versions above them to lost+found. The lock and mutex are held, and the log has
+ * been followed. */
+MLY_MUST_USE enum mly_err mly_store_set_aside(struct mly_store *store, struct mly_error *err);
 /* For store_grow.c. A view with nothing in it, to be filled and finished. */
 MLY_MUST_USE enum mly_err mly_store_view_new(struct mly_store_table *table,
                                              struct mly_store_view **out, struct mly_error *err);

@@ -410,6 +410,7 @@ enum mly_err mly_store_begin_until(struct mly_store *store, const struct mly_sto
     enum mly_err rc = store->in_memory ? MLY_OK : take_lock(store, wait, err);
     mly_mutex_lock(&store->mutex);
     if (rc == MLY_OK) rc = mly_store_renew(store, err);
+    if (rc == MLY_OK && !store->in_memory) rc = mly_store_set_aside(store, err);
     if (rc == MLY_OK) rc = mly_store_check_model(store, err);
     mly_mutex_unlock(&store->mutex);
     if (rc == MLY_OK && !store->in_memory) rc = replace_log(store, err);

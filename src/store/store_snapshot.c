@@ -201,6 +201,17 @@ static enum mly_err refresh_tables(struct mly_store *store, bool *changed, struc
     return MLY_OK;
 }
 
+/* Where the log does not have what a damaged version did, that is what is wrong. */
+static enum mly_err explain_unsound(const struct mly_store *store, struct mly_error *err)
+{
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        if (store->tables[kind].unsound == 0) continue;
+        return mly_fail(err, MLY_ERR_CORRUPT, "%s; and the log does not have what it did",
+                        store->report.reason);
+    }
+    return MLY_ERR_CORRUPT;
+}
+
 enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
 {
     for (int attempt = 1;; attempt++) {
@@ -215,7 +226,7 @@ enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
         bool again = followed || changed || attempt == 1;
         if (!again || attempt == RENEW_TRIES) {
             if (err != NULL) err->code = MLY_ERR_CORRUPT;
-            return MLY_ERR_CORRUPT;
+            return explain_unsound(store, err);
         }
         mly_store_drop_records(store, UINT64_MAX);
         store->seen_lsn = 0;

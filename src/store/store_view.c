@@ -7,6 +7,8 @@
 
 #include "base/limits.h"
 
+#include <stdio.h>
+
 #define LOAD_TRIES 5
 /* Rows of a page's dead bitmap, the whole of it per view: one bit per row. */
 #define BITS_BYTES_MAX ((size_t)1 << 32)
@@ -420,6 +422,19 @@ static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_ma
     return MLY_OK;
 }
 
+/* While a damaged manifest lies above it, the one before looks stale again and again. */
+static bool is_same_version(const struct mly_store_view *old,
+                            const struct mly_lance_manifest *manifest)
+{
+    return old != NULL && old->manifest != NULL &&
+           mly_lance_manifest_version(old->manifest) == mly_lance_manifest_version(manifest);
+}
+
+static void note_unsound(struct mly_store *store, const struct mly_lance_unsound *unsound)
+{
+    snprintf(store->report.reason, sizeof(store->report.reason), "%.399s", unsound->reason.message);
+}
+
 /* A foreign cleanup may take files away between reading a manifest and opening what it names: then
  * there is a newer manifest. */
 enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_error *err)
@@ -432,11 +447,18 @@ enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_e
     }
     for (int attempt = 1;; attempt++) {
         struct mly_lance_manifest *manifest = NULL;
-        MLY_TRY(mly_lance_manifest_load(table->lance, &manifest, err));
+        struct mly_lance_unsound unsound;
+        MLY_TRY(mly_lance_manifest_load_sound(table->lance, &manifest, &unsound, err));
+        if (unsound.count > 0 && is_same_version(old, manifest)) {
+            mly_lance_manifest_destroy(manifest);
+            return MLY_OK;
+        }
         struct mly_store_view *view = NULL;
         enum mly_err rc = make_view(table, manifest, old, &view, err);
         if (rc == MLY_OK) {
             table->newest = view;
+            table->unsound = unsound.count;
+            if (unsound.count > 0) note_unsound(table->store, &unsound);
             mly_store_view_release(old);
             return MLY_OK;
         }
@@ -453,4 +475,16 @@ enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_e
         if (err != NULL) err->code = rc;
         return rc;
     }
+}
+
+enum mly_err mly_store_set_aside(struct mly_store *store, struct mly_error *err)
+{
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_table *table = &store->tables[kind];
+        if (table->unsound == 0 || table->newest->manifest == NULL) continue;
+        MLY_TRY(mly_lance_set_aside(table->lance, table->newest->manifest, store->lost_dir, err));
+        table->unsound = 0;
+        store->report.kept = true;
+    }
+    return MLY_OK;
 }
