@@ -51,6 +51,7 @@ help:
 	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
 	@echo '  make bench             rates of embedding and tokenizing beside the rivals, from one run'
 	@echo '  make bench-embed       the embedding engine beside four rivals and the roof  [QUICK=1] [TORCH=1]'
+	@echo '  make bench-open        opening a store of a million rows, beside LanceDB (4 GB of disk)'
 	@echo '  make bench-quality SHARED=dir   cosines and nDCG@10 beside float32, on dir/data/ir'
 	@echo '  make clean             remove what was built (not .venv, not the model)'
 
@@ -127,6 +128,10 @@ bench-embed: need-build model install-dev build
 bench-quality: need-build model install-dev build
 	@tools/setup.sh bench
 	@.venv-bench/bin/python bench/quality.py --shared "$$SHARED"
+
+.PHONY: bench-open
+bench-open: need-test build
+	@$(PY) bench/bench_open.py
 
 .PHONY: clean
 clean:
