@@ -575,6 +575,8 @@ struct mly_store_wait {
 MLY_MUST_USE enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait *wait,
                                          bool *same_log, struct mly_error *err);
 void mly_store_unlock(struct mly_store *store);
+/* Was it this object that wrote last, so that the log has nothing that it does not know? */
+bool mly_store_wrote_last(const struct mly_store *store);
 MLY_MUST_USE enum mly_err mly_store_begin_until(struct mly_store *store,
                                                 const struct mly_store_wait *wait,
                                                 struct mly_error *err);

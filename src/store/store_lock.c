@@ -5,6 +5,8 @@
  * holder. */
 #include "store/store_int.h"
 
+#include "base/limits.h"
+
 #include <stdio.h>
 
 #define HOLDER_BYTES 64
@@ -139,28 +141,36 @@ static enum mly_err wait_in_line(struct mly_store *store, struct waiting *waitin
     return rc;
 }
 
+/* *taken false: the file has lost its name meanwhile. */
+static enum mly_err lock_open_file(struct mly_store *store, const char *path,
+                                   const struct mly_store_wait *wait, bool *taken,
+                                   struct mly_error *err)
+{
+    struct mly_lock_file *lock = &store->lock_file;
+    bool given_up = false;
+    struct waiting waiting = {wait, &given_up};
+    enum mly_err rc = wait_in_line(store, &waiting, err);
+    if (rc == MLY_ERR_BUSY && !given_up) rc = fail_busy(store, &lock->file, err);
+    if (rc != MLY_OK) return rc;
+    rc = check_name(store, path, &lock->file, taken, err);
+    if (rc != MLY_OK) mly_lock_release(&lock->file, LOCK_BYTE);
+    return rc;
+}
+
 static enum mly_err try_lock(struct mly_store *store, const char *folder, const char *path,
                              const struct mly_store_wait *wait, bool *taken, struct mly_error *err)
 {
     struct mly_lock_file *lock = &store->lock_file;
-    if (!store->folder_made) { /* each costs a sync, there or not */
+    if (lock->file.fd < 0) {
         MLY_TRY(mly_dir_make_all(store->env, store->path, err));
         MLY_TRY(mly_dir_make(store->env, MLY_AT_CWD, folder, err));
-        store->folder_made = true;
+        enum mly_err rc = mly_lock_file_open(store->env, path, lock, err);
+        if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* the folder went away again */
+        if (rc != MLY_OK) return rc;
     }
-    enum mly_err rc = mly_lock_file_open(store->env, path, lock, err);
-    if (rc == MLY_ERR_NOTFOUND) { /* the folder went away again */
-        store->folder_made = false;
-        return MLY_OK;
-    }
-    if (rc != MLY_OK) return rc;
-    bool given_up = false;
-    struct waiting waiting = {wait, &given_up};
-    rc = wait_in_line(store, &waiting, err);
-    if (rc == MLY_ERR_BUSY && !given_up) rc = fail_busy(store, &lock->file, err);
-    if (rc == MLY_OK) rc = check_name(store, path, &lock->file, taken, err);
-    if (rc != MLY_OK || !*taken) mly_lock_file_close(lock); /* which gives the lock back */
-    return rc;
+    MLY_TRY(lock_open_file(store, path, wait, taken, err));
+    if (!*taken) mly_lock_file_close(lock); /* which gives the lock back */
+    return MLY_OK;
 }
 
 enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait *wait,
@@ -192,7 +202,17 @@ enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait
 void mly_store_unlock(struct mly_store *store)
 {
     mly_lock_release(&store->lock_file.file, LOCK_BYTE);
-    mly_lock_file_close(&store->lock_file);
+}
+
+bool mly_store_wrote_last(const struct mly_store *store)
+{
+    char path[MLY_PATH_BYTES_MAX];
+    bool same = false;
+    if (store->lock_file.file.fd < 0 || store->log == NULL) return false;
+    int bytes = snprintf(path, sizeof(path), "%s/_memalloy/lock", store->path);
+    return bytes > 0 && bytes < (int)sizeof(path) &&
+           check_name(store, path, &store->lock_file.file, &same, NULL) == MLY_OK && same &&
+           wrote_last(store);
 }
 
 /* ---- taking turns in this process ---- */

@@ -178,7 +178,7 @@ static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
         mly_store_stop_following(store);
         store->seen_lsn = older;
     }
-    if (store->log_ready) return MLY_OK; /* nobody else writes */
+    if (store->log_ready || mly_store_wrote_last(store)) return MLY_OK; /* nobody else did */
     enum mly_err rc = mly_store_follow_log(store, err);
     if (rc == MLY_OK && store->seen_lsn < newer) {
         rc = mly_fail(err, MLY_ERR_CORRUPT,

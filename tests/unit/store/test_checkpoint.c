@@ -1,5 +1,5 @@
-/* What the log adds: commits that others see before any checkpoint, checkpoints that keep files few,
- * metadata, loads, other programs' commits beside a tail, and a store that is only in memory. */
+/* What the log adds: commits that others see before any checkpoint, checkpoints that keep files
+ * few, metadata, loads, other programs' commits beside a tail, a store that is only in memory. */
 #define _GNU_SOURCE
 #include "store_cases.h"
 
