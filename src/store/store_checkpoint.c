@@ -283,8 +283,12 @@ enum mly_err mly_store_run_checkpoint(struct mly_store *store, struct mly_error 
 
 enum mly_err mly_store_checkpoint_if_due(struct mly_store *store, struct mly_error *err)
 {
-    if (store->in_memory || store->record_count == 0) return MLY_OK;
-    double age_s = mly_clock_seconds(store->env) - store->checkpoint_s;
-    if (store->tail_bytes < TAIL_BYTES_MAX && age_s < CHECKPOINT_SECONDS) return MLY_OK;
+    double now_s = mly_clock_seconds(store->env);
+    mly_mutex_lock(&store->mutex);
+    bool due =
+        !store->in_memory && store->record_count > 0 &&
+        (store->tail_bytes >= TAIL_BYTES_MAX || now_s - store->checkpoint_s >= CHECKPOINT_SECONDS);
+    mly_mutex_unlock(&store->mutex);
+    if (!due) return MLY_OK;
     return mly_store_run_checkpoint(store, err);
 }

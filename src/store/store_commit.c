@@ -143,11 +143,13 @@ static enum mly_err make_table(struct mly_store *store, enum mly_store_table_kin
         rc = mly_store_check_foreign(base, err);
     } else {
         struct mly_lance_change change = {.file_count = 0};
-        rc = mly_lance_table_make(table->lance, err);
+        /* A manifest must not have what a power cut takes out of the log. */
+        if (lsn > 0) rc = mly_store_open_log(store, err);
+        if (rc == MLY_OK && lsn > 0) rc = mly_log_flush(store->log, err);
+        if (rc == MLY_OK) rc = mly_lance_table_make(table->lance, err);
         if (rc == MLY_OK) rc = mly_store_commit_table(store, base, &change, lsn, dim, NULL, err);
-        *made = rc == MLY_OK;
-        /* Somebody made it just now. */
-        if (rc == MLY_ERR_CONFLICT) rc = MLY_OK;
+        if (rc == MLY_ERR_CONFLICT) rc = MLY_OK; /* somebody made it just now */
+        *made = *made || rc == MLY_OK;
     }
     mly_store_view_release(base);
     return rc;
@@ -213,6 +215,8 @@ static enum mly_err commit_record(struct mly_store *store, struct mly_store_reco
     store->seen_lsn = record->lsn;
     store->applied = store->record_count;
     store->wrote = true;
+    store->tail_bytes += mly_store_record_weight(record);
+    if (store->record_count == 1) store->checkpoint_s = mly_clock_seconds(store->env);
     if (store->dim == 0) store->dim = dim;
     mly_mutex_unlock(&store->mutex);
     mly_snapshot_release(before);
@@ -241,6 +245,8 @@ static enum mly_err commit_all(struct mly_store *store, const struct mly_change 
     mly_store_record_release(record);
     if (rc == MLY_OK) {
         mly_store_load_deinit(&load);
+    } else if (store->log != NULL && mly_log_has_failed(store->log)) {
+        mly_store_load_deinit(&load); /* the record may be there, and name them */
     } else {
         mly_store_load_discard(store, &load);
     }

@@ -485,7 +485,7 @@ struct mly_store {
     size_t record_count, record_capacity;
     size_t applied;      /* of records: they are in current */
     uint64_t seen_lsn;   /* the newest record that was looked at */
-    uint64_t tail_bytes; /* of the payloads */
+    uint64_t tail_bytes; /* of the records, what was made from older rows among it */
     struct mly_log_reader *reader;
     bool reader_used; /* and the tables were looked at since it was made */
     /* the writer's: the lock's file, and the log, which stays open and is ours again where nobody
@@ -523,6 +523,9 @@ MLY_MUST_USE enum mly_err mly_store_keep_record(struct mly_store *store,
                                                 struct mly_error *err);
 /* Takes back what was kept last. */
 void mly_store_forget_newest(struct mly_store *store);
+uint64_t mly_store_record_weight(const struct mly_store_record *record);
+/* Sets tail_bytes. */
+void mly_store_weigh_records(struct mly_store *store);
 /* Forgets records up to lsn. */
 void mly_store_drop_records(struct mly_store *store, uint64_t lsn);
 /* Reads what the log has beyond seen_lsn into records. CONFLICT: look at the tables again. */

@@ -204,11 +204,20 @@ void mly_store_unlock(struct mly_store *store)
     mly_lock_release(&store->lock_file.file, LOCK_BYTE);
 }
 
+/* Is everything that the log has known? Not where what was known was thrown away since. */
+static bool knows_log(const struct mly_store *store)
+{
+    struct mly_log_status status;
+    if (store->log == NULL || store->current == NULL) return false;
+    mly_log_get_status(store->log, &status);
+    return status.last_lsn == store->seen_lsn;
+}
+
 bool mly_store_wrote_last(const struct mly_store *store)
 {
     char path[MLY_PATH_BYTES_MAX];
     bool same = false;
-    if (store->lock_file.file.fd < 0 || store->log == NULL) return false;
+    if (store->lock_file.file.fd < 0 || !knows_log(store)) return false;
     int bytes = snprintf(path, sizeof(path), "%s/_memalloy/lock", store->path);
     return bytes > 0 && bytes < (int)sizeof(path) &&
            check_name(store, path, &store->lock_file.file, &same, NULL) == MLY_OK && same &&
@@ -317,7 +326,7 @@ static enum mly_err take_lock(struct mly_store *store, const struct mly_store_wa
         mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
     store->lock_held = true;
     struct mly_log *log = store->log;
-    if (log != NULL && same_log) {
+    if (same_log && knows_log(store)) {
         mly_log_resume(log);
         store->log_ready = true;
         log = NULL;
@@ -330,20 +339,28 @@ static enum mly_err take_lock(struct mly_store *store, const struct mly_store_wa
     return MLY_OK;
 }
 
+/* Closes a log that is not to be written on; whoever waits for its syncs comes first. */
+static void drop_log(struct mly_store *store)
+{
+    mly_mutex_lock(&store->mutex);
+    while (store->settling > 0)
+        mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
+    struct mly_log *log = store->log;
+    store->log = NULL;
+    store->log_ready = false;
+    mly_mutex_unlock(&store->mutex);
+    (void)mly_log_close(log, NULL);
+}
+
 /* A sync failed, and no new segment could be made: nothing may be concluded about what is on disk,
  * so that what the log had goes into the tables, which are new files. */
 static enum mly_err replace_log(struct mly_store *store, struct mly_error *err)
 {
     if (store->log != NULL && mly_log_has_failed(store->log)) {
+        drop_log(store);
         mly_mutex_lock(&store->mutex);
-        while (store->settling > 0)
-            mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
-        struct mly_log *log = store->log;
-        store->log = NULL;
-        store->log_ready = false;
         store->log_lost = true;
         mly_mutex_unlock(&store->mutex);
-        (void)mly_log_close(log, NULL);
     }
     if (!store->log_lost) return MLY_OK;
     MLY_TRY(mly_store_run_checkpoint(store, err));
@@ -392,6 +409,7 @@ enum mly_err mly_store_open_log(struct mly_store *store, struct mly_error *err)
         mly_store_view_uuid(store->tables[kind].newest,
                             options.owner + (size_t)kind * MLY_STORE_UUID_BYTES);
     }
+    drop_log(store);
     struct mly_log *log = NULL;
     MLY_TRY(mly_log_open(store->env, store->log_dir, &options, &log, &report, err));
     mly_mutex_lock(&store->mutex);

@@ -163,6 +163,7 @@ static enum mly_err build_current(struct mly_store *store, struct mly_error *err
     mly_snapshot_release(store->current);
     store->current = snapshot;
     store->applied = store->record_count;
+    mly_store_weigh_records(store);
     return MLY_OK;
 }
 
@@ -190,15 +191,77 @@ static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
     return rc;
 }
 
+/* What is known of the log is thrown away, to be read again. */
+static void start_over(struct mly_store *store)
+{
+    mly_store_stop_following(store);
+    mly_store_drop_records(store, UINT64_MAX);
+    store->seen_lsn = 0;
+    store->applied = 0;
+    store->log_ready = false;
+    mly_snapshot_release(store->current);
+    store->current = NULL;
+}
+
+/* Was there a table of ours that is gone, or is another one by now? What the log said may have been
+ * for that one. */
+static bool is_other_table(const struct mly_store_view *before, const struct mly_store_view *after)
+{
+    static const uint8_t none[MLY_STORE_UUID_BYTES];
+    uint8_t uuids[2][MLY_STORE_UUID_BYTES];
+    if (before == NULL || before == after) return false;
+    mly_store_view_uuid(before, uuids[0]);
+    mly_store_view_uuid(after, uuids[1]);
+    return memcmp(uuids[0], none, sizeof(none)) != 0 &&
+           memcmp(uuids[0], uuids[1], sizeof(none)) != 0;
+}
+
 static enum mly_err refresh_tables(struct mly_store *store, bool *changed, struct mly_error *err)
 {
+    enum mly_err rc = MLY_OK;
+    bool others = false;
     *changed = false;
-    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        const struct mly_store_view *before = store->tables[kind].newest;
-        MLY_TRY(mly_store_table_refresh(&store->tables[kind], err));
-        *changed = *changed || store->tables[kind].newest != before;
+    for (int kind = 0; rc == MLY_OK && kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_view *before = store->tables[kind].newest;
+        if (before != NULL) mly_store_view_retain(before);
+        rc = mly_store_table_refresh(&store->tables[kind], err);
+        if (rc == MLY_OK) {
+            const struct mly_store_view *after = store->tables[kind].newest;
+            *changed = *changed || after != before;
+            others = others || is_other_table(before, after);
+        }
+        mly_store_view_release(before);
     }
-    return MLY_OK;
+    if (others) start_over(store);
+    return rc;
+}
+
+/* *again: the tables and the log may have been of different moments. */
+static enum mly_err try_to_renew(struct mly_store *store, int attempt, bool *again,
+                                 struct mly_error *err)
+{
+    bool changed;
+    *again = false;
+    MLY_TRY(refresh_tables(store, &changed, err));
+    /* A log that was read from its beginning, beside tables that stayed as they were, is so. */
+    bool doubtful = store->reader != NULL || changed || attempt == 1;
+    if (!store->in_memory) {
+        enum mly_err rc = catch_up(store, err);
+        *again = (rc == MLY_ERR_CONFLICT || rc == MLY_ERR_CORRUPT) && doubtful;
+        if ((rc == MLY_ERR_CONFLICT || rc == MLY_ERR_CORRUPT) && !*again) {
+            if (err != NULL) err->code = MLY_ERR_CORRUPT;
+            rc = explain_unsound(store, err);
+        }
+        if (rc != MLY_OK) return rc;
+    }
+    enum mly_err rc = build_current(store, err);
+    /* A load's file that a checkpoint has just written anew. */
+    *again = rc == MLY_ERR_NOTFOUND;
+    if (rc == MLY_ERR_NOTFOUND && attempt == RENEW_TRIES) {
+        if (err != NULL) err->code = MLY_ERR_CORRUPT;
+        rc = MLY_ERR_CORRUPT;
+    }
+    return rc;
 }
 
 /* Where the log does not have what a damaged version did, that is what is wrong. */
@@ -215,26 +278,15 @@ static enum mly_err explain_unsound(const struct mly_store *store, struct mly_er
 enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
 {
     for (int attempt = 1;; attempt++) {
-        bool changed;
-        MLY_TRY(refresh_tables(store, &changed, err));
-        if (store->in_memory) break;
-        bool followed = store->reader != NULL;
-        enum mly_err rc = catch_up(store, err);
-        if (rc == MLY_OK) break;
-        if (rc != MLY_ERR_CONFLICT && rc != MLY_ERR_CORRUPT) return rc;
-        /* A log that was read from its beginning, beside tables that stayed as they were, is so. */
-        bool again = followed || changed || attempt == 1;
-        if (!again || attempt == RENEW_TRIES) {
-            if (err != NULL) err->code = MLY_ERR_CORRUPT;
-            return explain_unsound(store, err);
+        bool again;
+        enum mly_err rc = try_to_renew(store, attempt, &again, err);
+        if (again && attempt == RENEW_TRIES && rc == MLY_ERR_CONFLICT) {
+            return mly_fail_in(err, MLY_ERR_BUSY, "store %s: it changes too fast", store->path);
         }
-        mly_store_drop_records(store, UINT64_MAX);
-        store->seen_lsn = 0;
-        mly_snapshot_release(store->current);
-        store->current = NULL;
+        if (!again || attempt == RENEW_TRIES) return rc;
+        start_over(store);
         if (attempt > 1) mly_clock_sleep_ms(store->env, 1);
     }
-    return build_current(store, err);
 }
 
 enum mly_err mly_store_pin(struct mly_store *store, struct mly_snapshot **out,

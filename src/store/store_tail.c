@@ -134,9 +134,9 @@ static enum mly_err revise_chunks(struct work *work, struct mly_store_record *re
 {
     struct mly_store_view *view = work->views[MLY_STORE_CHUNKS];
     struct mly_store_rows *dead = &work->tables[MLY_STORE_CHUNKS].dead;
-    size_t before = dead->count;
     MLY_TRY(bury(work, MLY_STORE_CHUNKS, operation->document.id, err));
-    for (size_t i = before; i < dead->count; i++) {
+    mly_store_rows_sort(dead); /* each once; what was gathered before is settled */
+    for (size_t i = 0; i < dead->count; i++) {
         struct mly_store_cell cell;
         struct mly_chunk_row *row = mly_arena_array(&record->arena, 1, sizeof(*row));
         if (row == NULL) return mly_fail_nomem(err, sizeof(*row));
@@ -253,7 +253,7 @@ static enum mly_err apply_record(struct work *work, struct mly_store_record *rec
         const struct mly_operation *operation = &record->operations[i];
         bool again;
         MLY_TRY(touch(work, operation->document.id, &again, err));
-        if (again) {
+        if (again || operation->kind == MLY_OPERATION_METADATA) {
             MLY_TRY(settle(work, err));
             MLY_TRY(touch(work, operation->document.id, &again, err));
         }
@@ -272,6 +272,7 @@ static enum mly_err apply_record(struct work *work, struct mly_store_record *rec
 static bool follows(const struct mly_store_view *view, const struct mly_store_record *record)
 {
     if (record->lsn == 0) return true;
+    if (view->manifest == NULL) return false;
     uint8_t uuid[MLY_STORE_UUID_BYTES];
     mly_store_view_uuid(view, uuid);
     return record->lsn > mly_store_view_number(view, MLY_KEY_LSN) &&
@@ -312,10 +313,11 @@ enum mly_err mly_store_apply(struct mly_store *store,
 
 /* ---- records that are kept ---- */
 
-/* A load weighs something, too: there must not be too many parts. */
-static uint64_t weight(const struct mly_store_record *record)
+/* In memory. A load weighs something, too: there must not be too many parts. */
+uint64_t mly_store_record_weight(const struct mly_store_record *record)
 {
-    return record->payload.bytes + (record->load == NULL ? 0 : MLY_STORE_RECORD_BYTES / 16);
+    return record->payload.bytes + record->arena.bytes +
+           (record->load == NULL ? 0 : MLY_STORE_RECORD_BYTES / 16);
 }
 
 enum mly_err mly_store_keep_record(struct mly_store *store, struct mly_store_record *record,
@@ -333,29 +335,33 @@ enum mly_err mly_store_keep_record(struct mly_store *store, struct mly_store_rec
         store->record_capacity = capacity;
     }
     store->records[store->record_count++] = record;
-    store->tail_bytes += weight(record);
     return MLY_OK;
 }
 
 void mly_store_forget_newest(struct mly_store *store)
 {
     struct mly_store_record *record = store->records[--store->record_count];
-    store->tail_bytes -= weight(record);
     mly_store_record_release(record);
+}
+
+void mly_store_weigh_records(struct mly_store *store)
+{
+    store->tail_bytes = 0;
+    for (size_t i = 0; i < store->record_count; i++)
+        store->tail_bytes += mly_store_record_weight(store->records[i]);
 }
 
 void mly_store_drop_records(struct mly_store *store, uint64_t lsn)
 {
     size_t kept = 0;
-    store->tail_bytes = 0;
     for (size_t i = 0; i < store->record_count; i++) {
         struct mly_store_record *record = store->records[i];
         if (record->lsn <= lsn) {
             mly_store_record_release(record);
-            continue;
+        } else {
+            store->records[kept++] = record;
         }
-        store->records[kept++] = record;
-        store->tail_bytes += weight(record);
     }
     store->record_count = kept;
+    mly_store_weigh_records(store);
 }
