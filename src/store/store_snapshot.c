@@ -232,8 +232,19 @@ static enum mly_err refresh_tables(struct mly_store *store, bool *changed, struc
         }
         mly_store_view_release(before);
     }
-    if (others) start_over(store);
+    if (others && !store->in_memory) start_over(store);
     return rc;
+}
+
+/* Where the log does not have what a damaged version did, that is what is wrong. */
+static enum mly_err explain_unsound(const struct mly_store *store, struct mly_error *err)
+{
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        if (store->tables[kind].unsound == 0) continue;
+        return mly_fail(err, MLY_ERR_CORRUPT, "%s; and the log does not have what it did",
+                        store->report.reason);
+    }
+    return MLY_ERR_CORRUPT;
 }
 
 /* *again: the tables and the log may have been of different moments. */
@@ -256,23 +267,12 @@ static enum mly_err try_to_renew(struct mly_store *store, int attempt, bool *aga
     }
     enum mly_err rc = build_current(store, err);
     /* A load's file that a checkpoint has just written anew. */
-    *again = rc == MLY_ERR_NOTFOUND;
+    *again = rc == MLY_ERR_NOTFOUND && !store->in_memory;
     if (rc == MLY_ERR_NOTFOUND && attempt == RENEW_TRIES) {
         if (err != NULL) err->code = MLY_ERR_CORRUPT;
         rc = MLY_ERR_CORRUPT;
     }
     return rc;
-}
-
-/* Where the log does not have what a damaged version did, that is what is wrong. */
-static enum mly_err explain_unsound(const struct mly_store *store, struct mly_error *err)
-{
-    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        if (store->tables[kind].unsound == 0) continue;
-        return mly_fail(err, MLY_ERR_CORRUPT, "%s; and the log does not have what it did",
-                        store->report.reason);
-    }
-    return MLY_ERR_CORRUPT;
 }
 
 enum mly_err mly_store_renew(struct mly_store *store, struct mly_error *err)
