@@ -236,8 +236,9 @@ MLY_MUST_USE enum mly_err mly_store_slab_chunk(const struct mly_store_slab *slab
 
 enum mly_keyfile_state {
     MLY_KEYFILE_GOOD,
-    MLY_KEYFILE_BAD,     /* the rows stand in memory */
-    MLY_KEYFILE_REPLACED /* the same; there is a good file for the next one who opens the store */
+    MLY_KEYFILE_BAD, /* the rows stand in memory */
+    MLY_KEYFILE_LEFT /* the same; it was made anew for the next one who opens the store, or making
+                        it failed once: it is not tried again */
 };
 
 /* A fragment's data files, opened once, or a slab. */

@@ -238,12 +238,20 @@ void mly_store_keys_make(const struct mly_store_view *view)
         struct mly_keyfile_subject subject;
         struct mly_str name;
         if (!describe(view, fragment, &subject, &name)) continue;
-        bool bad = atomic_load(&fragment->keyfile_state) == MLY_KEYFILE_BAD;
-        if (!bad && (atomic_load(&fragment->keyfile) != NULL || attach(view, fragment))) continue;
+        uint8_t state = atomic_load(&fragment->keyfile_state);
+        if (state == MLY_KEYFILE_LEFT) continue;
+        if (state == MLY_KEYFILE_GOOD &&
+            (atomic_load(&fragment->keyfile) != NULL || attach(view, fragment))) {
+            continue;
+        }
         if (!has_folders) make_folders(store);
         has_folders = true;
-        if (make_one(view, &view->parts[i], folder.text, NULL) != MLY_OK) continue;
-        if (bad) atomic_store(&fragment->keyfile_state, MLY_KEYFILE_REPLACED);
-        if (!bad) (void)attach(view, fragment);
+        bool made = make_one(view, &view->parts[i], folder.text, NULL) == MLY_OK;
+        if (!made || state == MLY_KEYFILE_BAD) {
+            /* Reading a million rows at every checkpoint, for nothing, would be worse. */
+            atomic_store(&fragment->keyfile_state, MLY_KEYFILE_LEFT);
+        } else {
+            (void)attach(view, fragment);
+        }
     }
 }

@@ -4,6 +4,7 @@
 #include "store/store_keyfile.h"
 
 #include "base/hash.h"
+#include "crash_env.h"
 #include "fault_env.h"
 #include "mly_cmocka.h"
 #include "temp_dir.h"
@@ -379,6 +380,62 @@ static void a_draft_survives_every_failing_allocation(void **state)
     }
 }
 
+/* Which files a power cut was seen to leave. */
+struct seen {
+    uint32_t rows;
+    size_t whole, other;
+};
+
+static bool check_after_cut(void *context, struct crash_env *after,
+                            const struct crash_choice *choice)
+{
+    struct seen *seen = context;
+    struct mly_keyfile *file = NULL;
+    const struct mly_keyfile_subject subject = subject_of(seen->rows);
+    (void)choice;
+    enum mly_err rc = mly_keyfile_open(&after->env, "/k/a.keys", &subject, &file, NULL);
+    if (rc != MLY_OK) {
+        seen->other++;
+        return rc == MLY_ERR_NOTFOUND || rc == MLY_ERR_CORRUPT;
+    }
+    bool damaged = false;
+    for (uint32_t row = 0; row < seen->rows; row += 3) {
+        uint64_t found;
+        rc = look_up(file, EVEN, 1, hash_of(EVEN, row), &found, NULL);
+        damaged = damaged || rc == MLY_ERR_CORRUPT;
+        if (rc == MLY_OK && found != 1) return false;
+    }
+    seen->whole += !damaged;
+    seen->other += damaged;
+    mly_keyfile_close(file);
+    return true;
+}
+
+/* Nothing is synced, so anything may be left of it: never one that leaves a row out. */
+static void what_a_power_cut_leaves_is_whole_or_told(void **state)
+{
+    (void)state;
+    struct crash_env crash;
+    struct mly_mem mem = MLY_MEM_INIT;
+    struct mly_error err = {0};
+    struct seen seen = {.rows = 700};
+    const struct mly_keyfile_subject subject = subject_of(seen.rows);
+    struct mly_keyfile_draft draft;
+    uint64_t states = 0;
+    crash_env_init(&crash);
+    assert_int_equal(crash.env.make_dir(crash.env.context, MLY_AT_CWD, "/k"), 0);
+    mly_keyfile_draft_init(&draft, &mem);
+    fill(&draft, EVEN, seen.rows);
+    ok(mly_keyfile_write(&crash.env, "/k", "a.keys", &subject, &draft, &err), &err);
+    mly_keyfile_draft_deinit(&draft);
+    const struct crash_effort effort = {.singles = CRASH_ALL_SINGLES, .randoms = 40};
+    assert_true(crash_env_each(&crash, effort, check_after_cut, &seen, &states));
+    assert_true(states > 100);
+    assert_true(seen.whole > 0);
+    assert_true(seen.other > 50);
+    crash_env_deinit(&crash);
+}
+
 int main(void)
 {
     if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
@@ -393,6 +450,7 @@ int main(void)
         IN_FOLDER(making_survives_every_failure),
         IN_FOLDER(opening_survives_every_failure),
         IN_FOLDER(a_draft_survives_every_failing_allocation),
+        IN_FOLDER(what_a_power_cut_leaves_is_whole_or_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
