@@ -188,7 +188,7 @@ static enum mly_err checkpoint_table(struct mly_store *store, enum mly_store_tab
         mly_mutex_unlock(&store->mutex);
         if (rc != MLY_OK) return rc;
         struct mly_store_view *base = mly_store_view_base(view);
-        uint64_t base_lsn = mly_store_view_number(base, MLY_KEY_LSN);
+        uint64_t base_lsn = base->lsn;
         /* A table that nothing was put into is not made for its number's sake. */
         if (base->manifest == NULL || base_lsn >= lsn) {
             mly_store_view_release(view);

@@ -285,6 +285,7 @@ struct mly_store_view {
     struct mly_store_view *base;         /* the manifest's own view; NULL: this is it */
     struct mly_lance_manifest *manifest; /* the base's; NULL: there is no table */
     size_t base_count;                   /* parts of the manifest */
+    uint64_t lsn; /* of a base: up to which record of the log the table has everything */
     size_t fields[MLY_STORE_COLUMNS_MAX];
     uint32_t dim;
     struct mly_store_part *parts;
@@ -357,6 +358,8 @@ static inline struct mly_store_view *mly_store_view_base(struct mly_store_view *
 struct mly_store_view *mly_store_view_retain(struct mly_store_view *view);
 /* Accepts NULL. */
 void mly_store_view_release(struct mly_store_view *view);
+/* Of decimal digits; 0 where they are none. */
+uint64_t mly_store_number(struct mly_str text);
 /* The number that a key of the config has; 0 where there is none. */
 uint64_t mly_store_view_number(const struct mly_store_view *view, struct mly_str key);
 /* The table's own UUID; all zero where there is no table, or it was not made by us. */

@@ -94,7 +94,7 @@ static void find_lsns(const struct mly_store *store, uint64_t *older, uint64_t *
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         const struct mly_store_view *view = newest(store, (enum mly_store_table_kind)kind);
         if (mly_store_view_config(view, MLY_KEY_LSN).data == NULL) continue;
-        uint64_t lsn = mly_store_view_number(view, MLY_KEY_LSN);
+        uint64_t lsn = view->lsn;
         if (lsn < *older) *older = lsn;
         if (lsn > *newer) *newer = lsn;
     }

@@ -275,7 +275,7 @@ static bool follows(const struct mly_store_view *view, const struct mly_store_re
     if (view->manifest == NULL) return false;
     uint8_t uuid[MLY_STORE_UUID_BYTES];
     mly_store_view_uuid(view, uuid);
-    return record->lsn > mly_store_view_number(view, MLY_KEY_LSN) &&
+    return record->lsn > view->lsn &&
            memcmp(uuid, record->owner + view->table->kind * sizeof(uuid), sizeof(uuid)) == 0;
 }
 

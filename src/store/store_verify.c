@@ -91,7 +91,7 @@ enum mly_err mly_store_verify(struct mly_store *store, mly_store_verified_fn fn,
     enum mly_err rc = MLY_OK;
     for (int kind = 0; rc == MLY_OK && kind < MLY_STORE_TABLES; kind++) {
         const struct mly_store_view *base = mly_store_view_base(snapshot->views[kind]);
-        const uint64_t has = mly_store_view_number(base, MLY_KEY_LSN);
+        const uint64_t has = base->lsn;
         lsn = has < lsn ? has : lsn;
         if (base->manifest == NULL) continue;
         rc = mly_lance_verify(store->tables[kind].lance, base->manifest, pass_on, &verifying, err);

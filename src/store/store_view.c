@@ -10,6 +10,8 @@
 #include <stdio.h>
 
 #define LOAD_TRIES 5
+/* Of other programs, one after the other, that are looked through for our newest. */
+#define VERSIONS_BACK 64
 /* Rows of a page's dead bitmap, the whole of it per view: one bit per row. */
 #define BITS_BYTES_MAX ((size_t)1 << 32)
 
@@ -67,15 +69,19 @@ struct mly_str mly_store_view_config(const struct mly_store_view *view, struct m
     return mly_lance_manifest_config(view->manifest, key);
 }
 
-uint64_t mly_store_view_number(const struct mly_store_view *view, struct mly_str key)
+uint64_t mly_store_number(struct mly_str text)
 {
-    struct mly_str text = mly_store_view_config(view, key);
     uint64_t value = 0;
     for (size_t i = 0; i < text.bytes; i++) {
         if (text.data[i] < '0' || text.data[i] > '9' || value > UINT64_MAX / 10 - 1) return 0;
         value = value * 10 + (uint64_t)(text.data[i] - '0');
     }
     return value;
+}
+
+uint64_t mly_store_view_number(const struct mly_store_view *view, struct mly_str key)
+{
+    return mly_store_number(mly_store_view_config(view, key));
 }
 
 void mly_store_view_uuid(const struct mly_store_view *view, uint8_t out[MLY_STORE_UUID_BYTES])
@@ -400,6 +406,31 @@ enum mly_err mly_store_view_new(struct mly_store_table *table, struct mly_store_
     return MLY_OK;
 }
 
+/* A version of another program carries our number along. Where it restored an old version it has
+ * the number of then, and its rows are what its owner wants all the same: what our newest version
+ * before it had is not to be done once more. */
+static enum mly_err find_lsn(const struct mly_store_view *view, uint64_t *out,
+                             struct mly_error *err)
+{
+    const struct mly_lance_manifest *manifest = view->manifest;
+    struct mly_lance_manifest *before = NULL;
+    enum mly_err rc = MLY_OK;
+    *out = mly_store_view_number(view, MLY_KEY_LSN);
+    if (mly_store_view_config(view, MLY_KEY_LSN).data == NULL) return MLY_OK;
+    for (int i = 0; i < VERSIONS_BACK && !mly_lance_manifest_is_ours(manifest); i++) {
+        struct mly_lance_manifest *older = NULL;
+        rc = mly_lance_manifest_load_before(view->table->lance, manifest, &older, err);
+        mly_lance_manifest_destroy(before);
+        before = older;
+        if (rc != MLY_OK) break;
+        uint64_t lsn = mly_store_number(mly_lance_manifest_config(older, MLY_KEY_LSN));
+        if (lsn > *out) *out = lsn;
+        manifest = older;
+    }
+    mly_lance_manifest_destroy(before);
+    return rc == MLY_ERR_NOMEM ? rc : MLY_OK; /* what is gone cannot be asked */
+}
+
 /* manifest is the view's where it returns OK. */
 static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_manifest *manifest,
                               const struct mly_store_view *old, struct mly_store_view **out,
@@ -410,9 +441,13 @@ static enum mly_err make_view(struct mly_store_table *table, struct mly_lance_ma
     view->manifest = manifest;
     if (manifest != NULL) {
         enum mly_err rc = fill_view(view, old, err);
+        if (rc == MLY_OK) rc = find_lsn(view, &view->lsn, err);
         if (rc != MLY_OK) {
             /* A part that failed half way holds its fragment. */
-            if (view->parts != NULL) view->part_count++;
+            if (view->parts != NULL &&
+                view->part_count < mly_lance_manifest_fragment_count(manifest)) {
+                view->part_count++;
+            }
             view->manifest = NULL;
             mly_store_view_release(view);
             return rc;

@@ -287,3 +287,24 @@ def test_passages_without_a_document_can_be_read_and_removed(tmp_path):
         assert store.remove_document("boiler") is True
         assert len(store.search("boiler")) == 0
         assert store.remove_document("boiler") is False
+
+
+def test_a_version_that_lancedb_restored_is_read_on(tmp_path):
+    with memalloy.open(tmp_path / "kb") as store:
+        store.add_document("The first text.", document_id="a")
+        store.checkpoint()
+        tables = [lance.dataset(str(tmp_path / "kb" / f"{name}.lance")) for name in ("chunks", "documents")]
+        versions = [table.version for table in tables]
+        for table, version in zip(tables, versions):
+            table.tags.create("then", version)
+        for number in range(4):
+            store.add_document(f"Text {number}.", document_id=f"b{number}")
+            store.checkpoint()
+        for name, version in zip(("chunks", "documents"), versions):
+            lancedb.connect(str(tmp_path / "kb")).open_table(name).restore(version)
+        assert ids_of(store) == ["a"]
+        store.add_document("Later.", document_id="c")
+        assert sorted(ids_of(store)) == ["a", "c"]
+    with memalloy.open(tmp_path / "kb", read_only=True) as store:
+        assert sorted(ids_of(store)) == ["a", "c"]
+        assert store.status()["chunks"] == 2
