@@ -296,7 +296,8 @@ enum cli_format { CLI_JSONL, CLI_NPY, CLI_ARROW, CLI_ARROW_FILE };
 struct cli_record {
     struct memalloy_str text, id; /* id.data NULL: none */
     uint64_t index;               /* of the record in the input, from 0 */
-    bool truncated;
+    int64_t id_integer;           /* what id says, where the input had it as a number */
+    bool id_is_integer, truncated;
 };
 
 /* One way to write records with their vectors. Each put is flushed; close completes what was put,

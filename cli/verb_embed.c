@@ -52,11 +52,13 @@ static int refuse(struct embedding *embedding, size_t i, const char *why)
     return embedding->args->on_error == 1 ? CLI_OK : CLI_USAGE;
 }
 
-/* A string, or a number as it was written; what else there is gives no id. */
-static struct memalloy_str id_of(json_t *document, const char *field)
+/* A string, or an integer, which is noted; what else there is gives no id. */
+static struct memalloy_str id_of(json_t *document, const char *field, struct cli_record *record)
 {
     json_t *id = json_object_get(document, field);
-    if (json_is_integer(id)) {
+    record->id_is_integer = json_is_integer(id);
+    if (record->id_is_integer) {
+        record->id_integer = json_integer_value(id);
         char digits[24];
         snprintf(digits, sizeof(digits), "%lld", (long long)json_integer_value(id));
         json_t *text = json_string(digits);
@@ -95,16 +97,29 @@ static const char *read_json(const struct embedding *embedding, struct memalloy_
     }
     record->text = (struct memalloy_str){json_string_value(text), json_string_length(text)};
     if (args->id_field != NULL) {
-        record->id = id_of(document, args->id_field);
+        record->id = id_of(document, args->id_field, record);
     }
     batch->documents[batch->count] = document;
     return NULL;
+}
+
+static bool is_blank(struct memalloy_str line)
+{
+    size_t i = 0;
+    while (i < line.bytes && strchr(" \t\r", line.data[i]) != NULL && line.data[i] != '\0') {
+        i++;
+    }
+    return i == line.bytes;
 }
 
 static int take_line(struct embedding *embedding, struct batch *batch, size_t i)
 {
     const struct cli_args *args = embedding->args;
     const struct memalloy_str line = embedding->lines->items[i];
+    const bool is_json = args->field != NULL || args->id_field != NULL;
+    if (is_json && line.data != NULL && is_blank(line)) {
+        return CLI_OK; /* between records of JSON, and often behind the last, it means nothing */
+    }
     struct cli_record record = {.text = line, .index = embedding->records++};
     char why[200];
     const char *wrong = NULL;
@@ -113,7 +128,7 @@ static int take_line(struct embedding *embedding, struct batch *batch, size_t i)
         wrong = why;
     } else if (!cli_utf8_ok(line.data, line.bytes)) {
         wrong = "is not UTF-8";
-    } else if (args->field != NULL || args->id_field != NULL) {
+    } else if (is_json) {
         wrong = read_json(embedding, line, batch, &record, why);
     }
     if (wrong != NULL) {

@@ -21,7 +21,9 @@ static void put(struct cli_writer *writer, const struct cli_record *records, con
             json_t *object = cli_object();
             cli_put(object, "index", cli_json_int(records[i].index));
             if (writer->args->id_field != NULL) {
-                cli_put(object, "id", cli_json_str(records[i].id));
+                cli_put(object, "id",
+                        records[i].id_is_integer ? json_integer(records[i].id_integer)
+                                                 : cli_json_str(records[i].id));
             }
             cli_put(object, "text", cli_json_str(records[i].text));
             cli_put(object, "truncated", json_boolean(records[i].truncated));

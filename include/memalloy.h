@@ -155,7 +155,7 @@ struct memalloy_model_info {
     struct memalloy_str pooling; /* "mean" or "cls" */
     /* put in front of every query and of every passage; "" for most models */
     struct memalloy_str query_prefix, passage_prefix;
-    struct memalloy_str tokenizer;       /* its form: "word pieces", "compiled", "tokenizer.json" */
+    struct memalloy_str tokenizer;       /* its kind: "word pieces", "unigram", "byte pairs" */
     struct memalloy_str license, source; /* as the file says; data is NULL where it does not */
     uint32_t layers, vocabulary;         /* layers is 0 for a folder */
     uint64_t file_bytes;                 /* 0 for a folder */

@@ -4,6 +4,8 @@
 #include "model_type.h"
 #include "raise.h"
 
+#include <string.h>
+
 PyObject *mlypy_models_list(PyObject *module, PyObject *runtime)
 {
     struct mlypy_state *state = mlypy_module_state(module);
@@ -79,6 +81,12 @@ static int ask(void *context, const char *step, double share)
     return stop;
 }
 
+/* Of a file or folder that anybody may have made: what is no UTF-8 is shown as U+FFFD. */
+static PyObject *text_of(const char *text)
+{
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
 static PyObject *quality_dict(uint32_t texts, double mean, double worst)
 {
     if (texts == 0) {
@@ -90,16 +98,16 @@ static PyObject *quality_dict(uint32_t texts, double mean, double worst)
 static PyObject *report_dict(const struct memalloy_convert_report *report)
 {
     return Py_BuildValue(
-        "{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:s,s:s,s:s,s:s,s:s,s:K,s:d,s:{s:N,s:N}}", "name",
-        report->name, "id", report->id, "hash", report->hash, "architecture", report->architecture,
-        "quantisation", report->quantisation, "dim", report->dim, "layers", report->layers,
-        "vocabulary", report->vocabulary, "pieces_max", report->pieces_max, "pieces_from",
-        report->pieces_from, "pooling", report->pooling, "pooling_from", report->pooling_from,
-        "query_prefix", report->query_prefix, "passage_prefix", report->passage_prefix,
-        "prefix_from", report->prefix_from, "file_bytes", (unsigned long long)report->file_bytes,
-        "seconds", report->seconds, "quality", "passages",
-        quality_dict(report->passages, report->passages_mean, report->passages_min), "queries",
-        quality_dict(report->queries, report->queries_mean, report->queries_min));
+        "{s:N,s:N,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:s,s:s,s:N,s:N,s:s,s:K,s:d,s:{s:N,s:N}}", "name",
+        PyUnicode_DecodeFSDefault(report->name), "id", text_of(report->id), "hash", report->hash,
+        "architecture", report->architecture, "quantisation", report->quantisation, "dim",
+        report->dim, "layers", report->layers, "vocabulary", report->vocabulary, "pieces_max",
+        report->pieces_max, "pieces_from", report->pieces_from, "pooling", report->pooling,
+        "pooling_from", report->pooling_from, "query_prefix", text_of(report->query_prefix),
+        "passage_prefix", text_of(report->passage_prefix), "prefix_from", report->prefix_from,
+        "file_bytes", (unsigned long long)report->file_bytes, "seconds", report->seconds, "quality",
+        "passages", quality_dict(report->passages, report->passages_mean, report->passages_min),
+        "queries", quality_dict(report->queries, report->queries_mean, report->queries_min));
 }
 
 /* memalloy.models.add has looked at the types: str or None, paths as bytes or None. */

@@ -115,7 +115,7 @@ static enum mly_err read_texts(struct conversion *work, struct mly_error *err)
     return MLY_OK;
 }
 
-#define COPY(to, from) (void)snprintf((to), sizeof(to), "%s", (from))
+#define COPY(to, from) mly_options_copy_text((to), sizeof(to), mly_str_of(from))
 
 static void describe(struct conversion *work)
 {
@@ -159,6 +159,19 @@ static enum mly_err open_source(struct conversion *work, struct mly_error *err)
     return MLY_OK;
 }
 
+/* The file before it has its name, so that one that cannot be used never has. */
+static enum mly_err measure(void *context, const char *path, struct mly_error *err)
+{
+    struct conversion *work = context;
+    const struct mly_sequences samples = mly_convert_sequences(&work->samples);
+    struct mly_file_info info;
+    MLY_TRY(mly_convert_measure(&work->workshop, path, &samples, work->passages, work->reference,
+                                &work->report, err));
+    MLY_TRY(mly_file_info_at(work->env, MLY_AT_CWD, path, true, &info, err));
+    work->report.file_bytes = info.bytes;
+    return MLY_OK;
+}
+
 static enum mly_err write_file(struct conversion *work, struct mly_error *err)
 {
     const struct memalloy_convert_options *options = &work->options;
@@ -179,14 +192,10 @@ static enum mly_err write_file(struct conversion *work, struct mly_error *err)
         .samples = mly_convert_sequences(&work->samples),
         .progress = options->progress,
         .progress_context = options->progress_context,
+        .check = measure,
+        .check_context = work,
     };
-    MLY_TRY(mly_quantise(work->snapshot, &job, work->reference, err));
-    MLY_TRY(mly_convert_measure(&work->workshop, options->out_path, &job.samples, work->passages,
-                                work->reference, &work->report, err));
-    struct mly_file_info info;
-    MLY_TRY(mly_file_info_at(work->env, MLY_AT_CWD, options->out_path, true, &info, err));
-    work->report.file_bytes = info.bytes;
-    return MLY_OK;
+    return mly_quantise(work->snapshot, &job, work->reference, err);
 }
 
 static enum mly_err convert(struct conversion *work, struct mly_error *err)

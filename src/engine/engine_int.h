@@ -75,6 +75,8 @@ void mly_options_give(void *caller, const void *local, size_t local_bytes);
 /* chunking NULL: heading. Checked and resolved. */
 MLY_MUST_USE enum mly_err mly_options_chunking(const struct memalloy_chunking *chunking,
                                                struct mly_chunking *out, struct mly_error *err);
+/* As much of the text as fits with a NUL behind it, cut between characters. */
+void mly_options_copy_text(char *out, size_t out_bytes, struct mly_str text);
 /* As the store names it; INVAL for a number that has no name. */
 MLY_MUST_USE enum mly_err mly_options_durability(int given, enum mly_durability *out,
                                                  struct mly_error *err);

@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -80,20 +81,44 @@ static enum mly_err choose_name(const struct mly_env *env, const char *name, con
     return rc;
 }
 
+#define COPY(to, from) mly_options_copy_text((to), sizeof(to), mly_str_in(from))
+
 /* Everything that says what is linked to; the numbers of a conversion stay 0. */
 static void fill_report(const struct memalloy_model_info *info, struct memalloy_convert_report *out)
 {
-    (void)snprintf(out->id, sizeof(out->id), "%s", info->id.data);
-    (void)snprintf(out->hash, sizeof(out->hash), "%s", info->hash.data);
+    COPY(out->id, info->id);
+    COPY(out->hash, info->hash);
     (void)snprintf(out->architecture, sizeof(out->architecture), "onnx");
-    (void)snprintf(out->pooling, sizeof(out->pooling), "%s", info->pooling.data);
+    COPY(out->pooling, info->pooling);
     (void)snprintf(out->quantisation, sizeof(out->quantisation), "onnx");
-    (void)snprintf(out->query_prefix, sizeof(out->query_prefix), "%s", info->query_prefix.data);
-    (void)snprintf(out->passage_prefix, sizeof(out->passage_prefix), "%s",
-                   info->passage_prefix.data);
+    COPY(out->query_prefix, info->query_prefix);
+    COPY(out->passage_prefix, info->passage_prefix);
     out->dim = info->dim;
     out->pieces_max = info->pieces_max;
     out->vocabulary = info->vocabulary;
+}
+
+/* A link that is there is replaced in one step: at no moment is there none. */
+static enum mly_err put_link(const struct mly_env *env, const char *target, const char *path,
+                             bool overwrite, struct mly_error *err)
+{
+    char part[MLY_PATH_BYTES_MAX];
+    uint32_t salt = 0;
+    if (!overwrite) return mly_file_symlink(env, target, MLY_AT_CWD, path, err);
+    const int drawn = env->random(env->context, &salt, sizeof(salt));
+    if (drawn < 0) return mly_fail_errno(err, MLY_ERR_IO, -drawn, "no random number could be had");
+    const int bytes = snprintf(part, sizeof(part), "%s.%08" PRIx32 ".part", path, salt);
+    if (bytes < 0 || (size_t)bytes >= sizeof(part)) {
+        return mly_fail(err, MLY_ERR_LIMIT, "model path is longer than %zu bytes",
+                        sizeof(part) - 1);
+    }
+    MLY_TRY(mly_file_symlink(env, target, MLY_AT_CWD, part, err));
+    enum mly_err rc = mly_file_rename(env, MLY_AT_CWD, part, path, err);
+    if (rc != MLY_OK) {
+        enum mly_err removed = mly_file_unlink(env, MLY_AT_CWD, part, NULL);
+        (void)removed; /* what cannot be removed stays; its name says what it is */
+    }
+    return rc;
 }
 
 static enum mly_err link_folder(const struct mly_env *env, const char *path,
@@ -125,12 +150,21 @@ static enum mly_err link_folder(const struct mly_env *env, const char *path,
     mly_engine_model_close(model);
     if (rc == MLY_OK) rc = mly_dir_real_path(env, options->source_path, &real, err);
     if (rc == MLY_OK) rc = mly_bytes_append(&real, "", 1, err);
-    if (rc == MLY_OK && options->overwrite) rc = mly_file_unlink(env, MLY_AT_CWD, path, err);
     if (rc == MLY_OK) {
-        rc = mly_file_symlink(env, (const char *)real.data, MLY_AT_CWD, path, err);
+        rc = put_link(env, (const char *)real.data, path, options->overwrite != 0, err);
     }
     mly_bytes_deinit(&real);
     return rc;
+}
+
+static enum mly_err check_quantisation(const char *wanted, struct mly_error *err)
+{
+    static const char *const names[] = {"int8", "bf16", "f32", "onnx"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (wanted == NULL || strcmp(wanted, names[i]) == 0) return MLY_OK;
+    }
+    return mly_fail(err, MLY_ERR_INVAL, "quantisation %.40s is none of int8, bf16, f32 and onnx",
+                    wanted);
 }
 
 static enum mly_err add(const struct mly_env *env, const char *name,
@@ -141,6 +175,7 @@ static enum mly_err add(const struct mly_env *env, const char *name,
     char chosen[NAME_BYTES] = "";
     const bool linked = options->quantisation != NULL && strcmp(options->quantisation, "onnx") == 0;
     if (options->source_path == NULL) return mly_fail(err, MLY_ERR_INVAL, "source_path is NULL");
+    MLY_TRY(check_quantisation(options->quantisation, err));
     MLY_TRY(choose_name(env, name, options->source_path, chosen, err));
     MLY_TRY(mly_models_folder(env, folder, err));
     const int bytes =

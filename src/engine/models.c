@@ -150,9 +150,6 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
                                    struct mly_error *err)
 {
     MLY_TRY(mly_model_check(model, err));
-    static const char *const forms[] = {[MLY_TOKENIZER_VOCABULARY] = "word pieces",
-                                        [MLY_TOKENIZER_COMPILED] = "compiled",
-                                        [MLY_TOKENIZER_JSON] = "tokenizer.json"};
     const struct mly_model_card *card = mly_embedder_card(model->embedder);
     struct memalloy_model_info info = {
         .id = mly_str_out(card->id),
@@ -167,7 +164,7 @@ enum mly_err mly_engine_model_info(const memalloy_model *model, struct memalloy_
         .pooling = mly_str_out(card->pooling),
         .query_prefix = mly_str_out(model->prefixes[MEMALLOY_EMBED_QUERY].text),
         .passage_prefix = mly_str_out(model->prefixes[MEMALLOY_EMBED_PASSAGE].text),
-        .tokenizer = mly_str_out(mly_str_of(forms[card->tokenizer_form])),
+        .tokenizer = mly_str_out(mly_str_of(mly_tokenizer_kind(model->tokenizer))),
         .license = mly_str_out(card->license),
         .source = mly_str_out(card->source),
         .layers = card->layers,

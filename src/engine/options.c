@@ -2,6 +2,8 @@
  * built against a newer header more. Both must work, or fail aloud. */
 #include "engine/engine_int.h"
 
+#include "base/utf8.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -36,6 +38,19 @@ void mly_options_give(void *caller, const void *local, size_t local_bytes)
     if (bytes <= sizeof(size_t)) return;
     memcpy((unsigned char *)caller + sizeof(size_t), (const unsigned char *)local + sizeof(size_t),
            bytes - sizeof(size_t));
+}
+
+void mly_options_copy_text(char *out, size_t out_bytes, struct mly_str text)
+{
+    size_t bytes = text.data == NULL ? 0 : text.bytes;
+    if (bytes >= out_bytes) {
+        bytes = out_bytes - 1;
+        while (bytes > 0 && !mly_utf8_is_start(text.data[bytes])) {
+            bytes--;
+        }
+    }
+    if (bytes > 0) memcpy(out, text.data, bytes);
+    out[bytes] = '\0';
 }
 
 enum mly_err mly_options_durability(int given, enum mly_durability *out, struct mly_error *err)

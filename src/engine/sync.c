@@ -456,6 +456,15 @@ static enum mly_err find_root(struct sync *sync, const char *folder, struct mly_
                          &sync->root_dir, err);
 }
 
+/* A model that was named and is not the store's is told, though nothing may have to be embedded. */
+static enum mly_err check_model(struct sync *sync, struct mly_error *err)
+{
+    memalloy_model *model = NULL;
+    if (sync->kernel->no_model || sync->kernel->model_options.path == NULL) return MLY_OK;
+    if (mly_snapshot_model_hash(sync->snapshot).data == NULL) return MLY_OK;
+    return mly_kernel_get_model(sync->kernel, &model, err);
+}
+
 static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
                                    const struct memalloy_sync_options *options,
                                    struct mly_error *err)
@@ -466,11 +475,12 @@ static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
     if (rc != MLY_OK) goto done;
     rc = mly_store_pin(sync->kernel->store, &sync->snapshot, err);
     if (rc != MLY_OK) goto done;
+    rc = check_model(sync, err);
     mly_ingest_init(&sync->ingest, sync->kernel, sync->snapshot);
     sync->ingest.durability = sync->durability;
     sync->ingest.pulse = tell_embedded;
     sync->ingest.pulse_context = sync;
-    rc = run(sync, options, err);
+    if (rc == MLY_OK) rc = run(sync, options, err);
     mly_ingest_deinit(&sync->ingest);
     mly_snapshot_release(sync->snapshot);
     mly_listing_deinit(&sync->listing);

@@ -66,6 +66,9 @@ void mly_tokenizer_destroy(struct mly_tokenizer *tokenizer);
 /* Borrowed until destroy. */
 const struct mly_tokenizer_frame *mly_tokenizer_frame(const struct mly_tokenizer *tokenizer);
 
+/* How it finds pieces: "word pieces", "unigram", "byte pairs". Static. */
+const char *mly_tokenizer_kind(const struct mly_tokenizer *tokenizer);
+
 /* True where a text cut behind white space has the pieces of its parts: blanks are nothing by
  * themselves and words do not know where they stand. */
 bool mly_tokenizer_is_additive(const struct mly_tokenizer *tokenizer);

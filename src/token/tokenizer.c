@@ -255,6 +255,13 @@ const struct mly_tokenizer_frame *mly_tokenizer_frame(const struct mly_tokenizer
     return &tokenizer->frame;
 }
 
+const char *mly_tokenizer_kind(const struct mly_tokenizer *tokenizer)
+{
+    const struct mly_settings *settings = tokenizer->compiled.settings;
+    if (settings == NULL || settings->model == MLY_MODEL_WORDPIECE) return "word pieces";
+    return settings->model == MLY_MODEL_UNIGRAM ? "unigram" : "byte pairs";
+}
+
 bool mly_tokenizer_is_additive(const struct mly_tokenizer *tokenizer)
 {
     /* Others might be, but only here is it sure; elsewhere each part is measured by itself. */

@@ -111,8 +111,9 @@ def test_json_lines_in_and_ids_out(cli: Command, wanted: list[list[float]]) -> N
     records[1]["id"] = 17
     del records[2]["id"]
     lines = "".join(json.dumps(record, ensure_ascii=i % 2 == 0) + "\n" for i, record in enumerate(records)).encode()
+    lines = b"\n" + lines.replace(b"\n", b"\r\n \t\n", 2) + b"\n\n"  # blank lines are no records
     rows = [json.loads(line) for line in cli.ok("embed", "--field", "body", "--id-field", "id", input=lines).splitlines()]
-    assert [row["id"] for row in rows] == ["id-0", "17", None, "id-3", "id-4"]
+    assert [row["id"] for row in rows] == ["id-0", 17, None, "id-3", "id-4"]
     assert [row["text"] for row in rows] == TEXTS and [row["index"] for row in rows] == list(range(5))
     assert [row["truncated"] for row in rows] == [False, False, False, True, False]
     assert close(flat([row["vector"] for row in rows]), flat(wanted))

@@ -38,6 +38,7 @@ def test_add_makes_a_model_that_can_be_used_by_its_name(small: Command) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert folder_of(small).stat().st_mode & 0o777 == 0o700
     info = small.json("model", "info", "small-en")
+    assert info["tokenizer"] == "word pieces"
     assert (info["id"], info["dim"], info["layers"], info["pieces_max"], info["pooling"]) == ("small-en", 64, 1, 48, "mean")
     assert (info["query_prefix"], info["passage_prefix"], info["quantisation"]) == ("q: ", "p: ", "int8")
     assert info["path"] == str(path) and info["file_bytes"] == path.stat().st_size

@@ -92,6 +92,25 @@ def test_broken_ones_are_listed_as_such(folder):
         models.verify("flipped")
 
 
+def test_a_sync_with_another_model_is_a_mismatch_though_nothing_changed(folder):
+    models.add(write_snapshot(folder / "one"), quality=False)
+    models.add(write_snapshot(folder / "two", seed=2), quality=False)
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.txt").write_text("a text")
+    for _ in range(2):
+        with memalloy.open(folder / "kb", model="one") as kb:
+            kb.sync(folder / "notes")
+    with memalloy.open(folder / "kb", model="two") as kb:
+        with pytest.raises(memalloy.ModelMismatchError, match="open it with the model one"):
+            kb.sync(folder / "notes")
+        assert kb.count() == 1
+
+
+def test_a_precision_that_is_none_is_told_with_all_there_are(folder):
+    with pytest.raises(memalloy.InvalidArgumentError, match="int4 is none of int8, bf16, f32 and onnx"):
+        models.add(write_snapshot(folder / "one"), precision="int4")
+
+
 def test_a_mismatch_names_the_model(folder):
     models.add(write_snapshot(folder / "one"), quality=False)
     models.add(write_snapshot(folder / "two", seed=2), quality=False)

@@ -4,6 +4,7 @@ library must do, it does for real."""
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -280,8 +281,28 @@ def test_a_folder_is_linked_under_a_name(model, tmp_path, monkeypatch):
     assert memalloy.embed(["a"], model="linked")[0] == memalloy.embed(["a"], model=model)[0]
     with pytest.raises(memalloy.InvalidArgumentError, match="its own files"):
         models.add(model, "other", precision="onnx", query_prefix="q: ")
+    with pytest.raises(memalloy.ConflictError):
+        models.add(model, "linked", precision="onnx")
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    models.add(other, "linked", precision="onnx", overwrite=True)
+    assert os.readlink(tmp_path / "models/linked") == os.path.realpath(other)
+    assert os.listdir(tmp_path / "models") == ["linked"]
     models.remove("linked")
     assert model.is_dir()
+
+
+def test_a_long_name_is_cut_between_characters(model, tmp_path, monkeypatch):
+    from memalloy import models
+
+    monkeypatch.setenv("MEMALLOY_MODELS", str(tmp_path / "models"))
+    for shift in range(3):
+        config = json.loads((model / "config.json").read_text()) if (model / "config.json").exists() else {}
+        config["_name_or_path"] = "x" * shift + "\u20ac" * 400
+        (model / "config.json").write_text(json.dumps(config))
+        report = models.add(model, "long", precision="onnx", overwrite=True)
+        assert set(report["id"].lstrip("x")) == {"\u20ac"}
+        assert set(models.info("long")["id"].lstrip("x")) == {"\u20ac"}
 
 
 def test_prompts_of_a_folder_are_put_in_front(model):

@@ -3,6 +3,8 @@
  * there and means something that we do not do is refused. */
 #include "embed/onnx/onnx_int.h"
 
+#include "base/utf8.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -251,7 +253,12 @@ static enum mly_err take_id(const struct mly_env *env, struct mly_arena *arena, 
         id = (struct mly_str){start, (size_t)(real + bytes - start)};
     }
     if (id.bytes == 0) id = MLY_STR("onnx");
-    if (id.bytes > MLY_ID_BYTES_MAX) id.bytes = MLY_ID_BYTES_MAX;
+    if (id.bytes > MLY_ID_BYTES_MAX) {
+        id.bytes = MLY_ID_BYTES_MAX;
+        while (id.bytes > 1 && !mly_utf8_is_start(id.data[id.bytes])) {
+            id.bytes--;
+        }
+    }
     *out = mly_arena_copy(arena, id);
     return out->data == NULL ? mly_fail_nomem(err, id.bytes + 1) : MLY_OK;
 }

@@ -188,7 +188,7 @@ static enum mly_err sync_folder(const struct mly_model_writer *writer, struct ml
     return mly_dir_sync(writer->env, MLY_AT_CWD, folder, err);
 }
 
-enum mly_err mly_model_writer_end(struct mly_model_writer *writer, struct mly_error *err)
+enum mly_err mly_model_writer_finish(struct mly_model_writer *writer, struct mly_error *err)
 {
     char hex[HEX_BYTES + 1];
     struct mly_bytes head;
@@ -201,6 +201,11 @@ enum mly_err mly_model_writer_end(struct mly_model_writer *writer, struct mly_er
     if (rc != MLY_OK) return rc;
     MLY_TRY(mly_file_sync(&writer->file, err));
     mly_file_close(&writer->file);
+    return MLY_OK;
+}
+
+enum mly_err mly_model_writer_name(struct mly_model_writer *writer, struct mly_error *err)
+{
     if (writer->overwrite) {
         MLY_TRY(mly_file_rename(writer->env, MLY_AT_CWD, writer->part_path, writer->path, err));
         writer->made = false;

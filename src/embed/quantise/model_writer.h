@@ -43,9 +43,12 @@ MLY_MUST_USE enum mly_err mly_model_writer_begin(struct mly_model_writer *writer
 /* The next bytes; a tensor may come in parts. */
 MLY_MUST_USE enum mly_err mly_model_writer_put(struct mly_model_writer *writer, const void *data,
                                                size_t bytes, struct mly_error *err);
-/* Header, sync, name. */
-MLY_MUST_USE enum mly_err mly_model_writer_end(struct mly_model_writer *writer,
-                                               struct mly_error *err);
+/* Header and sync: the file of part_path is whole. */
+MLY_MUST_USE enum mly_err mly_model_writer_finish(struct mly_model_writer *writer,
+                                                  struct mly_error *err);
+/* Gives it its name. */
+MLY_MUST_USE enum mly_err mly_model_writer_name(struct mly_model_writer *writer,
+                                                struct mly_error *err);
 
 /* Appends text as a JSON string, quotes included. Control characters but \n and \t must not be in
  * it. */

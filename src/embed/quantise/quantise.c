@@ -120,7 +120,8 @@ static enum mly_err convert_layer(struct mly_conversion *work, size_t layer, str
                                                      : mly_convert_layer_floats(work, layer, err);
 }
 
-static enum mly_err convert_all(struct mly_conversion *work, struct mly_error *err)
+static enum mly_err convert_all(struct mly_conversion *work, float *reference,
+                                struct mly_error *err)
 {
     const struct mly_quantise_job *job = work->job;
     MLY_TRY(mly_model_writer_open(job->workshop.env, job->out_path, job->overwrite, &work->writer,
@@ -140,7 +141,14 @@ static enum mly_err convert_all(struct mly_conversion *work, struct mly_error *e
                                      job->vocabulary * sizeof(float), err));
     }
     MLY_TRY(mly_model_writer_put(&work->writer, job->tokenizer.data, job->tokenizer.bytes, err));
-    return mly_model_writer_end(&work->writer, err);
+    MLY_TRY(mly_model_writer_finish(&work->writer, err));
+    if (work->samples.rows > 0) {
+        mly_stream_pool(&work->samples, work->card->pooling.data[0] == 'm', reference);
+    }
+    if (job->check != NULL) {
+        MLY_TRY(job->check(job->check_context, work->writer.part_path, err));
+    }
+    return mly_model_writer_name(&work->writer, err);
 }
 
 enum mly_err mly_quantise(const struct mly_snapshot *snapshot, const struct mly_quantise_job *job,
@@ -154,10 +162,7 @@ enum mly_err mly_quantise(const struct mly_snapshot *snapshot, const struct mly_
     work->card = card;
     work->job = job;
     work->mem = mem;
-    const enum mly_err rc = convert_all(work, err);
-    if (rc == MLY_OK && work->samples.rows > 0) {
-        mly_stream_pool(&work->samples, card->pooling.data[0] == 'm', reference);
-    }
+    const enum mly_err rc = convert_all(work, reference, err);
     mly_model_writer_close(&work->writer);
     drop_room(work);
     mly_mem_free(mem, work);

@@ -20,6 +20,10 @@
 /* What the weights become. */
 enum mly_quantise_precision { MLY_QUANTISE_INT8, MLY_QUANTISE_BF16, MLY_QUANTISE_F32 };
 
+/* Looks at the file, which is whole, before it gets its name: other than MLY_OK, it gets none. */
+typedef enum mly_err (*mly_quantise_check_fn)(void *context, const char *path,
+                                              struct mly_error *err);
+
 /* Told how far it is, from 0 to 1; a result other than 0 cancels. */
 typedef int (*mly_quantise_progress_fn)(void *context, const char *step, double share);
 
@@ -36,9 +40,11 @@ struct mly_quantise_job {
     struct mly_sequences samples;     /* count 0: no reference is wanted */
     mly_quantise_progress_fn progress;
     void *progress_context;
+    mly_quantise_check_fn check; /* NULL: none */
+    void *check_context;
 };
 
-/* reference is filled in where there are samples. */
+/* reference is filled in where there are samples, before the check. */
 MLY_MUST_USE enum mly_err mly_quantise(const struct mly_snapshot *snapshot,
                                        const struct mly_quantise_job *job, float *reference,
                                        struct mly_error *err);

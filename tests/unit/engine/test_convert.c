@@ -400,7 +400,10 @@ static void every_allocation_may_fail(void **state)
         struct mly_error err = {0};
         fault_env_init(&fault);
         fault.mem.fail_at = fail_at;
+        (void)unlink(out_path);
         const enum mly_err rc = mly_engine_convert(&fault.env, &options, NULL, &err);
+        /* The name comes last, after the file was opened and measured. */
+        assert_int_equal(access(out_path, F_OK), rc == MLY_OK ? 0 : -1);
         assert_int_equal(fault.mem.live, 0);
         assert_int_equal(fault.open_count, 0);
         /* A pool that gets no memory for its threads works with one. */
