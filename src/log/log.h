@@ -135,6 +135,9 @@ void mly_log_get_status(struct mly_log *log, struct mly_log_status *out);
 
 struct mly_log_reader;
 
+/* The oldest record's number that segments say; 0: there are none. */
+MLY_MUST_USE enum mly_err mly_log_find_first(const struct mly_env *env, const char *dir,
+                                             uint64_t *out, struct mly_error *err);
 /* Gives the records beyond from_lsn. strict: nobody is writing, so that a tail that no crash leaves
  * is CORRUPT and not the end. A folder that does not exist is an empty log. */
 MLY_MUST_USE enum mly_err mly_log_reader_open(const struct mly_env *env, const char *dir,

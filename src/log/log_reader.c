@@ -40,6 +40,16 @@ enum mly_err mly_log_reader_open(const struct mly_env *env, const char *dir, uin
     return MLY_OK;
 }
 
+enum mly_err mly_log_find_first(const struct mly_env *env, const char *dir, uint64_t *out,
+                                struct mly_error *err)
+{
+    struct log_segments segments = {.mem = env->mem};
+    enum mly_err rc = mly_log_list(env, mly_crc32c_pick(), dir, false, &segments, err);
+    if (rc == MLY_OK) *out = segments.count == 0 ? 0 : segments.items[0].first_lsn;
+    mly_log_segments_deinit(&segments);
+    return rc;
+}
+
 static void leave_segment(struct mly_log_reader *reader)
 {
     if (reader->has_cursor) mly_log_cursor_close(&reader->cursor);

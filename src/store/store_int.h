@@ -487,9 +487,10 @@ struct mly_store {
     /* what the log has and the older of the tables has not, oldest first */
     struct mly_store_record **records;
     size_t record_count, record_capacity;
-    size_t applied;      /* of records: they are in current */
-    uint64_t seen_lsn;   /* the newest record that was looked at */
-    uint64_t tail_bytes; /* of the records, what was made from older rows among it */
+    size_t applied;         /* of records: they are in current */
+    uint64_t seen_lsn;      /* the newest record that was looked at */
+    uint64_t forgotten_lsn; /* up to this one there are none: records are all between it and seen */
+    uint64_t tail_bytes;    /* of the records, what was made from older rows among it */
     struct mly_log_reader *reader;
     bool reader_used; /* and the tables were looked at since it was made */
     /* the writer's: the lock's file, and the log, which stays open and is ours again where nobody
@@ -497,6 +498,7 @@ struct mly_store {
     struct mly_lock_file lock_file;
     bool folder_made; /* _memalloy is there, and durable */
     struct mly_log *log;
+    bool log_stale;            /* others have written since: it must be opened anew */
     bool log_fresh;            /* the next log begins a segment of its own */
     bool log_lost;             /* a sync of it failed for good: what it had goes into the tables */
     bool wrote;                /* this object, since the last checkpoint */

@@ -164,12 +164,18 @@ static enum mly_err try_lock(struct mly_store *store, const char *folder, const 
     if (lock->file.fd < 0) {
         MLY_TRY(mly_dir_make_all(store->env, store->path, err));
         MLY_TRY(mly_dir_make(store->env, MLY_AT_CWD, folder, err));
+        mly_mutex_lock(&store->mutex); /* pins look at it */
         enum mly_err rc = mly_lock_file_open(store->env, path, lock, err);
+        mly_mutex_unlock(&store->mutex);
         if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* the folder went away again */
         if (rc != MLY_OK) return rc;
     }
     MLY_TRY(lock_open_file(store, path, wait, taken, err));
-    if (!*taken) mly_lock_file_close(lock); /* which gives the lock back */
+    if (!*taken) {
+        mly_mutex_lock(&store->mutex);
+        mly_lock_file_close(lock); /* which gives the lock back */
+        mly_mutex_unlock(&store->mutex);
+    }
     return MLY_OK;
 }
 
@@ -191,6 +197,9 @@ enum mly_err mly_store_lock(struct mly_store *store, const struct mly_store_wait
     }
     if (rc == MLY_OK) {
         *same_log = wrote_last(store);
+        mly_mutex_lock(&store->mutex);
+        store->log_stale = store->log_stale || !*same_log; /* before our name stands there */
+        mly_mutex_unlock(&store->mutex);
         rc = write_holder(store, err);
         if (rc != MLY_OK) mly_store_unlock(store);
     }
@@ -208,7 +217,7 @@ void mly_store_unlock(struct mly_store *store)
 static bool knows_log(const struct mly_store *store)
 {
     struct mly_log_status status;
-    if (store->log == NULL || store->current == NULL) return false;
+    if (store->log == NULL || store->log_stale || store->current == NULL) return false;
     mly_log_get_status(store->log, &status);
     return status.last_lsn == store->seen_lsn;
 }
@@ -415,7 +424,7 @@ enum mly_err mly_store_open_log(struct mly_store *store, struct mly_error *err)
     mly_mutex_lock(&store->mutex);
     store->log = log;
     store->log_ready = true;
-    store->log_fresh = false;
+    store->log_fresh = store->log_stale = false;
     mly_store_stop_following(store);
     note_report(store, &report);
     enum mly_err rc = mly_store_renew(store, err);

@@ -167,6 +167,28 @@ static enum mly_err build_current(struct mly_store *store, struct mly_error *err
     return MLY_OK;
 }
 
+/* What is known of the log is thrown away, to be read again. */
+static void start_over(struct mly_store *store)
+{
+    mly_store_stop_following(store);
+    mly_store_drop_records(store, UINT64_MAX);
+    store->seen_lsn = store->forgotten_lsn = 0;
+    store->applied = 0;
+    store->log_ready = false;
+    mly_snapshot_release(store->current);
+    store->current = NULL;
+}
+
+/* Where no table has a number, what an older log has is for tables that are gone: nothing waits for
+ * its beginning. */
+static enum mly_err skip_orphans(struct mly_store *store, struct mly_error *err)
+{
+    uint64_t first;
+    MLY_TRY(mly_log_find_first(store->env, store->log_dir, &first, err));
+    if (first > 1) store->seen_lsn = first - 1;
+    return MLY_OK;
+}
+
 /* One look at the log, after one at the tables. CONFLICT, or CORRUPT: they may belong to different
  * moments. */
 static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
@@ -174,12 +196,19 @@ static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
     uint64_t older;
     uint64_t newer;
     find_lsns(store, &older, &newer);
+    /* A table is behind what was forgotten: a version was passed over, or taken back. */
+    if (older < store->forgotten_lsn) start_over(store);
     if (store->seen_lsn < older) {
         /* A checkpoint took what we had not seen. */
         mly_store_stop_following(store);
         store->seen_lsn = older;
     }
-    if (store->log_ready || mly_store_wrote_last(store)) return MLY_OK; /* nobody else did */
+    if (newer == 0 && store->seen_lsn == 0) MLY_TRY(skip_orphans(store, err));
+    /* Nobody else has written. */
+    if (store->log_ready || (store->seen_lsn >= newer && mly_store_wrote_last(store))) {
+        return MLY_OK;
+    }
+
     enum mly_err rc = mly_store_follow_log(store, err);
     if (rc == MLY_OK && store->seen_lsn < newer) {
         rc = mly_fail(err, MLY_ERR_CORRUPT,
@@ -189,18 +218,6 @@ static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
     }
     if (rc != MLY_OK) mly_store_stop_following(store);
     return rc;
-}
-
-/* What is known of the log is thrown away, to be read again. */
-static void start_over(struct mly_store *store)
-{
-    mly_store_stop_following(store);
-    mly_store_drop_records(store, UINT64_MAX);
-    store->seen_lsn = 0;
-    store->applied = 0;
-    store->log_ready = false;
-    mly_snapshot_release(store->current);
-    store->current = NULL;
 }
 
 /* Was there a table of ours that is gone, or is another one by now? What the log said may have been

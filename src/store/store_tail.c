@@ -363,5 +363,6 @@ void mly_store_drop_records(struct mly_store *store, uint64_t lsn)
         }
     }
     store->record_count = kept;
+    if (lsn != UINT64_MAX && lsn > store->forgotten_lsn) store->forgotten_lsn = lsn;
     mly_store_weigh_records(store);
 }

@@ -486,6 +486,8 @@ enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_e
         MLY_TRY(mly_lance_manifest_load_sound(table->lance, &manifest, &unsound, err));
         if (unsound.count > 0 && is_same_version(old, manifest)) {
             mly_lance_manifest_destroy(manifest);
+            table->unsound = unsound.count;
+            note_unsound(table->store, &unsound);
             return MLY_OK;
         }
         struct mly_store_view *view = NULL;
