@@ -257,7 +257,8 @@ static enum mly_err checkpoint_tables(struct mly_store *store, struct mly_error 
     if (store->log != NULL) MLY_TRY(mly_log_retire(store->log, older, err));
     /* Opening reads the newest segment. Failing does no harm. */
     if (store->log != NULL) (void)!mly_log_turn(store->log, LOG_BYTES_KEPT, NULL);
-    clean_tables(store);
+    /* A log that failed may have a record all the same, of a load whose files no table names. */
+    if (!store->log_lost) clean_tables(store);
     make_keys(store);
     return MLY_OK;
 }
