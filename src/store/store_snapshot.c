@@ -156,8 +156,10 @@ static enum mly_err build_current(struct mly_store *store, struct mly_error *err
         from[kind] =
             rebased ? newest(store, (enum mly_store_table_kind)kind) : store->current->views[kind];
     }
-    MLY_TRY(mly_store_apply(store, from, store->records + store->applied,
-                            store->record_count - store->applied, views, err));
+    /* There may be no array yet, and nothing is added to NULL. */
+    const size_t waiting = store->record_count - store->applied;
+    MLY_TRY(mly_store_apply(store, from, waiting > 0 ? store->records + store->applied : NULL,
+                            waiting, views, err));
     struct mly_snapshot *snapshot = NULL;
     MLY_TRY(mly_store_make_snapshot(store, views, &snapshot, err));
     mly_snapshot_release(store->current);
