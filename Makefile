@@ -52,6 +52,8 @@ help:
 	@echo '  make bench             rates of embedding and tokenizing beside the rivals, from one run'
 	@echo '  make bench-embed       the embedding engine beside four rivals and the roof  [QUICK=1] [TORCH=1]'
 	@echo '  make bench-open        opening a store of a million rows, beside LanceDB (4 GB of disk)'
+	@echo '  make bench-store       the store beside LanceDB and the bare file system  [QUICK=1]'
+	@echo '  make bench-power       power cuts on memalloy, LanceDB and SQLite (as root)  [QUICK=1]'
 	@echo '  make bench-quality SHARED=dir   cosines and nDCG@10 beside float32, on dir/data/ir'
 	@echo '  make clean             remove what was built (not .venv, not the model)'
 
@@ -120,6 +122,12 @@ golden: build
 bench: need-build model install-dev
 	@tools/setup.sh bench
 	@.venv-bench/bin/python bench/peers/bench_embed_token.py
+
+.PHONY: bench-store bench-power
+bench-store: need-test model install-dev
+	@$(PY) bench/bench_store.py $(if $(QUICK),--quick)
+bench-power: need-test build
+	@$(PY) bench/bench_power.py $(if $(QUICK),--cuts 5)
 
 .PHONY: bench-embed bench-quality
 bench-embed: need-build model install-dev build
