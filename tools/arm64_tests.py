@@ -20,7 +20,7 @@ FOLDER = "build-arm64"
 PATIENT = {
     "chunk/pack", "embed/damage", "embed/golden", "embed/precision", "lance/corrupt", "log/crash", "log/damage", "token/kinds",
 }
-PATIENT_ROOMS = {"engine", "fault", "store"}
+PATIENT_ROOMS = {"crash", "engine", "fault", "store"}
 # Of the engine's tests, the one that holds what every machine must compute.
 KNOWN_MODEL = {"embed/embedder": "the_vectors_of_a_known_model_are_known"}
 

@@ -2,7 +2,8 @@
 
 meson itself counts programs; here the programs that meson registered are started one by one, each told to write its
 cmocka report as XML. A program that writes none is one test, judged by its exit code (77: skipped). A test that
-skips itself says why before it does, by print_message("skip: ...").
+skips itself says why before it does, by print_message("skip: ..."); one that counts what it did says so by
+print_message("ran: ...").
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from test_results import FAILED, PASSED, SKIPPED, Result, last_lines, parse_junit, run
@@ -69,6 +71,9 @@ def run_program(test: dict, env: dict[str, str], patience: float, before: list[s
         if code == EXIT_SKIPPED:
             return [Result(name, SKIPPED, "; ".join(skip_reasons) or last_lines(output))]
         return [Result(name, PASSED) if code == 0 else Result(name, FAILED, f"exit code {code}\n{last_lines(output)}")]
+    ran = [line.split("ran:", 1)[1].strip() for line in output.splitlines() if line.startswith("ran:")]
+    if ran:
+        results[0] = replace(results[0], ran="; ".join(ran))
     if code != 0 and not any(result.status == FAILED for result in results):
         # A leak found at exit, a sanitizer's complaint, a crash between two groups.
         results.append(Result(f"{name} (the program)", FAILED, f"exit code {code}\n{last_lines(output)}"))

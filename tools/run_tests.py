@@ -4,7 +4,8 @@
     .venv/bin/python tools/run_tests.py check|test|long|style|asan|tsan|clang|arm64
 
 Every single test is counted, whether cmocka, pytest or a checker ran it. A suite that crashes or runs nothing is a
-failure. The reasons for what was skipped stand above the last line. What the tiers hold: docs/TESTING.md.
+failure. What tests counted stands below their suite, the reasons for what was skipped above the last line. What the
+tiers hold: docs/TESTING.md.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def asan() -> list[Result]:
         UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
     )
     built = c_tests.build("build-asan", [*SANITIZE, "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"], env)
-    return [built] + (c_tests.run_folder("build-asan", env, patience=4, without_suites={"slow"}) if built.status == PASSED else [])
+    return [built] + (c_tests.run_folder("build-asan", env, patience=4, without_suites={"slow", "crash"}) if built.status == PASSED else [])
 
 
 def tsan() -> list[Result]:
@@ -145,7 +146,7 @@ def tsan() -> list[Result]:
     built = c_tests.build("build-tsan", [*SANITIZE, "-Db_sanitize=thread"], env)
     if built.status != PASSED:
         return [built]
-    return [built] + c_tests.run_folder("build-tsan", env, patience=8, without_suites={"slow"}, before=c_tests.fixed_addresses())
+    return [built] + c_tests.run_folder("build-tsan", env, patience=8, without_suites={"slow", "crash"}, before=c_tests.fixed_addresses())
 
 
 def clang() -> list[Result]:
@@ -153,7 +154,7 @@ def clang() -> list[Result]:
         return [Result("clang", SKIPPED, "no clang on this machine: make setup-clang")]
     env = environment(CC="clang")
     built = c_tests.build("build-clang", ["-Dtests=true", "-Dwerror=true"], env)
-    return [built] + (c_tests.run_folder("build-clang", env, without_suites={"slow"}) if built.status == PASSED else [])
+    return [built] + (c_tests.run_folder("build-clang", env, without_suites={"slow", "crash"}) if built.status == PASSED else [])
 
 
 def arm64() -> list[Result]:
@@ -193,6 +194,8 @@ def run_suite(label: str, suite: Callable[[], list[Result]]) -> list[Result]:
     parts = [f"{count(results, status):>5} {status}" for status in (PASSED, FAILED, SKIPPED) if count(results, status)]
     print(f"{','.join(parts):<44}{clock.seconds():8.1f} s", flush=True)
     for result in results:
+        if result.ran and result.status == PASSED:
+            print(f"  {result.name}: {result.ran}", flush=True)
         if result.status == FAILED:
             print(f"  FAILED {result.name}")
             print("\n".join(f"    {line}" for line in result.reason.splitlines()), flush=True)

@@ -15,11 +15,12 @@ OUTPUT_LINES_MAX = 60
 
 @dataclass(frozen=True)
 class Result:
-    """One test. reason says why it failed or was skipped."""
+    """One test. reason says why it failed or was skipped, ran what it did, where that is counted."""
 
     name: str
     status: str
     reason: str = ""
+    ran: str = ""
 
 
 def last_lines(text: str) -> str:
@@ -64,7 +65,8 @@ def parse_junit(text: str, prefix: str, skip_reasons: list[str]) -> list[Result]
             reason = skipped.get("message") or next(reasons, "") or "the test gives no reason"
             results.append(Result(name, SKIPPED, reason))
         else:
-            results.append(Result(name, PASSED))
+            ran = "; ".join(item.get("value") or "" for item in case.iter("property") if item.get("name") == "ran")
+            results.append(Result(name, PASSED, ran=ran))
     return results
 
 

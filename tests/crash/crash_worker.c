@@ -107,7 +107,10 @@ static int check_store(int argc, char **argv)
             printf("%s\n", why);
             return 1;
         }
-        memalloy_close(kernel);
+        if (memalloy_close(kernel, &err) != MEMALLOY_OK) {
+            printf("it does not close: %s\n", err.message);
+            return 1;
+        }
         for (size_t i = 0; i < count; i++)
             began[i] = writers[i].number;
     }

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "driver_int.h"
 
+#include "engine/engine.h"
+#include "os/os.h"
 #include "temp_dir.h"
 #include "tiny_model.h"
 
@@ -102,7 +104,6 @@ struct driver_operation driver_next(const struct driver_writer *writer)
                                  : DRIVER_REMOVE;
     /* Each operation changes something, so that no two neighbouring states are equal. */
     if (entry->text == 0 && operation.kind >= DRIVER_METADATA) operation.kind = DRIVER_TEXT;
-    if (operation.kind == DRIVER_METADATA && entry->has_vector) operation.kind = DRIVER_REMOVE;
     if (operation.kind != DRIVER_VECTORS) return operation;
     size_t wanted = 1 + driver_random(&state) % DRIVER_GROUP_MAX;
     while (operation.count < wanted) {
@@ -210,15 +211,26 @@ void driver_vector(uint32_t writer, uint32_t document, uint64_t number, float ou
 
 /* ---- doing it ---- */
 
-int driver_open(const char *path, const char *model_path, int durability, memalloy_kernel **out,
-                struct memalloy_error *err)
+int driver_open_in(const struct mly_env *env, const char *path, const char *model_path,
+                   int durability, memalloy_kernel **out, struct memalloy_error *err)
 {
     struct memalloy_model_options model = {
         .struct_bytes = sizeof(model), .path = model_path, .threads = 1};
     struct memalloy_options options = {
         .struct_bytes = sizeof(options), .threads = 1, .lock_wait_ms = 60000, .model = &model};
     (void)durability;
-    return memalloy_open(out, path, &options, err);
+    struct mly_error inner = {0};
+    int rc = mly_engine_open(env, path, &options, out, &inner);
+    err->code = rc;
+    err->system_errno = inner.system_errno;
+    (void)snprintf(err->message, sizeof(err->message), "%s", inner.message);
+    return rc;
+}
+
+int driver_open(const char *path, const char *model_path, int durability, memalloy_kernel **out,
+                struct memalloy_error *err)
+{
+    return driver_open_in(mly_env_system(), path, model_path, durability, out, err);
 }
 
 static struct memalloy_str str(const char *text)
@@ -239,6 +251,15 @@ static int put_text(memalloy_kernel *kernel, uint32_t writer, uint32_t document,
     int rc = memalloy_add_text(kernel, text, bytes, &options, NULL, err);
     free(text);
     return rc;
+}
+
+static int put_metadata(memalloy_kernel *kernel, uint32_t writer, uint32_t document,
+                        struct driver_entry entry, struct memalloy_error *err)
+{
+    char id[DRIVER_ID_BYTES], metadata[DRIVER_METADATA_BYTES];
+    driver_id(writer, document, id);
+    driver_metadata(entry, metadata);
+    return memalloy_update_metadata(kernel, str(id), str(metadata), NULL, err);
 }
 
 static int put_vectors(memalloy_kernel *kernel, uint32_t writer,
@@ -275,7 +296,7 @@ static int remove_one(memalloy_kernel *kernel, uint32_t writer, uint32_t documen
     char id[DRIVER_ID_BYTES];
     int removed = 0;
     driver_id(writer, document, id);
-    int rc = memalloy_remove_document(kernel, str(id), &removed, err);
+    int rc = memalloy_remove_document(kernel, str(id), NULL, &removed, err);
     if (rc == MEMALLOY_OK && removed == 0) {
         err->code = MEMALLOY_ERR_INTERNAL;
         (void)snprintf(err->message, sizeof(err->message), "%s was not there to be removed", id);
@@ -299,6 +320,9 @@ int driver_do(memalloy_kernel *kernel, struct driver_writer *writer, struct driv
         break;
     case DRIVER_REMOVE:
         rc = remove_one(kernel, writer->writer, first, err);
+        break;
+    case DRIVER_METADATA:
+        rc = put_metadata(kernel, writer->writer, first, entry, err);
         break;
     default:
         rc = put_text(kernel, writer->writer, first, entry, err);

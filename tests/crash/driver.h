@@ -85,6 +85,10 @@ int driver_tear_down(void **state);
 /* A store with the tiny model. durability as in memalloy_options. */
 int driver_open(const char *path, const char *model_path, int durability, memalloy_kernel **out,
                 struct memalloy_error *err);
+/* The same through a system table of the test's own. */
+struct mly_env;
+int driver_open_in(const struct mly_env *env, const char *path, const char *model_path,
+                   int durability, memalloy_kernel **out, struct memalloy_error *err);
 /* The writer's next operation, marked before and after; advances the writer where it went well. */
 int driver_do(memalloy_kernel *kernel, struct driver_writer *writer, struct driver_mark *mark,
               struct memalloy_error *err);
@@ -95,6 +99,9 @@ int driver_do(memalloy_kernel *kernel, struct driver_writer *writer, struct driv
 bool driver_learn(memalloy_kernel *kernel, struct driver_writer *writers, size_t writer_count,
                   const uint64_t *began, const struct driver_board *board, bool deep,
                   char why[DRIVER_WHY_BYTES]);
+/* In a process of its own, the store opened twice: driver_learn from what was acknowledged to what
+ * was begun, the same state both times, and a search. false: the board's why. */
+bool driver_check_twice(struct driver_board *board, struct driver_writer *writers, size_t count);
 /* Some searches: each hit must be a passage of the text that its metadata names. */
 bool driver_search(memalloy_kernel *kernel, uint64_t *random, char why[DRIVER_WHY_BYTES]);
 

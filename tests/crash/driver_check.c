@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* What a listing shows. */
 struct seen {
@@ -240,4 +242,49 @@ bool driver_search(memalloy_kernel *kernel, uint64_t *random, char why[DRIVER_WH
     }
     memalloy_hits_destroy(hits);
     return ok;
+}
+
+static bool check_once(struct driver_writer *writers, size_t count, const uint64_t *began,
+                       struct driver_board *board)
+{
+    struct memalloy_error err = {0};
+    memalloy_kernel *kernel = NULL;
+    uint64_t random = 1;
+    if (driver_open(driver_folder, driver_model_path, 0, &kernel, &err) != MEMALLOY_OK) {
+        return wrong(board->why, "it does not open: %s", err.message);
+    }
+    if (!driver_learn(kernel, writers, count, began, board, true, board->why) ||
+        !driver_search(kernel, &random, board->why)) {
+        return false;
+    }
+    if (memalloy_close(kernel, &err) == MEMALLOY_OK) return true;
+    return wrong(board->why, "it does not close: %s", err.message);
+}
+
+bool driver_check_twice(struct driver_board *board, struct driver_writer *writers, size_t count)
+{
+    uint64_t began[DRIVER_WRITERS_MAX];
+    int status = 0;
+    for (size_t i = 0; i < count; i++) {
+        driver_advance_to(&writers[i], atomic_load(&board->marks[i].acked));
+        began[i] = atomic_load(&board->marks[i].began);
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        for (int time = 0; time < 2; time++) {
+            if (!check_once(writers, count, began, board)) _exit(1);
+            for (size_t i = 0; i < count; i++)
+                board->found[i] = began[i] = writers[i].number;
+        }
+        _exit(0);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child) return wrong(board->why, "no fork");
+    if (WIFSIGNALED(status)) return wrong(board->why, "the check died of %d", WTERMSIG(status));
+    if (WEXITSTATUS(status) != 0) return false;
+    for (size_t i = 0; i < count; i++) {
+        driver_advance_to(&writers[i], board->found[i]);
+        atomic_store(&board->marks[i].began, board->found[i]);
+        atomic_store(&board->marks[i].acked, board->found[i]);
+    }
+    return true;
 }

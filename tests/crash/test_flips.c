@@ -203,7 +203,7 @@ static enum verdict read_all(struct reading *reading)
         verdict = check_search(kernel, i, reading);
         if (verdict > worst) worst = verdict;
     }
-    memalloy_close(kernel);
+    (void)memalloy_close(kernel, NULL);
     return worst;
 }
 
@@ -299,7 +299,7 @@ static struct driver_writer make_store(bool is_killed)
         for (int i = 0; i < OPERATIONS; i++)
             if (driver_do(kernel, &writer, &board->marks[0], &err) != MEMALLOY_OK) _exit(1);
         if (is_killed) kill(getpid(), SIGKILL);
-        memalloy_close(kernel);
+        if (memalloy_close(kernel, &err) != MEMALLOY_OK) _exit(1);
         _exit(0);
     }
     assert_int_equal(waitpid(child, &status, 0), child);

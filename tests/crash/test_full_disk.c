@@ -133,7 +133,8 @@ static int take_out(memalloy_kernel *kernel, uint32_t number, struct memalloy_er
     char id[16];
     int removed = 0;
     (void)snprintf(id, sizeof(id), "d%u", number);
-    return memalloy_remove_document(kernel, (struct memalloy_str){id, strlen(id)}, &removed, err);
+    return memalloy_remove_document(kernel, (struct memalloy_str){id, strlen(id)}, NULL, &removed,
+                                    err);
 }
 
 static void check_one(memalloy_kernel *kernel, uint32_t number, uint32_t version, const char *when)
@@ -188,7 +189,7 @@ static void check(memalloy_kernel *kernel, const struct ledger *ledger, const ch
 /* ---- the test, in a child ---- */
 
 struct tally {
-    uint64_t refused, removed_full, removals_refused;
+    uint64_t refused, removed_full, removals_refused, closes_refused;
 };
 
 /* With so many bytes left: puts until one does not fit, removes, makes room, goes on. */
@@ -224,7 +225,7 @@ static void one_step(struct ledger *ledger, uint64_t bytes, uint32_t version, st
                       err.message);
     }
     check(kernel, ledger, "full, after a removal");
-    memalloy_close(kernel);
+    tally->closes_refused += memalloy_close(kernel, &err) != MEMALLOY_OK;
     kernel = open_store();
     check(kernel, ledger, "full, opened again");
     leave(free_bytes() + DISK_BYTES);
@@ -233,7 +234,7 @@ static void one_step(struct ledger *ledger, uint64_t bytes, uint32_t version, st
     }
     ledger->versions[victim] = version + 1;
     check(kernel, ledger, "with room again");
-    memalloy_close(kernel);
+    if (memalloy_close(kernel, &err) != MEMALLOY_OK) die("closing, with room: %s", err.message);
 }
 
 static void child_fills(uint64_t steps, int pipe_fd)

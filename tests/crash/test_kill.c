@@ -66,7 +66,9 @@ static void child_writes(struct driver_board *board, struct driver_writer *write
         }
         for (size_t i = 0; i < threads; i++)
             pthread_join(ids[i], NULL);
-        memalloy_close(kernel);
+        if (memalloy_close(kernel, &err) != MEMALLOY_OK) {
+            give_up(board, "it does not close", &err);
+        }
         atomic_fetch_add(&board->counts[0], 1);
     }
 }
@@ -87,7 +89,7 @@ static void child_checks(struct driver_board *board, struct driver_writer *write
             !driver_search(kernel, &random, board->why)) {
             _exit(1);
         }
-        memalloy_close(kernel);
+        if (memalloy_close(kernel, &err) != MEMALLOY_OK) give_up(board, "closing after it", &err);
         for (size_t i = 0; i < THREADS_MAX; i++)
             began[i] = writers[i].number; /* the second time it must be the same state */
     }

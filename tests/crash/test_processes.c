@@ -40,6 +40,14 @@ static memalloy_kernel *open_store(struct driver_board *board)
     return kernel;
 }
 
+static void close_store(struct driver_board *board, memalloy_kernel *kernel)
+{
+    struct memalloy_error err = {0};
+    if (memalloy_close(kernel, &err) != MEMALLOY_OK) {
+        give_up(board, "it does not close", err.message);
+    }
+}
+
 /* Goes on where the one before was killed: what that had in hand is there or not. */
 static void child_writes(struct driver_board *board, uint32_t number, uint64_t random)
 {
@@ -58,7 +66,7 @@ static void child_writes(struct driver_board *board, uint32_t number, uint64_t r
             give_up(board, "an operation fails", err.message);
         }
         if (driver_random(&random) % 50 == 0) {
-            memalloy_close(kernel);
+            close_store(board, kernel);
             kernel = open_store(board);
         }
     }
@@ -80,7 +88,7 @@ static void child_reads(struct driver_board *board, uint64_t random)
         }
         atomic_fetch_add(&board->counts[COUNT_LOOKS], 1);
         if (driver_random(&random) % 30 == 0) {
-            memalloy_close(kernel);
+            close_store(board, kernel);
             kernel = open_store(board);
         }
         usleep((useconds_t)(driver_random(&random) % 3000));
@@ -225,7 +233,7 @@ static void a_writer_that_is_stopped_makes_others_busy_and_not_hang(void **state
     }
     end(child);
     assert_int_equal(memalloy_add_text(kernel, "a text", 6, &add, NULL, &err), MEMALLOY_OK);
-    memalloy_close(kernel);
+    assert_int_equal(memalloy_close(kernel, &err), MEMALLOY_OK);
     print_message("ran: 40 stops of a writer, %zu of them in the middle of a commit\n", busy);
     driver_board_free(board);
 }

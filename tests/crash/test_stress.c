@@ -124,7 +124,9 @@ static void *opens(void *argument)
             return NULL;
         }
         look(task, kernel, writers);
-        memalloy_close(kernel);
+        if (memalloy_close(kernel, &err) != MEMALLOY_OK) {
+            complain(task->stress, "it does not close", err.message);
+        }
     }
     return NULL;
 }
@@ -189,7 +191,7 @@ static void eight_threads_get_along(void **state)
         if (!driver_learn(stress.kernels[i], writers, WRITERS, began, NULL, true, stress.why)) {
             fail_msg("MLY_TEST_SEED=%llu: %s", (unsigned long long)stress.seed, stress.why);
         }
-        memalloy_close(stress.kernels[i]);
+        if (memalloy_close(stress.kernels[i], &err) != MEMALLOY_OK) fail_msg("%s", err.message);
     }
     print_message(
         "ran: %d threads for %u s: %llu operations, %llu lists, %llu searches, %llu opens "

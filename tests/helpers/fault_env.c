@@ -3,6 +3,7 @@
 #include "fault_env.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ static int next_fault(struct fault_env *fault, const char *name, bool may_interr
     uint64_t call = atomic_fetch_add(&fault->calls, 1) + 1;
     uint64_t fail_at = atomic_load(&fault->fail_at);
     if (fail_at == 0) return 0;
+    if (call == fail_at && fault->kill) raise(SIGKILL);
     if (call == fail_at) fault->failed_call = name;
     bool now = call == fail_at || (call > fail_at && atomic_load(&fault->fail_forever));
     return now ? -fault->fail_errno : 0;

@@ -16,6 +16,7 @@ struct fault_env {
     _Atomic uint64_t fail_at;  /* 0: never; n: call n fails (counted from 1) */
     _Atomic bool fail_forever; /* and so do all after it, closes excepted */
     int fail_errno;            /* EIO, ENOSPC ... */
+    bool kill;                 /* instead of failing, the process is killed before the call */
     bool short_transfers;      /* reads and writes do at most 7 bytes at a time */
     bool no_allocate;          /* as a file system that cannot */
     uint32_t file_system;      /* its number, where it is not to be the real one; else 0 */

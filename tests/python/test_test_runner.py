@@ -53,6 +53,11 @@ def test_every_cmocka_test_is_counted_with_its_reason(tmp_path: Path) -> None:
     assert [result.reason for result in results[2:]] == ["no disk", "the test gives no reason"]
 
 
+def test_what_a_program_counted_is_kept(tmp_path: Path) -> None:
+    test = program(tmp_path, "t", writing(CLEAN, "echo 'ran: 3 kills'; echo 'ran: 4 flips'"))
+    assert [result.ran for result in c_tests.run_program(test, run_tests.environment(), 1, [])] == ["3 kills; 4 flips"]
+
+
 @pytest.mark.parametrize("script", ["exit 1", "kill -SEGV $$", "kill -KILL $$"])
 def test_a_program_that_ends_badly_without_a_report_has_failed(script: str, tmp_path: Path) -> None:
     assert outcome(program(tmp_path, "t", script)) == [("room/t", FAILED)]
