@@ -3,7 +3,8 @@
  *
  *   crash_worker model DIR                         makes the tiny model, prints its path
  *   crash_worker write STORE MODEL SEED LEVEL FROM ...    a thread for each number; until killed
- *   crash_worker check STORE MODEL SEED LOW:HIGH ...      a pair for each writer; prints what it found
+ *   crash_worker check STORE MODEL SEED LOW:HIGH ...      a pair for each writer; prints what is
+ *                                                         there
  */
 #define _GNU_SOURCE
 #include "driver.h"
