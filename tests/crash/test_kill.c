@@ -59,6 +59,7 @@ static void child_writes(struct driver_board *board, struct driver_writer *write
         if (driver_open(driver_folder, driver_model_path, 0, &kernel, &err) != MEMALLOY_OK) {
             give_up(board, "it does not open for writing", &err);
         }
+        atomic_fetch_add(&board->counts[1], 1);
         uint64_t operations = 1 + driver_random(&random) % 40;
         for (size_t i = 0; i < threads; i++) {
             work[i] = (struct work){kernel, board, &writers[i], operations};
@@ -118,6 +119,13 @@ static bool kill_after(pid_t child, uint64_t microseconds, int *status)
     return WIFSIGNALED(*status) && WTERMSIG(*status) == SIGKILL;
 }
 
+/* Most are killed when they write, not when they start. */
+static void wait_for_open(const struct driver_board *board, uint64_t opens)
+{
+    for (int i = 0; i < 50000 && atomic_load(&board->counts[1]) == opens; i++)
+        usleep(100);
+}
+
 static void check_after(struct driver_board *board, struct driver_writer *writers, uint64_t cycle,
                         uint64_t seed, uint64_t *random)
 {
@@ -168,10 +176,12 @@ static void no_acknowledged_operation_is_lost_to_kill_9(void **state)
         uint64_t child_random = driver_random(&random) * 2 + 1;
         uint64_t after = 0;
         int status = 0;
+        uint64_t opens = atomic_load(&board->counts[1]);
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) child_writes(board, writers, threads, child_random);
         uint64_t most = driver_random(&random) % 2 == 0 ? 5000 : 40000;
+        if (driver_random(&random) % 4 != 0) wait_for_open(board, opens);
         if (!kill_after(child, driver_random(&random) % most, &status)) {
             fail_cycle(board, cycle, seed, "the writer ended by itself");
         }

@@ -72,6 +72,20 @@ static void child_writes(struct driver_board *board, uint32_t number, uint64_t r
     }
 }
 
+/* Is it the store, or what this handle knows of it? */
+static void look_again(struct driver_board *board, memalloy_kernel *kernel,
+                       struct driver_writer *writers, const char *why)
+{
+    char again[DRIVER_WHY_BYTES] = "all is well", fresh[DRIVER_WHY_BYTES] = "all is well";
+    char all[3 * DRIVER_WHY_BYTES];
+    usleep(20000);
+    (void)driver_learn(kernel, writers, WRITERS, NULL, board, false, again);
+    (void)driver_learn(open_store(board), writers, WRITERS, NULL, board, false, fresh);
+    (void)snprintf(all, sizeof(all), "%.300s; 20 ms later: %.150s; to a new handle: %.150s", why,
+                   again, fresh);
+    give_up(board, "a reader", all);
+}
+
 static void child_reads(struct driver_board *board, uint64_t random)
 {
     struct driver_writer writers[WRITERS];
@@ -84,7 +98,7 @@ static void child_reads(struct driver_board *board, uint64_t random)
             driver_advance_to(&writers[i], atomic_load(&board->marks[i].acked));
         if (!driver_learn(kernel, writers, WRITERS, NULL, board, false, why) ||
             !driver_search(kernel, &random, why)) {
-            give_up(board, "a reader", why);
+            look_again(board, kernel, writers, why);
         }
         atomic_fetch_add(&board->counts[COUNT_LOOKS], 1);
         if (driver_random(&random) % 30 == 0) {
