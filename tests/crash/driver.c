@@ -187,7 +187,7 @@ char *driver_text(uint32_t writer, uint32_t document, struct driver_entry entry,
     uint64_t state = seed_of(writer + 1, entry.text, document + 1);
     uint64_t dice = driver_random(&state) % 100;
     size_t size = 10 + driver_random(&state) % (dice < 70 ? 300 : 3000);
-    if (!entry.has_vector && driver_random(&state) % 10 == 0) size = 8000 + size * 16;
+    if (!entry.has_vector && driver_random(&state) % 16 == 0) size = 8000 + size * 8;
     char *text = malloc(size + 16);
     if (text == NULL) abort();
     size_t used = 0;
