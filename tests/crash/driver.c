@@ -216,9 +216,11 @@ int driver_open_in(const struct mly_env *env, const char *path, const char *mode
 {
     struct memalloy_model_options model = {
         .struct_bytes = sizeof(model), .path = model_path, .threads = 1};
-    struct memalloy_options options = {
-        .struct_bytes = sizeof(options), .threads = 1, .lock_wait_ms = 60000, .model = &model};
-    (void)durability;
+    struct memalloy_options options = {.struct_bytes = sizeof(options),
+                                       .threads = 1,
+                                       .lock_wait_ms = 60000,
+                                       .model = &model,
+                                       .durability = durability};
     struct mly_error inner = {0};
     int rc = mly_engine_open(env, path, &options, out, &inner);
     err->code = rc;
