@@ -174,7 +174,12 @@ static void a_large_load_is_there_whole_or_not_at_all(void **state)
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) child_loads(board, load);
-        usleep((useconds_t)(driver_random(&random) % 400000));
+        /* Every other one is let finish a load, so that there is something to be lost. */
+        uint64_t acked = atomic_load(&board->marks[0].acked);
+        for (int k = 0; i % 2 == 0 && k < 20000 && atomic_load(&board->marks[0].acked) == acked;
+             k++)
+            usleep(1000);
+        usleep((useconds_t)(driver_random(&random) % 300000));
         kill(child, SIGKILL);
         assert_int_equal(waitpid(child, &status, 0), child);
         if (!WIFSIGNALED(status)) fail_msg("the writer ended: %s", board->why);
