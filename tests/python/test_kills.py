@@ -133,7 +133,7 @@ def test_what_python_was_told_is_stored_survives_its_end(tmp_path, model_path, r
         exit_after = chance.uniform(0.001, 0.2) if name == "os._exit" else 0
         command = [sys.executable, "-c", PROGRAM, str(path), str(model_path), str(number), str(exit_after), os.path.dirname(__file__)]
         command.append("late" if chance.random() < 0.6 else "early")
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as child:
             began, told = end(child, ends[name], chance)
         expected = -ends[name] if name in ("SIGKILL", "SIGTERM") else (-2, 1) if name == "SIGINT" else 7
         assert child.returncode in (expected if isinstance(expected, tuple) else (expected,)), (seed, cycle, name)
@@ -143,7 +143,8 @@ def test_what_python_was_told_is_stored_survives_its_end(tmp_path, model_path, r
         told_of += told > 0
         found = look(path, model_path)
         if found != state:
-            assert began > number, (seed, cycle, name, "something acknowledged is lost")
+            different = {key: (found.get(key), state.get(key)) for key in found if found.get(key) != state.get(key)}
+            assert began > number, (seed, cycle, name, began, "something acknowledged is lost: (is, should be)", different)
             number += 1
             state = after(state, number)
         assert found == state, (seed, cycle, name)
