@@ -4,7 +4,7 @@
     .venv/bin/python bench/bench_store.py [--dir FOLDER] [--quick] [--only NAME ...]
 
 Rows are one text of 200 bytes and a ready vector of 384 numbers, the same for both. Everything lies in FOLDER (build/),
-so on the disk that it is on. Out: a table and a verdict for each target, build/bench-store.json.
+so on the disk that it is on. Opening is bench_open.py's. Out: a table and a verdict for each target, build/bench-store.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -209,57 +208,7 @@ def bulk(place: Path, quick: bool) -> None:
     verdict(best["full"] >= 0.8 * best["write"], f"bulk at full: {best['full'] / best['write']:.2f} of a plain write and sync (0.8)")
 
 
-# ---- opening
-
-OPEN_OURS = """
-import sys, time
-import memalloy
-def private():
-    with open("/proc/self/smaps_rollup") as smaps:
-        return sum(int(line.split()[1]) for line in smaps if line.startswith("Private_")) / 1024
-before, begin = private(), time.perf_counter()
-kb = memalloy.open(sys.argv[1], dim=int(sys.argv[2]))
-count = kb.count()
-document = kb.list_documents(limit=1) if len(sys.argv) > 3 else None
-print(time.perf_counter() - begin, private() - before, count)
-"""
-OPEN_THEIRS = """
-import sys, time
-import lancedb
-def private():
-    with open("/proc/self/smaps_rollup") as smaps:
-        return sum(int(line.split()[1]) for line in smaps if line.startswith("Private_")) / 1024
-before, begin = private(), time.perf_counter()
-table = lancedb.connect(sys.argv[1]).open_table("chunks")
-count = table.count_rows()
-print(time.perf_counter() - begin, private() - before, count)
-"""
-
-
-def opening(place: Path, quick: bool) -> None:
-    rows_wanted, dim, batch = (100_000 if quick else 1_000_000), 16, 50_000
-    chance = numpy.random.default_rng(3)
-    with memalloy.open(place / "million", dim=dim, durability="off") as kb:
-        for first in range(0, rows_wanted, batch):
-            texts = [f"row {first + i}" for i in range(batch)]
-            kb.add_vectors(texts, chance.standard_normal((batch, dim), dtype=numpy.float32))
-    found = {}
-    for name, program in (("memalloy", OPEN_OURS), ("LanceDB", OPEN_THEIRS)):
-        runs = []
-        for _ in range(5):
-            done = subprocess.run([sys.executable, "-c", program, str(place / "million"), str(dim)], capture_output=True, text=True, check=True)
-            runs.append([float(word) for word in done.stdout.split()])
-        assert all(run[2] == rows_wanted for run in runs), runs
-        found[name] = (min(run[0] for run in runs) * 1e3, min(run[1] for run in runs))
-    print(f"\nopening a store of {rows_wanted} rows and counting them: ms, MB of private memory")
-    for name, (ms, mb) in found.items():
-        print(f"  {name:<10}{ms:>10.1f}{mb:>10.1f}")
-    RESULTS["open"] = found
-    ms, mb = found["memalloy"]
-    verdict(ms < 10 and mb < 20, f"opening: {ms:.1f} ms and {mb:.1f} MB (10 and 20)")
-
-
-PARTS = {"one-row": one_row, "texts": short_texts, "append": against_append, "bulk": bulk, "opening": opening}
+PARTS = {"one-row": one_row, "texts": short_texts, "append": against_append, "bulk": bulk}
 
 
 def main() -> int:
