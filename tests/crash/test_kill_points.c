@@ -1,6 +1,6 @@
 /* kill -9 at every call to the system that a writer makes: the process ends before call n, for each
- * n until it comes to its end (some n only, where one is not patient); whoever opens the store next is now and then killed in the same way.
- */
+ * n (some n only, where one is not patient) until it comes to its end; whoever opens the store next
+ * is now and then killed in the same way. */
 #define _GNU_SOURCE
 #include "driver.h"
 
