@@ -191,6 +191,13 @@ static enum mly_err append(struct mly_store *store, struct mly_store_record *rec
     return mly_log_append(store->log, &entry, 1, durability, &record->lsn, err);
 }
 
+static void set_appending(struct mly_store *store)
+{
+    mly_mutex_lock(&store->mutex);
+    store->appending = true;
+    mly_mutex_unlock(&store->mutex);
+}
+
 /* Everything that can fail comes before the record is written, but for that. */
 static enum mly_err commit_record(struct mly_store *store, struct mly_store_record *record,
                                   bool urgent, uint32_t dim, enum mly_durability durability,
@@ -202,14 +209,18 @@ static enum mly_err commit_record(struct mly_store *store, struct mly_store_reco
     MLY_TRY(mly_store_make_snapshot(store, views, &snapshot, err));
     enum mly_err rc = mly_store_keep_record(store, mly_store_record_retain(record), err);
     if (rc == MLY_OK) {
+        set_appending(store);
         rc = append(store, record, urgent, durability, err);
         if (rc != MLY_OK) mly_store_forget_newest(store);
     }
+    mly_mutex_lock(&store->mutex);
+    store->appending = false;
+    mly_cond_wake_all(&store->cond);
     if (rc != MLY_OK) {
+        mly_mutex_unlock(&store->mutex);
         mly_snapshot_release(snapshot);
         return rc;
     }
-    mly_mutex_lock(&store->mutex);
     struct mly_snapshot *before = store->current;
     store->current = snapshot;
     store->seen_lsn = record->lsn;

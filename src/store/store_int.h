@@ -483,6 +483,7 @@ struct mly_store {
     bool lock_held;               /* the lock between processes is ours */
     size_t settling;              /* threads that wait in end for their sync */
     bool committing;              /* a commit is under way: pins get current */
+    bool appending;               /* its record is being written: pins wait */
     struct mly_store_report report;
     /* what the log has and the older of the tables has not, oldest first */
     struct mly_store_record **records;
@@ -593,7 +594,6 @@ MLY_MUST_USE enum mly_err mly_store_begin_until(struct mly_store *store,
 void mly_store_settled(struct mly_store *store);
 /* Repeats what the manifests say in _memalloy/store.json, for people; failing does no harm. */
 void mly_store_write_json(struct mly_store *store);
-
 /* path/name, for the caller to free; NULL where memory failed. */
 char *mly_store_join(struct mly_mem *mem, const char *path, const char *name);
 

@@ -313,6 +313,10 @@ enum mly_err mly_store_pin(struct mly_store *store, struct mly_snapshot **out,
 {
     mly_mutex_lock(&store->mutex);
     enum mly_err rc = MLY_OK;
+    /* Other processes see a record from the moment it is written: so must we, or whoever asks both
+     * would see it go again. */
+    while (store->appending)
+        mly_cond_wait_ms(&store->cond, &store->mutex, 50);
     /* What our own commit is about to show is not there yet. */
     if (!store->committing || store->current == NULL) rc = mly_store_renew(store, err);
     if (rc == MLY_OK) {
