@@ -222,7 +222,7 @@ int driver_open_in(const struct mly_env *env, const char *path, const char *mode
                                        .model = &model,
                                        .durability = durability};
     struct mly_error inner = {0};
-    int rc = mly_engine_open(env, path, &options, out, &inner);
+    int rc = (int)mly_engine_open(env, path, &options, out, &inner);
     err->code = rc;
     err->system_errno = inner.system_errno;
     (void)snprintf(err->message, sizeof(err->message), "%s", inner.message);
