@@ -75,6 +75,8 @@ enum mly_kern_finish { MLY_KERN_STORE, MLY_KERN_ADD, MLY_KERN_GELU };
 /* Heads for it: scores, up to 127 * 127 * head_dim, must be exact in a float. */
 #define MLY_KERN_HEAD_DIM_MAX 1024
 
+struct mly_kern_code_query; /* codes.h */
+
 struct mly_kern {
     const char *name;
 
@@ -144,6 +146,18 @@ struct mly_kern {
     void (*add_f32)(const float *x, size_t n, float *sum);
     /* x[i] = x[i] * factor. */
     void (*scale_f32)(float *x, size_t n, float factor);
+
+    /* The sum of x[i] * row[i] in lanes, as dot_f32 has it; n >= 1. */
+    float (*dot_s8_f32)(const int8_t *row, const float *x, size_t n);
+    /* Estimates of 16 * block_count codes (codes.h says what a block is): for place l of block b
+     *     sum = what the query's tables give for the code, exactly
+     *     estimates[16 b + l] = factor * ((2 * sum - 15 * width) * step) + offset + base.
+     * Bit l of hits[b] is set where the estimate is above floor. Blocks whose wanted[b] is 0 are
+     * left out, and of the others only the wanted bits are set; wanted may be NULL: all. Estimates
+     * of a block without a hit are not promised. blocks: stride bytes apart, a multiple of 16. */
+    void (*scan_codes)(const struct mly_kern_code_query *query, const uint8_t *blocks,
+                       size_t stride, size_t block_count, float base, float floor,
+                       const uint16_t *wanted, float *estimates, uint16_t *hits);
 };
 
 /* The set of that name, or the best that this machine can run where wanted is NULL. NULL: there is

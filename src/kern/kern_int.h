@@ -111,16 +111,22 @@ void mly_kern_linear_bf16_by(const struct kern_float_parts *parts, const uint16_
     void mly_kern_attention_s8_##isa(const float *q, const float *k, const float *v,               \
                                      size_t stride, size_t tokens, size_t head_dim, void *scratch, \
                                      float *out, size_t out_stride);
+#define KERN_DECLARE_CODES(isa)                                                                    \
+    float mly_kern_dot_s8_f32_##isa(const int8_t *row, const float *x, size_t n);                  \
+    void mly_kern_scan_codes_##isa(const struct mly_kern_code_query *query, const uint8_t *blocks, \
+                                   size_t stride, size_t block_count, float base, float floor,     \
+                                   const uint16_t *wanted, float *estimates, uint16_t *hits);
 #define KERN_DECLARE_SET(isa)                                                                      \
     KERN_DECLARE_DOT(isa)                                                                          \
     KERN_DECLARE_ROW(isa)                                                                          \
     KERN_DECLARE_LINEAR(isa)                                                                       \
     KERN_DECLARE_ATTENTION(isa)                                                                    \
     KERN_DECLARE_ATTENTION_S8(isa)                                                                 \
-    KERN_DECLARE_FLOAT(isa)
+    KERN_DECLARE_FLOAT(isa)                                                                        \
+    KERN_DECLARE_CODES(isa)
 
 /* A table from parts, which need not be of one set. */
-#define KERN_SET_OF(set, dot, row, linear, attention, integers, floats, halves)                    \
+#define KERN_SET_OF(set, dot, row, linear, attention, integers, floats, halves, codes)             \
     {                                                                                              \
         .name = set,                                                                               \
         .dot_f32 = mly_kern_dot_f32_##dot,                                                         \
@@ -139,8 +145,10 @@ void mly_kern_linear_bf16_by(const struct kern_float_parts *parts, const uint16_
         .linear_f32 = mly_kern_linear_f32_##floats,                                                \
         .linear_bf16 = mly_kern_linear_bf16_##halves,                                              \
         .round_f32_bf16 = mly_kern_round_f32_bf16_##floats,                                        \
+        .dot_s8_f32 = mly_kern_dot_s8_f32_##codes,                                                 \
+        .scan_codes = mly_kern_scan_codes_##codes,                                                 \
     }
-#define KERN_SET(isa) KERN_SET_OF(#isa, isa, isa, isa, isa, isa, isa, isa)
+#define KERN_SET(isa) KERN_SET_OF(#isa, isa, isa, isa, isa, isa, isa, isa, isa)
 
 KERN_DECLARE_SET(scalar)
 #if defined(__x86_64__)
@@ -164,6 +172,7 @@ KERN_DECLARE_ROW(neon)
 KERN_DECLARE_LINEAR(neon)
 KERN_DECLARE_ATTENTION(neon)
 KERN_DECLARE_ATTENTION_S8(neon)
+KERN_DECLARE_CODES(neon)
 /* Does this machine have the dot product of bytes (ARMv8.2-A's extension)? */
 bool mly_kern_cpu_has_dotprod(void);
 #endif
