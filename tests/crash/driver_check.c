@@ -67,27 +67,21 @@ static bool is_same(const struct driver_entry *a, const struct driver_entry *b, 
     return true;
 }
 
-/* The newest state from where the writer is to began that the store has. */
+/* The oldest state from where the writer is to began that the store has. Operation n + 1 may undo n:
+ * of two states that look the same the older one is right for whatever is seen later. */
 static bool find_state(struct driver_writer *writer, const struct seen *seen, uint64_t began,
                        char *why)
 {
     const struct driver_entry *entries = seen->entries[writer->writer];
     struct driver_writer at = *writer;
-    struct driver_writer found;
-    bool is_found = false;
     uint32_t different = 0, first_different = 0;
-    for (;;) {
-        if (is_same(at.entries, entries, &different)) {
-            found = at;
-            is_found = true;
-        } else if (at.number == writer->number) {
-            first_different = different;
-        }
-        if (at.number >= began) break;
+    bool found = is_same(at.entries, entries, &first_different);
+    while (!found && at.number < began) {
         driver_advance(&at);
+        found = is_same(at.entries, entries, &different);
     }
-    if (is_found) {
-        *writer = found;
+    if (found) {
+        *writer = at;
         return true;
     }
     const struct driver_entry *is = &entries[first_different];

@@ -156,6 +156,35 @@ static void two_writers_take_turns_and_see_each_other(void **state)
     case_ok(mly_store_close(stores[1], &err), &err);
 }
 
+/* A handle that is opened now reads all of the log at once, others read it piece by piece. */
+static void a_handle_that_opens_late_sees_what_the_others_see(void **state)
+{
+    (void)state;
+    struct case_entry entries[ENTRIES] = {{false, 0, 0, false}};
+    struct mly_store *writer = open_with(MLY_DURABILITY_OFF);
+    uint64_t random = 88172645463325252u;
+    for (uint32_t step = 1; step <= 400; step++) {
+        struct case_document made[3];
+        struct mly_change changes[3];
+        size_t count = 1 + case_random(&random) % 3;
+        uint32_t first = case_random(&random) % (ENTRIES - 3);
+        for (size_t i = 0; i < count; i++) {
+            uint32_t number = first + (uint32_t)i;
+            bool removes = case_random(&random) % 3 == 0;
+            case_make(&made[i], number, step, 0);
+            changes[i] = case_change(&made[i]);
+            if (removes) changes[i].kind = MLY_CHANGE_REMOVE;
+            entries[number] = removes ? case_entry(false, 0, 0) : case_entry(true, step, 0);
+        }
+        case_ok(case_commit(writer, changes, count, &err), &err);
+        struct mly_store *late = open_with(MLY_DURABILITY_FULL);
+        case_check(late, entries, ENTRIES);
+        case_ok(mly_store_close(late, &err), &err);
+    }
+    case_check(writer, entries, ENTRIES);
+    case_ok(mly_store_close(writer, &err), &err);
+}
+
 /* ---- metadata ---- */
 
 static void set_metadata(struct mly_store *store, const char *id, const char *metadata)
@@ -428,6 +457,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_handle_sees_a_commit_before_any_checkpoint, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(two_writers_take_turns_and_see_each_other, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_handle_that_opens_late_sees_what_the_others_see, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(metadata_changes_in_the_tail_and_in_the_tables, set_up,
                                         tear_down),
