@@ -240,6 +240,8 @@ void cli_json_line(json_t *document, int digits);
 struct memalloy_str cli_str(const char *text);
 /* Opens the store of args; reading verbs never make one. Tells of failures itself. */
 int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out);
+/* For writing, where there is a store: one that is not there is not made. */
+int cli_open_existing(const struct cli_args *args, memalloy_kernel **out);
 /* Closes a store that was written to; what could not be made durable is told and becomes the
  * result, where that is no failure already. kernel may be NULL. */
 int cli_close(const struct cli_args *args, memalloy_kernel *kernel, int result);

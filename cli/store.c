@@ -34,6 +34,14 @@ int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out)
     return result;
 }
 
+int cli_open_existing(const struct cli_args *args, memalloy_kernel **out)
+{
+    memalloy_kernel *kernel = NULL;
+    int result = cli_open(args, MEMALLOY_OPEN_READONLY, &kernel);
+    memalloy_close(kernel, NULL);
+    return result == CLI_OK ? cli_open(args, 0, out) : result;
+}
+
 int cli_close(const struct cli_args *args, memalloy_kernel *kernel, int result)
 {
     struct memalloy_error err = {0};

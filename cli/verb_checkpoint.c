@@ -26,13 +26,7 @@ int cli_verb_checkpoint(struct cli_args *args)
         return cli_usage(args, "checkpoint takes no argument such as \"%s\"", args->rest[0]);
     }
     memalloy_kernel *kernel = NULL;
-    /* The store must be there. */
-    int result = cli_open(args, MEMALLOY_OPEN_READONLY, &kernel);
-    memalloy_close(kernel, NULL);
-    kernel = NULL;
-    if (result == CLI_OK) {
-        result = cli_open(args, 0, &kernel);
-    }
+    int result = cli_open_existing(args, &kernel);
     if (result == CLI_OK) {
         result = checkpoint(args, kernel);
     }

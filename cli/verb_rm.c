@@ -57,13 +57,7 @@ int cli_verb_rm(struct cli_args *args)
         return cli_usage(args, "rm needs at least one id");
     }
     memalloy_kernel *kernel = NULL;
-    /* The store must be there: removing from one that is not would make it. */
-    int result = cli_open(args, MEMALLOY_OPEN_READONLY, &kernel);
-    memalloy_close(kernel, NULL);
-    kernel = NULL;
-    if (result == CLI_OK) {
-        result = cli_open(args, 0, &kernel);
-    }
+    int result = cli_open_existing(args, &kernel);
     if (result == CLI_OK) {
         result = remove_all(args, kernel);
     }

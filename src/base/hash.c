@@ -77,3 +77,22 @@ void mly_hash_to_hex(const struct mly_hash *hash, char out[2 * MLY_HASH_BYTES + 
     }
     out[2 * MLY_HASH_BYTES] = '\0';
 }
+
+int mly_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return -1;
+}
+
+bool mly_hex_read(struct mly_str text, uint8_t *out, size_t bytes)
+{
+    if (text.data == NULL || text.bytes != 2 * bytes) return false;
+    for (size_t i = 0; i < bytes; i++) {
+        int high = mly_hex_digit(text.data[2 * i]);
+        int low = mly_hex_digit(text.data[2 * i + 1]);
+        if (high < 0 || low < 0) return false;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}

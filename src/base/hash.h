@@ -5,6 +5,8 @@
 
 #include "base/str.h"
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define MLY_HASH_BYTES 32
@@ -29,5 +31,10 @@ struct mly_hash mly_hasher_end(struct mly_hasher *hasher);
 uint64_t mly_hash_quick(struct mly_str text);
 /* 64 hex digits and a NUL. */
 void mly_hash_to_hex(const struct mly_hash *hash, char out[2 * MLY_HASH_BYTES + 1]);
+
+/* The value of a lower case digit; -1: it is none. */
+int mly_hex_digit(char c);
+/* Lower case digits, two for each byte and nothing else; false: something else. */
+bool mly_hex_read(struct mly_str text, uint8_t *out, size_t bytes);
 
 #endif

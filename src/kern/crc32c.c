@@ -4,6 +4,8 @@
  */
 #include "kern/crc32c_int.h"
 
+#include "base/endian.h"
+
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -12,18 +14,13 @@
 #include <sys/auxv.h>
 #endif
 
-static uint32_t load_u32le(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
 uint32_t mly_crc32c_scalar(uint32_t crc, const void *data, size_t bytes)
 {
     const uint8_t *at = data;
     crc = ~crc;
     for (; bytes >= 8; bytes -= 8, at += 8) {
-        uint32_t low = crc ^ load_u32le(at);
-        uint32_t high = load_u32le(at + 4);
+        uint32_t low = crc ^ mly_get_u32le(at);
+        uint32_t high = mly_get_u32le(at + 4);
         crc = mly_crc32c_table[7][low & 255] ^ mly_crc32c_table[6][low >> 8 & 255] ^
               mly_crc32c_table[5][low >> 16 & 255] ^ mly_crc32c_table[4][low >> 24] ^
               mly_crc32c_table[3][high & 255] ^ mly_crc32c_table[2][high >> 8 & 255] ^

@@ -39,14 +39,14 @@ static enum mly_err fail_flat(size_t at, struct mly_error *err)
 static enum mly_err read_u32(struct flat flat, size_t at, uint32_t *out, struct mly_error *err)
 {
     if (!lance_inside(at, 4, flat.bytes)) return fail_flat(at, err);
-    *out = lance_load_u32(flat.data + at);
+    *out = mly_get_u32le(flat.data + at);
     return MLY_OK;
 }
 
 static enum mly_err read_u64(struct flat flat, size_t at, uint64_t *out, struct mly_error *err)
 {
     if (!lance_inside(at, 8, flat.bytes)) return fail_flat(at, err);
-    *out = lance_load_u64(flat.data + at);
+    *out = mly_get_u64le(flat.data + at);
     return MLY_OK;
 }
 
@@ -70,10 +70,10 @@ static enum mly_err find_field(struct flat flat, size_t table, size_t i, size_t 
     int64_t vtable = (int64_t)table - (int32_t)back;
     if (vtable < 0 || !lance_inside((uint64_t)vtable, 4, flat.bytes)) return fail_flat(table, err);
     const uint8_t *at = flat.data + vtable;
-    size_t vtable_bytes = lance_load_u16(at);
+    size_t vtable_bytes = mly_get_u16le(at);
     if (4 + 2 * i + 2 > vtable_bytes) return MLY_OK;
     if (!lance_inside((uint64_t)vtable, vtable_bytes, flat.bytes)) return fail_flat(table, err);
-    size_t offset = lance_load_u16(at + 4 + 2 * i);
+    size_t offset = mly_get_u16le(at + 4 + 2 * i);
     if (offset == 0) return MLY_OK;
     if (offset > flat.bytes - table) return fail_flat(table, err);
     *out = table + offset;
@@ -103,7 +103,7 @@ static enum mly_err read_footer(const uint8_t *data, size_t bytes, struct block 
         return mly_fail(err, MLY_ERR_CORRUPT, "its %zu bytes are no Arrow file", bytes);
     }
     size_t footer_end = bytes - MAGIC_BYTES - 4;
-    uint32_t footer_bytes = lance_load_u32(data + footer_end);
+    uint32_t footer_bytes = mly_get_u32le(data + footer_end);
     if (footer_bytes > footer_end) return fail_flat(footer_end, err);
     struct flat flat = {data + footer_end - footer_bytes, footer_bytes};
     size_t root, at, blocks;
@@ -187,7 +187,7 @@ static enum mly_err add_rows(struct flat values, uint64_t rows, struct mly_lance
                         rows, values.bytes);
     }
     for (uint64_t i = 0; i < rows; i++) {
-        uint32_t row = lance_load_u32(values.data + 4 * i);
+        uint32_t row = mly_get_u32le(values.data + 4 * i);
         if (row >= out->row_count) {
             return mly_fail(err, MLY_ERR_CORRUPT, "names row %u of a fragment of %" PRIu64, row,
                             out->row_count);

@@ -85,37 +85,10 @@ static enum mly_err remove_file(struct cleaner *cleaner, const char *folder, con
 
 /* ---- listing ---- */
 
-typedef enum mly_err (*name_fn)(struct cleaner *cleaner, const char *folder, const char *name,
-                                struct mly_error *err);
-
-/* Calls fn for each name in the folder; a missing folder has none. */
-static enum mly_err each_name(struct cleaner *cleaner, const char *folder, name_fn fn,
-                              struct mly_error *err)
-{
-    const struct mly_env *env = cleaner->table->env;
-    struct lance_path path;
-    struct mly_dir dir;
-    bool exists = false;
-    MLY_TRY(mly_lance_path(cleaner->table, folder, NULL, &path, err));
-    MLY_TRY(mly_file_exists(env, MLY_AT_CWD, path.text, &exists, err));
-    if (!exists) return MLY_OK;
-    MLY_TRY(mly_dir_open(env, MLY_AT_CWD, path.text, &dir, err));
-    enum mly_err rc;
-    for (;;) {
-        const char *name;
-        rc = mly_dir_next(&dir, &name, err);
-        if (rc != MLY_OK) rc = mly_fail_in(err, rc, "%s", path.text);
-        if (rc != MLY_OK || name == NULL) break;
-        rc = fn(cleaner, folder, name, err);
-        if (rc != MLY_OK) break;
-    }
-    mly_dir_close(&dir);
-    return rc;
-}
-
-static enum mly_err take_version(struct cleaner *cleaner, const char *folder, const char *name,
+static enum mly_err take_version(void *context, const char *folder, const char *name,
                                  struct mly_error *err)
 {
+    struct cleaner *cleaner = context;
     static const char suffix[] = ".manifest";
     struct version version;
     size_t bytes = strlen(name);
@@ -140,7 +113,7 @@ static int compare_versions(const void *a, const void *b)
 static enum mly_err list_versions(struct cleaner *cleaner, struct mly_error *err)
 {
     clear(&cleaner->versions);
-    MLY_TRY(each_name(cleaner, "_versions", take_version, err));
+    MLY_TRY(mly_lance_each_name(cleaner->table, "_versions", take_version, cleaner, err));
     if (cleaner->versions.count > 0) {
         qsort(cleaner->versions.bytes.data, cleaner->versions.count, sizeof(struct version),
               compare_versions);
@@ -169,9 +142,10 @@ static uint64_t find_tagged_version(struct mly_bytes *text)
     return 0;
 }
 
-static enum mly_err take_tag(struct cleaner *cleaner, const char *folder, const char *name,
+static enum mly_err take_tag(void *context, const char *folder, const char *name,
                              struct mly_error *err)
 {
+    struct cleaner *cleaner = context;
     struct lance_path path;
     struct mly_file_info info;
     struct mly_bytes bytes;
@@ -187,9 +161,10 @@ static enum mly_err take_tag(struct cleaner *cleaner, const char *folder, const 
 }
 
 /* Branches live in tree/ and share the files of data/. */
-static enum mly_err take_branch(struct cleaner *cleaner, const char *folder, const char *name,
+static enum mly_err take_branch(void *context, const char *folder, const char *name,
                                 struct mly_error *err)
 {
+    struct cleaner *cleaner = context;
     (void)folder;
     (void)name;
     (void)err;
@@ -207,9 +182,10 @@ static bool is_tagged(const struct cleaner *cleaner, uint64_t version)
     return false;
 }
 
-static enum mly_err remove_temporary(struct cleaner *cleaner, const char *folder, const char *name,
+static enum mly_err remove_temporary(void *context, const char *folder, const char *name,
                                      struct mly_error *err)
 {
+    struct cleaner *cleaner = context;
     if (mly_lance_name_kind(name) != LANCE_NAME_TEMPORARY) return MLY_OK;
     return remove_file(cleaner, folder, name, &cleaner->report.temporary_files, err);
 }
@@ -284,9 +260,10 @@ static enum mly_err remove_versions(struct cleaner *cleaner, struct mly_error *e
 
 /* ---- files ---- */
 
-static enum mly_err take_candidate(struct cleaner *cleaner, const char *folder, const char *name,
+static enum mly_err take_candidate(void *context, const char *folder, const char *name,
                                    struct mly_error *err)
 {
+    struct cleaner *cleaner = context;
     struct candidate candidate = {.kind = mly_lance_name_kind(name)};
     size_t bytes = strlen(name);
     (void)folder;
@@ -357,7 +334,7 @@ static enum mly_err remove_files(struct cleaner *cleaner, struct mly_error *err)
     static const char *const folders[] = {"data", "_deletions", "_transactions"};
     struct mly_lance_cleaned *report = &cleaner->report;
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-        MLY_TRY(each_name(cleaner, folders[i], take_candidate, err));
+        MLY_TRY(mly_lance_each_name(cleaner->table, folders[i], take_candidate, cleaner, err));
     }
     size_t count = cleaner->candidates.count;
     if (count == 0) return MLY_OK;
@@ -385,11 +362,11 @@ static enum mly_err run(struct cleaner *cleaner, struct mly_error *err)
 {
     static const char *const folders[] = {"data", "_deletions", "_transactions", "_versions"};
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-        MLY_TRY(each_name(cleaner, folders[i], remove_temporary, err));
+        MLY_TRY(mly_lance_each_name(cleaner->table, folders[i], remove_temporary, cleaner, err));
     }
-    MLY_TRY(each_name(cleaner, "_refs/tags", take_tag, err));
-    MLY_TRY(each_name(cleaner, "_refs/branches", take_branch, err));
-    MLY_TRY(each_name(cleaner, "tree", take_branch, err));
+    MLY_TRY(mly_lance_each_name(cleaner->table, "_refs/tags", take_tag, cleaner, err));
+    MLY_TRY(mly_lance_each_name(cleaner->table, "_refs/branches", take_branch, cleaner, err));
+    MLY_TRY(mly_lance_each_name(cleaner->table, "tree", take_branch, cleaner, err));
     MLY_TRY(list_versions(cleaner, err));
     if (cleaner->has_strangers) cleaner->report.is_frozen = true;
     if (cleaner->versions.count == 0 || cleaner->report.is_frozen) return MLY_OK;

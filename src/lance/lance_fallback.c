@@ -9,27 +9,28 @@
 /* Names that are tried in the folder for what is set aside. */
 #define ASIDE_TRIES 1000
 
+struct own_look {
+    uint64_t version;
+    bool found;
+};
+
+static enum mly_err look_for_own(void *context, const char *folder, const char *name,
+                                 struct mly_error *err)
+{
+    (void)err;
+    (void)folder;
+    struct own_look *look = context;
+    look->found = look->found || mly_lance_is_own_transaction(name, look->version - 1);
+    return MLY_OK;
+}
+
 /* A commit of ours that loses its race takes its transaction file back; one that wins leaves it. */
 static enum mly_err is_ours(const struct mly_lance_table *table, uint64_t version, bool *out,
                             struct mly_error *err)
 {
-    struct lance_path path;
-    struct mly_dir dir;
-    bool exists = false;
-    *out = false;
-    MLY_TRY(mly_lance_path(table, "_transactions", NULL, &path, err));
-    MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, &exists, err));
-    if (!exists) return MLY_OK;
-    MLY_TRY(mly_dir_open(table->env, MLY_AT_CWD, path.text, &dir, err));
-    enum mly_err rc;
-    for (;;) {
-        const char *name;
-        rc = mly_dir_next(&dir, &name, err);
-        if (rc != MLY_OK || name == NULL) break;
-        *out = *out || mly_lance_is_own_transaction(name, version - 1);
-    }
-    mly_dir_close(&dir);
-    if (rc != MLY_OK) return mly_fail_in(err, rc, "%s", path.text);
+    struct own_look look = {version, false};
+    MLY_TRY(mly_lance_each_name(table, "_transactions", look_for_own, &look, err));
+    *out = look.found;
     return MLY_OK;
 }
 
@@ -99,6 +100,16 @@ static enum mly_err find_aside(const struct mly_lance_table *table, const char *
                     ASIDE_TRIES, table_name, name);
 }
 
+static enum mly_err is_damaged(const struct mly_lance_table *table, uint64_t version,
+                               enum lance_naming naming, bool *out, struct mly_error *err)
+{
+    struct mly_lance_manifest *manifest = NULL;
+    enum mly_err rc = mly_lance_load_version(table, version, naming, &manifest, err);
+    mly_lance_manifest_destroy(manifest);
+    *out = rc == MLY_ERR_CORRUPT;
+    return *out ? MLY_OK : rc;
+}
+
 enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
                                  const struct mly_lance_manifest *manifest, const char *folder,
                                  struct mly_error *err)
@@ -110,8 +121,11 @@ enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
         char name[LANCE_VERSION_NAME_BYTES];
         enum lance_naming naming = LANCE_NAMING_V2;
         uint64_t version;
+        bool damaged;
         MLY_TRY(mly_lance_find_version(table, UINT64_MAX, &version, &naming, err));
         if (version <= manifest->pb->version) break;
+        MLY_TRY(is_damaged(table, version, naming, &damaged, err));
+        if (!damaged) break; /* somebody has just put it there */
         mly_lance_version_name(version, naming, name);
         MLY_TRY(mly_dir_make_all(env, folder, err));
         MLY_TRY(find_aside(table, folder, name, &to, err));

@@ -32,8 +32,8 @@ static enum mly_err read_entry(const struct file_opener *opener, uint64_t table,
                                struct mly_error *err)
 {
     const uint8_t *entry = opener->data + table + 16 * i;
-    uint64_t position = lance_load_u64(entry);
-    uint64_t bytes = lance_load_u64(entry + 8);
+    uint64_t position = mly_get_u64le(entry);
+    uint64_t bytes = mly_get_u64le(entry + 8);
     if (!lance_inside(position, bytes, opener->bytes) || bytes > MLY_META_BYTES_MAX) {
         return mly_fail(err, MLY_ERR_CORRUPT,
                         "%s: %s %" PRIu64 " has %" PRIu64 " bytes at %" PRIu64
@@ -81,18 +81,18 @@ static enum mly_err read_footer(struct file_opener *opener, struct mly_error *er
     }
     const uint8_t *footer = opener->data + opener->bytes - LANCE_FOOTER_BYTES;
     MLY_TRY(check(opener, footer, LANCE_FOOTER_BYTES, err));
-    unsigned major = lance_load_u16(footer + 32);
-    unsigned minor = lance_load_u16(footer + 34);
+    unsigned major = mly_get_u16le(footer + 32);
+    unsigned minor = mly_get_u16le(footer + 34);
     /* Version 2.0 calls itself 0.3 in its footer. */
     if (!((major == 0 && minor == 3) || (major == 2 && minor == 0))) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED,
                         "%s: is in data file version %u.%u, only 2.0 is supported", opener->path,
                         major, minor);
     }
-    opener->cmo = lance_load_u64(footer + 8);
-    uint64_t gbo = lance_load_u64(footer + 16);
-    uint32_t global_count = lance_load_u32(footer + 24);
-    opener->column_count = lance_load_u32(footer + 28);
+    opener->cmo = mly_get_u64le(footer + 8);
+    uint64_t gbo = mly_get_u64le(footer + 16);
+    uint32_t global_count = mly_get_u32le(footer + 24);
+    opener->column_count = mly_get_u32le(footer + 28);
     if (global_count == 0 || !lance_inside(gbo, (uint64_t)global_count * 16, opener->bytes) ||
         !lance_inside(opener->cmo, (uint64_t)opener->column_count * 16, opener->bytes)) {
         return mly_fail(err, MLY_ERR_CORRUPT,

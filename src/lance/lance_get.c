@@ -129,7 +129,7 @@ enum mly_err mly_lance_get_int64(const struct mly_lance_fragment *fragment, size
     if (is_null) return MLY_OK;
     const uint8_t *at = page->values + 8 * (row - page->first_row);
     MLY_TRY(check(fragment, field_i, at, 8, err));
-    *out = (int64_t)lance_load_u64(at);
+    *out = (int64_t)mly_get_u64le(at);
     return MLY_OK;
 }
 
@@ -144,7 +144,7 @@ enum mly_err mly_lance_get_float32(const struct mly_lance_fragment *fragment, si
     if (*is_null) return MLY_OK;
     const uint8_t *at = page->values + 4 * (row - page->first_row);
     MLY_TRY(check(fragment, field_i, at, 4, err));
-    uint32_t bits = lance_load_u32(at);
+    uint32_t bits = mly_get_u32le(at);
     memcpy(out, &bits, sizeof(bits));
     return MLY_OK;
 }

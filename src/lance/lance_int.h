@@ -5,6 +5,7 @@
 #include "lance/lance.h"
 
 #include "base/arena.h"
+#include "base/endian.h"
 #include "base/limits.h"
 #include "sums/sums.h"
 
@@ -34,21 +35,6 @@
 #define LANCE_UNPACK_BYTES_MAX ((size_t)1 << 30)
 
 /* ---- bytes ---- */
-
-static inline uint16_t lance_load_u16(const uint8_t *at)
-{
-    return (uint16_t)(at[0] | at[1] << 8);
-}
-
-static inline uint32_t lance_load_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static inline uint64_t lance_load_u64(const uint8_t *at)
-{
-    return (uint64_t)lance_load_u32(at) | (uint64_t)lance_load_u32(at + 4) << 32;
-}
 
 /* Are bytes at offset inside a whole of total? Never wraps. */
 static inline bool lance_inside(uint64_t offset, uint64_t bytes, uint64_t total)
@@ -124,6 +110,14 @@ struct lance_path {
 MLY_MUST_USE enum mly_err mly_lance_path(const struct mly_lance_table *table, const char *folder,
                                          const char *name, struct lance_path *out,
                                          struct mly_error *err);
+/* A result other than MLY_OK ends the listing and is passed on. */
+typedef enum mly_err (*mly_lance_name_fn)(void *context, const char *folder, const char *name,
+                                          struct mly_error *err);
+/* Every name in that folder of the table, in no order; one that is not there has none.
+ * lance_folder.c */
+MLY_MUST_USE enum mly_err mly_lance_each_name(const struct mly_lance_table *table,
+                                              const char *folder, mly_lance_name_fn fn,
+                                              void *context, struct mly_error *err);
 /* Makes the folder where it is missing: tables of other programs have only those that they needed.
  */
 MLY_MUST_USE enum mly_err mly_lance_need_folder(const struct mly_lance_table *table,

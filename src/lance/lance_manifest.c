@@ -32,12 +32,12 @@ static enum mly_err find_section(const uint8_t *data, size_t bytes, uint64_t pos
                                  size_t *section_bytes, struct mly_error *err)
 {
     if (!lance_inside(position, 4, bytes) ||
-        !lance_inside(position + 4, lance_load_u32(data + position), bytes)) {
+        !lance_inside(position + 4, mly_get_u32le(data + position), bytes)) {
         return mly_fail(err, MLY_ERR_CORRUPT, "%s: %s at %" PRIu64 " is beyond its %zu bytes", path,
                         what, position, bytes);
     }
     *section = data + position + 4;
-    *section_bytes = lance_load_u32(data + position);
+    *section_bytes = mly_get_u32le(data + position);
     return MLY_OK;
 }
 
@@ -152,7 +152,7 @@ static enum mly_err parse_into(struct mly_lance_manifest *manifest, const uint8_
     }
     const uint8_t *section;
     size_t section_bytes;
-    MLY_TRY(find_section(data, bytes, lance_load_u64(data + bytes - LANCE_MANIFEST_FOOTER_BYTES),
+    MLY_TRY(find_section(data, bytes, mly_get_u64le(data + bytes - LANCE_MANIFEST_FOOTER_BYTES),
                          path, "manifest", &section, &section_bytes, err));
     ProtobufCMessage *message;
     MLY_TRY(mly_lance_unpack(manifest->mem, &mly_pb__manifest__descriptor, section, section_bytes,

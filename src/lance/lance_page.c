@@ -309,7 +309,7 @@ done:
 /* Where string i ends, the mark of a null taken off. */
 static uint64_t end_of(const struct lance_strings *strings, uint64_t i, bool *is_null)
 {
-    uint64_t end = lance_load_u64(strings->ends + 8 * i);
+    uint64_t end = mly_get_u64le(strings->ends + 8 * i);
     *is_null = end >= strings->null_adjustment;
     return *is_null ? end - strings->null_adjustment : end;
 }

@@ -54,7 +54,7 @@ static enum mly_err read_array(struct reader *reader, uint64_t base, uint32_t co
     const uint8_t *values = NULL;
     MLY_TRY(take(reader, 2 * (size_t)count, &values, err));
     for (uint32_t i = 0; i < count; i++) {
-        MLY_TRY(add(out, base + lance_load_u16(values + 2 * (size_t)i), err));
+        MLY_TRY(add(out, base + mly_get_u16le(values + 2 * (size_t)i), err));
     }
     return MLY_OK;
 }
@@ -92,11 +92,11 @@ static enum mly_err read_runs(struct reader *reader, uint64_t base, struct mly_l
 {
     const uint8_t *runs = NULL;
     MLY_TRY(take(reader, 2, &runs, err));
-    uint32_t count = lance_load_u16(runs);
+    uint32_t count = mly_get_u16le(runs);
     MLY_TRY(take(reader, 4 * (size_t)count, &runs, err));
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t start = lance_load_u16(runs + 4 * (size_t)i);
-        uint32_t last = start + lance_load_u16(runs + 4 * (size_t)i + 2);
+        uint32_t start = mly_get_u16le(runs + 4 * (size_t)i);
+        uint32_t last = start + mly_get_u16le(runs + 4 * (size_t)i + 2);
         if (last >= CONTAINER_VALUES) {
             return mly_fail(err, MLY_ERR_CORRUPT, "has a run to %u, limit is %u", last,
                             CONTAINER_VALUES - 1);
@@ -115,10 +115,10 @@ enum mly_err mly_lance_roaring_read(const uint8_t *data, size_t bytes,
     const uint8_t *at = NULL, *heads = NULL, *run_bits = NULL;
     uint32_t count;
     MLY_TRY(take(&reader, 4, &at, err));
-    uint32_t cookie = lance_load_u32(at);
+    uint32_t cookie = mly_get_u32le(at);
     if (cookie == COOKIE_PLAIN) {
         MLY_TRY(take(&reader, 4, &at, err));
-        count = lance_load_u32(at);
+        count = mly_get_u32le(at);
     } else if ((cookie & 0xFFFFu) == COOKIE_RUNS) {
         count = (cookie >> 16) + 1;
         MLY_TRY(take(&reader, (count + 7) / 8, &run_bits, err));
@@ -135,8 +135,8 @@ enum mly_err mly_lance_roaring_read(const uint8_t *data, size_t bytes,
         MLY_TRY(take(&reader, 4 * (size_t)count, &at, err));
     }
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t base = (uint64_t)lance_load_u16(heads + 4 * (size_t)i) << 16;
-        uint32_t cardinality = (uint32_t)lance_load_u16(heads + 4 * (size_t)i + 2) + 1;
+        uint64_t base = (uint64_t)mly_get_u16le(heads + 4 * (size_t)i) << 16;
+        uint32_t cardinality = (uint32_t)mly_get_u16le(heads + 4 * (size_t)i + 2) + 1;
         uint64_t before = out->deleted_count;
         if (run_bits != NULL && lance_bit(run_bits, i)) {
             MLY_TRY(read_runs(&reader, base, out, err));

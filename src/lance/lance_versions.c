@@ -39,32 +39,35 @@ bool mly_lance_parse_version_name(const char *name, uint64_t *version, enum lanc
     return *version > 0 && *version <= INT64_MAX;
 }
 
+struct version_look {
+    uint64_t below, version;
+    enum lance_naming naming;
+};
+
+static enum mly_err look_at_version(void *context, const char *folder, const char *name,
+                                    struct mly_error *err)
+{
+    (void)err;
+    (void)folder;
+    struct version_look *look = context;
+    uint64_t found;
+    enum lance_naming naming;
+    if (!mly_lance_parse_version_name(name, &found, &naming)) return MLY_OK;
+    if (found <= look->version || found >= look->below) return MLY_OK;
+    look->version = found;
+    look->naming = naming;
+    return MLY_OK;
+}
+
 enum mly_err mly_lance_find_version(const struct mly_lance_table *table, uint64_t below,
                                     uint64_t *version, enum lance_naming *naming,
                                     struct mly_error *err)
 {
-    struct lance_path path;
-    struct mly_dir dir;
+    struct version_look look = {below, 0, *naming};
     *version = 0;
-    MLY_TRY(mly_lance_path(table, "_versions", NULL, &path, err));
-    bool exists;
-    MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, &exists, err));
-    if (!exists) return MLY_OK;
-    MLY_TRY(mly_dir_open(table->env, MLY_AT_CWD, path.text, &dir, err));
-    enum mly_err rc;
-    for (;;) {
-        const char *name;
-        uint64_t found;
-        enum lance_naming found_naming;
-        rc = mly_dir_next(&dir, &name, err);
-        if (rc != MLY_OK || name == NULL) break;
-        if (!mly_lance_parse_version_name(name, &found, &found_naming)) continue;
-        if (found <= *version || found >= below) continue;
-        *version = found;
-        *naming = found_naming;
-    }
-    mly_dir_close(&dir);
-    if (rc != MLY_OK) return mly_fail_in(err, rc, "%s", path.text);
+    MLY_TRY(mly_lance_each_name(table, "_versions", look_at_version, &look, err));
+    *version = look.version;
+    *naming = look.naming;
     return MLY_OK;
 }
 

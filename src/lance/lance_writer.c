@@ -116,7 +116,7 @@ static void mark_null_strings(struct lance_column_writer *column)
     for (uint64_t i = 0; i < column->page_rows; i++) {
         if (lance_bit(column->valid.data, i)) continue;
         uint8_t *at = column->values.data + 8 * i;
-        uint64_t end = lance_load_u64(at) + adjustment;
+        uint64_t end = mly_get_u64le(at) + adjustment;
         for (int byte_i = 0; byte_i < 8; byte_i++) {
             at[byte_i] = (uint8_t)(end >> (8 * byte_i));
         }

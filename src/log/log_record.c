@@ -1,6 +1,8 @@
 /* The bytes of headers, in and out of little-endian form. */
 #include "log/log_int.h"
 
+#include "base/endian.h"
+
 #define SEGMENT_MAGIC "MLY-LOG\n"
 #define RECORD_MAGIC 0x524c594du /* "MYLR" */
 
@@ -28,31 +30,6 @@ enum {
     RECORD_RESERVED = 56,
     RECORD_SUM = 60
 };
-
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static void put_u64(uint8_t *at, uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    uint32_t value = 0;
-    for (int i = 0; i < 4; i++)
-        value |= (uint32_t)at[i] << (8 * i);
-    return value;
-}
-
-static uint64_t get_u64(const uint8_t *at)
-{
-    return (uint64_t)get_u32(at) | (uint64_t)get_u32(at + 4) << 32;
-}
 
 bool mly_log_is_zero(const uint8_t *data, size_t bytes)
 {
@@ -85,81 +62,81 @@ void mly_log_put_segment_head(mly_crc32c_fn crc, struct log_segment_head *head,
 {
     memset(out, 0, LOG_PAGE_BYTES);
     memcpy(out, SEGMENT_MAGIC, 8);
-    put_u32(out + SEGMENT_FORMAT, LOG_FORMAT);
-    put_u64(out + SEGMENT_GENERATION, head->generation);
-    put_u64(out + SEGMENT_SALT, head->salt);
-    put_u64(out + SEGMENT_FIRST_LSN, head->first_lsn);
+    mly_put_u32le(out + SEGMENT_FORMAT, LOG_FORMAT);
+    mly_put_u64le(out + SEGMENT_GENERATION, head->generation);
+    mly_put_u64le(out + SEGMENT_SALT, head->salt);
+    mly_put_u64le(out + SEGMENT_FIRST_LSN, head->first_lsn);
     memcpy(out + SEGMENT_OWNER, head->owner, MLY_LOG_OWNER_BYTES);
     head->sum = crc(0, out, SEGMENT_SUM);
-    put_u32(out + SEGMENT_SUM, head->sum);
+    mly_put_u32le(out + SEGMENT_SUM, head->sum);
 }
 
 bool mly_log_get_segment_head(mly_crc32c_fn crc, const uint8_t *data, struct log_segment_head *out)
 {
     if (memcmp(data, SEGMENT_MAGIC, 8) != 0) return false;
     *out = (struct log_segment_head){
-        .generation = get_u64(data + SEGMENT_GENERATION),
-        .salt = get_u64(data + SEGMENT_SALT),
-        .first_lsn = get_u64(data + SEGMENT_FIRST_LSN),
-        .sum = get_u32(data + SEGMENT_SUM),
+        .generation = mly_get_u64le(data + SEGMENT_GENERATION),
+        .salt = mly_get_u64le(data + SEGMENT_SALT),
+        .first_lsn = mly_get_u64le(data + SEGMENT_FIRST_LSN),
+        .sum = mly_get_u32le(data + SEGMENT_SUM),
     };
     memcpy(out->owner, data + SEGMENT_OWNER, MLY_LOG_OWNER_BYTES);
-    return out->sum == crc(0, data, SEGMENT_SUM) && get_u32(data + SEGMENT_FORMAT) == LOG_FORMAT &&
-           out->first_lsn > 0 &&
+    return out->sum == crc(0, data, SEGMENT_SUM) &&
+           mly_get_u32le(data + SEGMENT_FORMAT) == LOG_FORMAT && out->first_lsn > 0 &&
            mly_log_is_zero(data + SEGMENT_BYTES, LOG_PAGE_BYTES - SEGMENT_BYTES);
 }
 
 void mly_log_put_record_head(mly_crc32c_fn crc, struct log_record_head *head,
                              uint8_t out[LOG_HEAD_BYTES])
 {
-    put_u32(out, RECORD_MAGIC);
-    put_u32(out + RECORD_TYPE, head->type);
-    put_u64(out + RECORD_SALT, head->salt);
-    put_u64(out + RECORD_LSN, head->lsn);
-    put_u64(out + RECORD_SYNCED_LSN, head->synced_lsn);
-    put_u64(out + RECORD_OFFSET, head->offset);
-    put_u32(out + RECORD_PAYLOAD_BYTES, head->payload_bytes);
-    put_u32(out + RECORD_PAYLOAD_SUM, head->payload_sum);
-    put_u32(out + RECORD_PREVIOUS, head->previous);
-    put_u32(out + RECORD_ZERO_PIECES, head->zero_pieces);
-    put_u32(out + RECORD_RESERVED, 0);
+    mly_put_u32le(out, RECORD_MAGIC);
+    mly_put_u32le(out + RECORD_TYPE, head->type);
+    mly_put_u64le(out + RECORD_SALT, head->salt);
+    mly_put_u64le(out + RECORD_LSN, head->lsn);
+    mly_put_u64le(out + RECORD_SYNCED_LSN, head->synced_lsn);
+    mly_put_u64le(out + RECORD_OFFSET, head->offset);
+    mly_put_u32le(out + RECORD_PAYLOAD_BYTES, head->payload_bytes);
+    mly_put_u32le(out + RECORD_PAYLOAD_SUM, head->payload_sum);
+    mly_put_u32le(out + RECORD_PREVIOUS, head->previous);
+    mly_put_u32le(out + RECORD_ZERO_PIECES, head->zero_pieces);
+    mly_put_u32le(out + RECORD_RESERVED, 0);
     head->sum = crc(0, out, RECORD_SUM);
-    put_u32(out + RECORD_SUM, head->sum);
+    mly_put_u32le(out + RECORD_SUM, head->sum);
 }
 
 void mly_log_put_draft(uint32_t type, uint32_t payload_bytes, uint32_t payload_sum,
                        uint8_t out[LOG_HEAD_BYTES])
 {
     memset(out, 0, LOG_HEAD_BYTES);
-    put_u32(out, RECORD_MAGIC);
-    put_u32(out + RECORD_TYPE, type);
-    put_u32(out + RECORD_PAYLOAD_BYTES, payload_bytes);
-    put_u32(out + RECORD_PAYLOAD_SUM, payload_sum);
+    mly_put_u32le(out, RECORD_MAGIC);
+    mly_put_u32le(out + RECORD_TYPE, type);
+    mly_put_u32le(out + RECORD_PAYLOAD_BYTES, payload_bytes);
+    mly_put_u32le(out + RECORD_PAYLOAD_SUM, payload_sum);
 }
 
 void mly_log_get_draft(const uint8_t *data, struct log_record_head *out)
 {
     *out = (struct log_record_head){
-        .type = get_u32(data + RECORD_TYPE),
-        .payload_bytes = get_u32(data + RECORD_PAYLOAD_BYTES),
-        .payload_sum = get_u32(data + RECORD_PAYLOAD_SUM),
+        .type = mly_get_u32le(data + RECORD_TYPE),
+        .payload_bytes = mly_get_u32le(data + RECORD_PAYLOAD_BYTES),
+        .payload_sum = mly_get_u32le(data + RECORD_PAYLOAD_SUM),
     };
 }
 
 bool mly_log_get_record_head(mly_crc32c_fn crc, const uint8_t *data, struct log_record_head *out)
 {
-    if (get_u32(data) != RECORD_MAGIC) return false;
+    if (mly_get_u32le(data) != RECORD_MAGIC) return false;
     *out = (struct log_record_head){
-        .type = get_u32(data + RECORD_TYPE),
-        .salt = get_u64(data + RECORD_SALT),
-        .lsn = get_u64(data + RECORD_LSN),
-        .synced_lsn = get_u64(data + RECORD_SYNCED_LSN),
-        .offset = get_u64(data + RECORD_OFFSET),
-        .payload_bytes = get_u32(data + RECORD_PAYLOAD_BYTES),
-        .payload_sum = get_u32(data + RECORD_PAYLOAD_SUM),
-        .previous = get_u32(data + RECORD_PREVIOUS),
-        .zero_pieces = get_u32(data + RECORD_ZERO_PIECES),
-        .sum = get_u32(data + RECORD_SUM),
+        .type = mly_get_u32le(data + RECORD_TYPE),
+        .salt = mly_get_u64le(data + RECORD_SALT),
+        .lsn = mly_get_u64le(data + RECORD_LSN),
+        .synced_lsn = mly_get_u64le(data + RECORD_SYNCED_LSN),
+        .offset = mly_get_u64le(data + RECORD_OFFSET),
+        .payload_bytes = mly_get_u32le(data + RECORD_PAYLOAD_BYTES),
+        .payload_sum = mly_get_u32le(data + RECORD_PAYLOAD_SUM),
+        .previous = mly_get_u32le(data + RECORD_PREVIOUS),
+        .zero_pieces = mly_get_u32le(data + RECORD_ZERO_PIECES),
+        .sum = mly_get_u32le(data + RECORD_SUM),
     };
     return out->sum == crc(0, data, RECORD_SUM) && out->payload_bytes > 0 &&
            out->payload_bytes <= MLY_LOG_PAYLOAD_BYTES_MAX;
@@ -167,7 +144,7 @@ bool mly_log_get_record_head(mly_crc32c_fn crc, const uint8_t *data, struct log_
 
 bool mly_log_resembles(const uint8_t *data, uint64_t salt, uint64_t lsn, uint64_t offset)
 {
-    if (get_u64(data + RECORD_SALT) == salt) return true;
-    return get_u32(data) == RECORD_MAGIC && get_u64(data + RECORD_LSN) == lsn &&
-           get_u64(data + RECORD_OFFSET) == offset;
+    if (mly_get_u64le(data + RECORD_SALT) == salt) return true;
+    return mly_get_u32le(data) == RECORD_MAGIC && mly_get_u64le(data + RECORD_LSN) == lsn &&
+           mly_get_u64le(data + RECORD_OFFSET) == offset;
 }

@@ -2,6 +2,7 @@
  * what is left, so that the worst a wrong byte can do is CORRUPT or another text. */
 #include "log/operation.h"
 
+#include "base/endian.h"
 #include "base/limits.h"
 
 #include <string.h>
@@ -193,18 +194,15 @@ static enum mly_err take_u32(struct source *source, uint32_t *out, struct mly_er
 {
     const uint8_t *at = NULL;
     MLY_TRY(take(source, 4, &at, err));
-    *out = (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+    *out = mly_get_u32le(at);
     return MLY_OK;
 }
 
 static enum mly_err take_number(struct source *source, int64_t *out, struct mly_error *err)
 {
-    uint32_t low = 0;
-    uint32_t high = 0;
-    MLY_TRY(take_u32(source, &low, err));
-    MLY_TRY(take_u32(source, &high, err));
-    uint64_t value = (uint64_t)high << 32 | low;
-    memcpy(out, &value, sizeof(value));
+    const uint8_t *at = NULL;
+    MLY_TRY(take(source, 8, &at, err));
+    *out = (int64_t)mly_get_u64le(at);
     return MLY_OK;
 }
 

@@ -2,7 +2,7 @@
  *
  * In: a folder, that need not exist yet. Out: the store, with both tables' newest manifests read;
  * nothing is written before the first begin. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

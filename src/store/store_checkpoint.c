@@ -5,7 +5,7 @@
  * fragments of ours are merged into the new one, so that a thousand runs of the command leave a
  * handful of files. The chunks come first; each table's memalloy.lsn says what it has, so that a
  * crash between the two is nothing that needs mending. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

@@ -3,7 +3,7 @@
  * In: changes. Out: a record of the log, and the snapshot that shows it, in this order: what cannot
  * be shown is found out before the record is written, and what is written is shown. The tables get
  * it later (store_checkpoint.c). */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

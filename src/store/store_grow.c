@@ -1,7 +1,7 @@
 /* Views that grow: what the log adds to a view of a table.
  *
  * In: a view, rows that die, rows and data files that are new. Out: a view that shares all else. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

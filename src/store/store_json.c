@@ -2,7 +2,7 @@
  *
  * In: the newest manifests. Out: a file that nothing reads. It is written aside and renamed, so
  * that there is always a whole one; where that fails, nothing is lost. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include <stdio.h>
 

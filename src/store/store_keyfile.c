@@ -66,23 +66,23 @@ static enum mly_err read_head(struct mly_keyfile *file, const struct mly_keyfile
     const uint8_t *head = file->map.data;
     struct mly_keyfile_shape *shape = &file->shape;
     if (file->map.bytes < KEYFILE_BLOCK_BYTES || memcmp(head, KEYFILE_MAGIC, 8) != 0 ||
-        keyfile_load_u32(head + KEYFILE_AT_SUM) != file->crc(0, head, KEYFILE_AT_SUM)) {
+        mly_get_u32le(head + KEYFILE_AT_SUM) != file->crc(0, head, KEYFILE_AT_SUM)) {
         return fail_damaged("its header is none", err);
     }
-    if (keyfile_load_u32(head + KEYFILE_AT_FORMAT) != KEYFILE_FORMAT ||
-        keyfile_load_u32(head + KEYFILE_AT_KEYS) != subject->key_count ||
-        keyfile_load_u64(head + KEYFILE_AT_BINDING) != subject->binding ||
-        keyfile_load_u64(head + KEYFILE_AT_ROWS) != subject->row_count) {
+    if (mly_get_u32le(head + KEYFILE_AT_FORMAT) != KEYFILE_FORMAT ||
+        mly_get_u32le(head + KEYFILE_AT_KEYS) != subject->key_count ||
+        mly_get_u64le(head + KEYFILE_AT_BINDING) != subject->binding ||
+        mly_get_u64le(head + KEYFILE_AT_ROWS) != subject->row_count) {
         return fail_damaged("it is of other data", err);
     }
     for (size_t i = 0; i < MLY_KEYFILE_KEYS_MAX; i++)
-        shape->run_counts[i] = keyfile_load_u64(head + KEYFILE_AT_RUNS + 8 * i);
-    shape->skipped_count = keyfile_load_u64(head + KEYFILE_AT_SKIPPED);
+        shape->run_counts[i] = mly_get_u64le(head + KEYFILE_AT_RUNS + 8 * i);
+    shape->skipped_count = mly_get_u64le(head + KEYFILE_AT_SKIPPED);
     if (!mly_keyfile_lay_out(shape) || shape->bytes != file->map.bytes) {
         return fail_damaged("its size is not what its header says", err);
     }
     uint32_t sum = file->crc(0, head + shape->sums_at, (size_t)shape->block_count * 4);
-    if (keyfile_load_u32(head + KEYFILE_AT_SUMS_SUM) != sum) {
+    if (mly_get_u32le(head + KEYFILE_AT_SUMS_SUM) != sum) {
         return fail_damaged("its sums do not pass their own", err);
     }
     file->row_count = subject->row_count;
@@ -97,7 +97,7 @@ static bool block_is_whole(struct mly_keyfile *file, uint64_t offset)
     /* Relaxed is enough: what is guarded is the file, which no thread writes. */
     if (atomic_load_explicit(&file->checked[i], memory_order_relaxed) != 0) return true;
     const uint8_t *data = file->map.data + block * KEYFILE_BLOCK_BYTES;
-    uint32_t sum = keyfile_load_u32(file->map.data + file->shape.sums_at + 4 * i);
+    uint32_t sum = mly_get_u32le(file->map.data + file->shape.sums_at + 4 * i);
     if (file->crc(0, data, KEYFILE_BLOCK_BYTES) != sum) return false;
     atomic_store_explicit(&file->checked[i], 1, memory_order_relaxed);
     return true;
@@ -173,7 +173,7 @@ size_t mly_keyfile_skipped_count(const struct mly_keyfile *file)
 
 uint32_t mly_keyfile_skipped(const struct mly_keyfile *file, size_t i)
 {
-    return keyfile_load_u32(file->map.data + file->shape.skipped_at + 4 * i);
+    return mly_get_u32le(file->map.data + file->shape.skipped_at + 4 * i);
 }
 
 /* ---- searching ---- */
@@ -183,7 +183,7 @@ static enum mly_err get_hash(struct mly_keyfile *file, size_t key_i, uint64_t ru
 {
     uint64_t at = file->shape.runs_at[key_i] + run_i * KEYFILE_RUN_BYTES;
     if (!block_is_whole(file, at)) return fail_damaged("a block does not pass its sum", err);
-    *out = keyfile_load_u64(file->map.data + at);
+    *out = mly_get_u64le(file->map.data + at);
     return MLY_OK;
 }
 
@@ -193,8 +193,8 @@ enum mly_err mly_keyfile_get(struct mly_keyfile *file, size_t key_i, uint64_t ru
     uint64_t hash = 0;
     MLY_TRY(get_hash(file, key_i, run_i, &hash, err));
     const uint8_t *at = file->map.data + file->shape.runs_at[key_i] + run_i * KEYFILE_RUN_BYTES;
-    uint32_t first = keyfile_load_u32(at + 8);
-    uint32_t count = keyfile_load_u32(at + 12);
+    uint32_t first = mly_get_u32le(at + 8);
+    uint32_t count = mly_get_u32le(at + 12);
     if (first >= file->row_count || count > file->row_count - first) {
         return fail_damaged("it names rows that are not there", err);
     }
@@ -213,8 +213,8 @@ static enum mly_err read_fan(struct mly_keyfile *file, size_t key_i, uint64_t ha
     if (!block_is_whole(file, at) || (!is_last && !block_is_whole(file, at + 4))) {
         return fail_damaged("a block does not pass its sum", err);
     }
-    *low = keyfile_load_u32(file->map.data + at);
-    *high = is_last ? shape->run_counts[key_i] : keyfile_load_u32(file->map.data + at + 4);
+    *low = mly_get_u32le(file->map.data + at);
+    *high = is_last ? shape->run_counts[key_i] : mly_get_u32le(file->map.data + at + 4);
     if (*low > *high || *high > shape->run_counts[key_i]) {
         return fail_damaged("its fan leads beyond it", err);
     }

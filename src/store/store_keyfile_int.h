@@ -2,6 +2,7 @@
 #ifndef MLY_STORE_STORE_KEYFILE_INT_H
 #define MLY_STORE_STORE_KEYFILE_INT_H
 
+#include "base/endian.h"
 #include "kern/crc32c.h"
 #include "store/store_keyfile.h"
 
@@ -44,28 +45,6 @@ bool mly_keyfile_lay_out(struct mly_keyfile_shape *shape);
 static inline uint64_t keyfile_fan_i(uint64_t hash, uint64_t fan_count)
 {
     return (hash >> 32) * fan_count >> 32; /* fan_count < 2^32 */
-}
-
-static inline uint32_t keyfile_load_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static inline uint64_t keyfile_load_u64(const uint8_t *at)
-{
-    return (uint64_t)keyfile_load_u32(at) | (uint64_t)keyfile_load_u32(at + 4) << 32;
-}
-
-static inline void keyfile_store_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static inline void keyfile_store_u64(uint8_t *at, uint64_t value)
-{
-    keyfile_store_u32(at, (uint32_t)value);
-    keyfile_store_u32(at + 4, (uint32_t)(value >> 32));
 }
 
 #endif

@@ -168,7 +168,7 @@ static enum mly_err flush(struct press *press, struct mly_error *err)
     for (size_t done = 0; done < press->bytes; done += KEYFILE_BLOCK_BYTES) {
         uint64_t block_i = (press->at + done) / KEYFILE_BLOCK_BYTES - press->shape->first_block;
         uint32_t sum = press->crc(0, press->buffer + done, KEYFILE_BLOCK_BYTES);
-        keyfile_store_u32(press->sums + 4 * block_i, sum);
+        mly_put_u32le(press->sums + 4 * block_i, sum);
     }
     MLY_TRY(mly_file_write(press->file, press->buffer, press->bytes, press->at, err));
     press->at += press->bytes;
@@ -190,7 +190,7 @@ static enum mly_err end_section(struct press *press, struct mly_error *err)
 static enum mly_err press_u32(struct press *press, uint32_t value, struct mly_error *err)
 {
     if (press->bytes == BUFFER_BLOCKS * KEYFILE_BLOCK_BYTES) MLY_TRY(flush(press, err));
-    keyfile_store_u32(press->buffer + press->bytes, value);
+    mly_put_u32le(press->buffer + press->bytes, value);
     press->bytes += 4;
     return MLY_OK;
 }
@@ -215,9 +215,9 @@ static enum mly_err press_runs(struct press *press, const struct mly_keyfile_run
     for (size_t i = 0; i < runs->count; i++) {
         if (press->bytes == BUFFER_BLOCKS * KEYFILE_BLOCK_BYTES) MLY_TRY(flush(press, err));
         uint8_t *at = press->buffer + press->bytes;
-        keyfile_store_u64(at, runs->items[i].hash);
-        keyfile_store_u32(at + 8, runs->items[i].first);
-        keyfile_store_u32(at + 12, runs->items[i].count);
+        mly_put_u64le(at, runs->items[i].hash);
+        mly_put_u32le(at + 8, runs->items[i].first);
+        mly_put_u32le(at + 12, runs->items[i].count);
         press->bytes += KEYFILE_RUN_BYTES;
     }
     return end_section(press, err);
@@ -239,16 +239,16 @@ static enum mly_err press_head(const struct press *press, const struct mly_keyfi
     uint8_t *head = press->buffer;
     memset(head, 0, KEYFILE_BLOCK_BYTES);
     memcpy(head, KEYFILE_MAGIC, 8);
-    keyfile_store_u32(head + KEYFILE_AT_FORMAT, KEYFILE_FORMAT);
-    keyfile_store_u32(head + KEYFILE_AT_KEYS, subject->key_count);
-    keyfile_store_u64(head + KEYFILE_AT_BINDING, subject->binding);
-    keyfile_store_u64(head + KEYFILE_AT_ROWS, subject->row_count);
+    mly_put_u32le(head + KEYFILE_AT_FORMAT, KEYFILE_FORMAT);
+    mly_put_u32le(head + KEYFILE_AT_KEYS, subject->key_count);
+    mly_put_u64le(head + KEYFILE_AT_BINDING, subject->binding);
+    mly_put_u64le(head + KEYFILE_AT_ROWS, subject->row_count);
     for (size_t i = 0; i < MLY_KEYFILE_KEYS_MAX; i++)
-        keyfile_store_u64(head + KEYFILE_AT_RUNS + 8 * i, shape->run_counts[i]);
-    keyfile_store_u64(head + KEYFILE_AT_SKIPPED, shape->skipped_count);
+        mly_put_u64le(head + KEYFILE_AT_RUNS + 8 * i, shape->run_counts[i]);
+    mly_put_u64le(head + KEYFILE_AT_SKIPPED, shape->skipped_count);
     uint32_t sum = press->crc(0, press->sums, (size_t)shape->block_count * 4);
-    keyfile_store_u32(head + KEYFILE_AT_SUMS_SUM, sum);
-    keyfile_store_u32(head + KEYFILE_AT_SUM, press->crc(0, head, KEYFILE_AT_SUM));
+    mly_put_u32le(head + KEYFILE_AT_SUMS_SUM, sum);
+    mly_put_u32le(head + KEYFILE_AT_SUM, press->crc(0, head, KEYFILE_AT_SUM));
     size_t sums_bytes = (size_t)(shape->first_block * KEYFILE_BLOCK_BYTES - shape->sums_at);
     MLY_TRY(mly_file_write(press->file, press->sums, sums_bytes, shape->sums_at, err));
     return mly_file_write(press->file, head, KEYFILE_BLOCK_BYTES, 0, err);

@@ -4,7 +4,7 @@
  *
  * In: fragments. Out: for each that is large enough a file (store_keyfile.h) by which its rows are
  * found. Nothing here fails what it is called for: without a key file rows are read instead. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/hash.h"
 #include "base/limits.h"

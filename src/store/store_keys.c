@@ -2,7 +2,7 @@
  *
  * In: hash and row, row after row. Out: the runs of a hash, newest first. Chains and not open
  * addressing: ten thousand chunks may have one document id, and adding must stay O(1). */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #define BUCKETS_MIN 64
 

@@ -3,7 +3,7 @@
  * In: changes. Out: their rows as data files of the tables, complete and synced. The record has
  * only the files' names, so that they are part of the store from the moment it is in the log; the
  * next checkpoint names them as they are. Before that they are parts of the tail. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

@@ -1,9 +1,9 @@
-/* Who may write: one thread of one process.
+/* The lock between processes.
  *
- * In: the store. Out: the folder, and the lock on byte 0 of _memalloy/lock. What stands in that
- * file is for the message of those who wait: the lock itself is the kernel's, and dies with its
- * holder. */
-#include "store/store_int.h"
+ * In: the store. Out: the folder, and the lock on byte 0 of _memalloy/lock. The lock is the
+ * kernel's, and dies with its holder; what stands in the file says who wrote last: for the message
+ * of those who wait, and for that writer to know that the log is as it left it. */
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 
@@ -11,10 +11,8 @@
 
 #define HOLDER_BYTES 64
 #define LOCK_TRIES 10
-#define PULSE_MS 50
 #define LOCK_BYTE 0
 #define LINE_BYTE 1
-#define YIELD_MS 20
 
 char *mly_store_join(struct mly_mem *mem, const char *path, const char *name)
 {
@@ -121,7 +119,7 @@ static enum mly_err ask(void *context, struct mly_error *err)
     return rc;
 }
 
-static uint32_t remaining_ms(const struct mly_store *store, const struct mly_store_wait *wait)
+uint32_t mly_store_wait_ms(const struct mly_store *store, const struct mly_store_wait *wait)
 {
     double left_ms = (wait->end_s - mly_clock_seconds(store->env)) * 1e3;
     return left_ms <= 0 ? 0 : left_ms < (double)UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
@@ -133,10 +131,10 @@ static enum mly_err wait_in_line(struct mly_store *store, struct waiting *waitin
 {
     const struct mly_file *file = &store->lock_file.file;
     if (mly_lock_take(file, LOCK_BYTE, 0, NULL) == MLY_OK) return MLY_OK;
-    MLY_TRY(mly_lock_take_pulsed(file, LINE_BYTE, remaining_ms(store, waiting->wait), ask, waiting,
-                                 err));
-    enum mly_err rc = mly_lock_take_pulsed(file, LOCK_BYTE, remaining_ms(store, waiting->wait), ask,
-                                           waiting, err);
+    MLY_TRY(mly_lock_take_pulsed(file, LINE_BYTE, mly_store_wait_ms(store, waiting->wait), ask,
+                                 waiting, err));
+    enum mly_err rc = mly_lock_take_pulsed(file, LOCK_BYTE, mly_store_wait_ms(store, waiting->wait),
+                                           ask, waiting, err);
     mly_lock_release(file, LINE_BYTE);
     return rc;
 }
@@ -213,271 +211,19 @@ void mly_store_unlock(struct mly_store *store)
     mly_lock_release(&store->lock_file.file, LOCK_BYTE);
 }
 
-/* Is everything that the log has known? Not where what was known was thrown away since. */
-static bool knows_log(const struct mly_store *store)
-{
-    struct mly_log_status status;
-    if (store->log == NULL || store->log_stale || store->current == NULL) return false;
-    mly_log_get_status(store->log, &status);
-    return status.last_lsn == store->seen_lsn;
-}
-
 bool mly_store_wrote_last(const struct mly_store *store)
 {
     char path[MLY_PATH_BYTES_MAX];
     bool same = false;
-    if (store->lock_file.file.fd < 0 || !knows_log(store)) return false;
+    if (store->lock_file.file.fd < 0 || !mly_store_knows_log(store)) return false;
     int bytes = snprintf(path, sizeof(path), "%s/_memalloy/lock", store->path);
     return bytes > 0 && bytes < (int)sizeof(path) &&
            check_name(store, path, &store->lock_file.file, &same, NULL) == MLY_OK && same &&
            wrote_last(store);
 }
 
-/* ---- taking turns in this process ---- */
-
-static void leave_turns(struct mly_store *store, const struct mly_store_turn *turn)
-{
-    struct mly_store_turn **at = &store->turns;
-    while (*at != turn)
-        at = &(*at)->next;
-    *at = turn->next;
-    mly_cond_wake_all(&store->cond);
-}
-
-/* Becomes the thread that writes. */
-static enum mly_err take_turn(struct mly_store *store, const struct mly_store_wait *wait,
-                              struct mly_error *err)
-{
-    struct mly_store_turn turn = {NULL};
-    enum mly_err rc = MLY_OK;
-    mly_mutex_lock(&store->mutex);
-    struct mly_store_turn **last = &store->turns;
-    while (*last != NULL)
-        last = &(*last)->next;
-    *last = &turn;
-    while (store->writing || store->turns != &turn) {
-        uint32_t left_ms = remaining_ms(store, wait);
-        if (left_ms == 0) {
-            rc = mly_fail(err, MLY_ERR_BUSY,
-                          "store %s: another thread of this process is writing; waited %u ms",
-                          store->path, store->lock_wait_ms);
-            break;
-        }
-        mly_cond_wait_ms(&store->cond, &store->mutex,
-                         left_ms < PULSE_MS || wait->pulse == NULL ? left_ms : PULSE_MS);
-        if (wait->pulse == NULL) continue;
-        mly_mutex_unlock(&store->mutex);
-        rc = wait->pulse(wait->context, err);
-        mly_mutex_lock(&store->mutex);
-        if (rc != MLY_OK) break;
-    }
-    leave_turns(store, &turn);
-    if (rc == MLY_OK) store->writing = true;
-    mly_mutex_unlock(&store->mutex);
-    return rc;
-}
-
-/* ---- the lock, kept while threads of ours wait for a sync ---- */
-
-static bool others_wait(const struct mly_store *store)
+bool mly_store_others_wait(const struct mly_store *store)
 {
     bool held = false;
     return mly_lock_is_held(&store->lock_file.file, LINE_BYTE, &held, NULL) == MLY_OK && held;
-}
-
-/* mutex is held, and nobody writes or settles. */
-static void give_back(struct mly_store *store)
-{
-    if (store->log != NULL) mly_log_yield(store->log);
-    store->log_ready = false;
-    store->lock_held = false;
-    mly_store_unlock(store);
-}
-
-void mly_store_settled(struct mly_store *store)
-{
-    mly_mutex_lock(&store->mutex);
-    store->settling--;
-    if (store->settling == 0 && !store->writing && store->lock_held) give_back(store);
-    mly_cond_wake_all(&store->cond);
-    mly_mutex_unlock(&store->mutex);
-}
-
-/* The lock is ours still: may we go on? Where another process waits it comes first. */
-static enum mly_err keep_lock(struct mly_store *store, const struct mly_store_wait *wait,
-                              struct mly_error *err)
-{
-    enum mly_err rc = MLY_OK;
-    mly_mutex_lock(&store->mutex);
-    if (store->lock_held && others_wait(store)) {
-        while (store->settling > 0)
-            mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
-        give_back(store);
-        mly_mutex_unlock(&store->mutex);
-        /* Long enough for the other to see that it is free. */
-        if (wait->pulse != NULL) rc = wait->pulse(wait->context, err);
-        mly_clock_sleep_ms(store->env, YIELD_MS);
-        return rc;
-    }
-    mly_mutex_unlock(&store->mutex);
-    return rc;
-}
-
-static enum mly_err take_lock(struct mly_store *store, const struct mly_store_wait *wait,
-                              struct mly_error *err)
-{
-    bool same_log = false;
-    MLY_TRY(keep_lock(store, wait, err));
-    if (store->lock_held) return MLY_OK;
-    MLY_TRY(mly_store_lock(store, wait, &same_log, err));
-    mly_mutex_lock(&store->mutex);
-    while (store->settling > 0) /* flush has hold of the log */
-        mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
-    store->lock_held = true;
-    struct mly_log *log = store->log;
-    if (same_log && knows_log(store)) {
-        mly_log_resume(log);
-        store->log_ready = true;
-        log = NULL;
-    } else {
-        store->log = NULL;
-    }
-    mly_mutex_unlock(&store->mutex);
-    /* What it still had to sync the next writer's open has synced. */
-    (void)mly_log_close(log, NULL);
-    return MLY_OK;
-}
-
-/* Closes a log that is not to be written on; whoever waits for its syncs comes first. */
-static void drop_log(struct mly_store *store)
-{
-    mly_mutex_lock(&store->mutex);
-    while (store->settling > 0)
-        mly_cond_wait_ms(&store->cond, &store->mutex, PULSE_MS);
-    struct mly_log *log = store->log;
-    store->log = NULL;
-    store->log_ready = false;
-    mly_mutex_unlock(&store->mutex);
-    (void)mly_log_close(log, NULL);
-}
-
-/* A sync failed, and no new segment could be made: nothing may be concluded about what is on disk,
- * so that what the log had goes into the tables, which are new files. */
-static enum mly_err replace_log(struct mly_store *store, struct mly_error *err)
-{
-    if (store->log != NULL && mly_log_has_failed(store->log)) {
-        drop_log(store);
-        mly_mutex_lock(&store->mutex);
-        store->log_lost = true;
-        mly_mutex_unlock(&store->mutex);
-    }
-    if (!store->log_lost) return MLY_OK;
-    MLY_TRY(mly_store_run_checkpoint(store, err));
-    mly_mutex_lock(&store->mutex);
-    store->log_fresh = true;
-    store->log_lost = false;
-    mly_mutex_unlock(&store->mutex);
-    return MLY_OK;
-}
-
-static enum mly_err add_replayed(void *context, const struct mly_log_record *from,
-                                 struct mly_error *err)
-{
-    struct mly_store *store = context;
-    struct mly_store_record *record = NULL;
-    if (from->lsn <= store->seen_lsn) return MLY_OK;
-    MLY_TRY(mly_store_record_read(store->mem, from, &record, err));
-    MLY_TRY(mly_store_keep_record(store, record, err));
-    store->seen_lsn = from->lsn;
-    return MLY_OK;
-}
-
-static void note_report(struct mly_store *store, const struct mly_log_report *from)
-{
-    if (from->dropped_bytes == 0) return;
-    store->report.dropped_bytes += from->dropped_bytes;
-    store->report.kept = from->kept;
-    snprintf(store->report.reason, sizeof(store->report.reason), "%s", from->reason);
-}
-
-enum mly_err mly_store_open_log(struct mly_store *store, struct mly_error *err)
-{
-    if (store->log_ready) return MLY_OK;
-    struct mly_log_report report = {0};
-    struct mly_log_options options = {
-        .memory = store->in_memory,
-        .from_lsn = store->seen_lsn,
-        .floor_lsn = store->seen_lsn,
-        .fresh = store->log_fresh,
-        .lost_dir = store->lost_dir,
-        .replay = add_replayed,
-        .context = store,
-    };
-    _Static_assert(MLY_STORE_TABLES * MLY_STORE_UUID_BYTES == MLY_LOG_OWNER_BYTES, "a UUID each");
-    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
-        mly_store_view_uuid(store->tables[kind].newest,
-                            options.owner + (size_t)kind * MLY_STORE_UUID_BYTES);
-    }
-    drop_log(store);
-    struct mly_log *log = NULL;
-    MLY_TRY(mly_log_open(store->env, store->log_dir, &options, &log, &report, err));
-    mly_mutex_lock(&store->mutex);
-    store->log = log;
-    store->log_ready = true;
-    store->log_fresh = store->log_stale = false;
-    mly_store_stop_following(store);
-    note_report(store, &report);
-    enum mly_err rc = mly_store_renew(store, err);
-    mly_mutex_unlock(&store->mutex);
-    return rc;
-}
-
-/* ---- begin and end ---- */
-
-enum mly_err mly_store_begin(struct mly_store *store, struct mly_error *err)
-{
-    return mly_store_begin_pulsed(store, NULL, NULL, err);
-}
-
-enum mly_err mly_store_begin_pulsed(struct mly_store *store, mly_pulse_fn pulse, void *context,
-                                    struct mly_error *err)
-{
-    struct mly_store_wait wait = {mly_clock_seconds(store->env) + store->lock_wait_ms * 1e-3, pulse,
-                                  context};
-    return mly_store_begin_until(store, &wait, err);
-}
-
-enum mly_err mly_store_begin_until(struct mly_store *store, const struct mly_store_wait *wait,
-                                   struct mly_error *err)
-{
-    if (store->read_only) {
-        return mly_fail(err, MLY_ERR_READONLY, "store %s is open for reading only", store->path);
-    }
-    MLY_TRY(take_turn(store, wait, err));
-    enum mly_err rc = store->in_memory ? MLY_OK : take_lock(store, wait, err);
-    mly_mutex_lock(&store->mutex);
-    if (rc == MLY_OK) rc = mly_store_renew(store, err);
-    if (rc == MLY_OK && !store->in_memory) rc = mly_store_set_aside(store, err);
-    if (rc == MLY_OK) rc = mly_store_check_model(store, err);
-    mly_mutex_unlock(&store->mutex);
-    if (rc == MLY_OK && !store->in_memory) rc = replace_log(store, err);
-    if (rc != MLY_OK) (void)mly_store_end(store, NULL);
-    return rc;
-}
-
-enum mly_err mly_store_end(struct mly_store *store, struct mly_error *err)
-{
-    /* What does not get into the tables now stays in the log. */
-    if (store->lock_held) (void)!mly_store_checkpoint_if_due(store, NULL);
-    mly_mutex_lock(&store->mutex);
-    bool wait = store->asked == MLY_DURABILITY_FULL && !store->in_memory;
-    struct mly_log *log = store->log;
-    store->asked = MLY_DURABILITY_DEFAULT;
-    store->writing = false;
-    store->settling++;
-    mly_cond_wake_all(&store->cond);
-    mly_mutex_unlock(&store->mutex);
-    enum mly_err rc = wait && log != NULL ? mly_log_flush(log, err) : MLY_OK;
-    mly_store_settled(store);
-    return rc;
 }

@@ -3,7 +3,7 @@
  * In: a key and a view. Out: the rows of the view that have it. The index maps hashes to rows of
  * fragments, whatever view they are in; it is filled when somebody first asks, one new fragment
  * after the other, and every candidate is compared with the row itself. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 /* An index of fewer runs is not worth throwing away. */
 #define GONE_RUNS_MIN 4096

@@ -3,8 +3,9 @@
  * In: changes, or a record's bytes. Out: the bytes, and the operations decoded from them, which
  * borrow from the bytes: that is what the tail keeps. One commit is one record, so that it is whole
  * or not there (docs/FORMAT.md, "Commits"). */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
+#include "base/endian.h"
 #include "base/limits.h"
 
 #define RECORD_FORMAT 1u
@@ -49,12 +50,6 @@ static enum mly_err align(struct mly_bytes *out, struct mly_error *err)
     return beyond == 0 ? MLY_OK : mly_bytes_append_zeros(out, RECORD_ALIGNMENT - beyond, err);
 }
 
-static void put_u64le(uint8_t *at, uint64_t value)
-{
-    for (size_t i = 0; i < 8; i++)
-        at[i] = (uint8_t)(value >> 8 * i);
-}
-
 static enum mly_operation_kind operation_kind(enum mly_change_kind kind)
 {
     switch (kind) {
@@ -81,7 +76,7 @@ static enum mly_err begin_item(struct mly_bytes *out, uint32_t kind, size_t *hea
 
 static enum mly_err end_item(struct mly_bytes *out, size_t head, struct mly_error *err)
 {
-    put_u64le(out->data + head + 8, out->bytes - head - RECORD_ALIGNMENT);
+    mly_put_u64le(out->data + head + 8, out->bytes - head - RECORD_ALIGNMENT);
     return align(out, err);
 }
 
@@ -135,14 +130,6 @@ static enum mly_err encode(struct mly_store_record *record, const struct mly_cha
 
 /* ---- decode ---- */
 
-static uint64_t get_number(const uint8_t *at, size_t bytes)
-{
-    uint64_t value = 0;
-    for (size_t i = bytes; i-- > 0;)
-        value = value << 8 | at[i];
-    return value;
-}
-
 static enum mly_err fail_record(const char *what, size_t offset, size_t bytes,
                                 struct mly_error *err)
 {
@@ -175,8 +162,8 @@ static enum mly_err decode(struct mly_store_record *record, struct mly_error *er
     const uint8_t *data = record->payload.data;
     const size_t bytes = record->payload.bytes;
     if (bytes < RECORD_ALIGNMENT) return fail_record("it ends too early", bytes, bytes, err);
-    uint64_t format = get_number(data, 4);
-    uint64_t count = get_number(data + 4, 4);
+    uint64_t format = mly_get_u32le(data);
+    uint64_t count = mly_get_u32le(data + 4);
     if (format != RECORD_FORMAT) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED, "commit in the log of format %llu, known is %u",
                         (unsigned long long)format, RECORD_FORMAT);
@@ -194,8 +181,8 @@ static enum mly_err decode(struct mly_store_record *record, struct mly_error *er
         if (bytes - offset < RECORD_ALIGNMENT) {
             return fail_record("it ends too early", offset, bytes, err);
         }
-        uint64_t kind = get_number(data + offset, 4);
-        uint64_t item_bytes = get_number(data + offset + 8, 8);
+        uint64_t kind = mly_get_u32le(data + offset);
+        uint64_t item_bytes = mly_get_u64le(data + offset + 8);
         offset += RECORD_ALIGNMENT;
         if (item_bytes > bytes - offset) {
             return fail_record("an operation beyond its end", offset, bytes, err);

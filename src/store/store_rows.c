@@ -2,7 +2,7 @@
  *
  * In: a row of a view. Out: a document or a chunk; columns that are missing read as null, since
  * other programs make such tables too. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 size_t mly_store_view_find_part(const struct mly_store_view *view, uint64_t fragment_id)
 {
@@ -63,26 +63,6 @@ static enum mly_err read_text(const struct mly_store_cell *cell, size_t column,
     return MLY_OK;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    return -1;
-}
-
-/* False where text is not what mly_hash_to_hex writes. */
-static bool parse_hash(struct mly_str text, struct mly_hash *out)
-{
-    if (text.data == NULL || text.bytes != 2 * (size_t)MLY_HASH_BYTES) return false;
-    for (size_t i = 0; i < MLY_HASH_BYTES; i++) {
-        int high = hex_digit(text.data[2 * i]);
-        int low = hex_digit(text.data[2 * i + 1]);
-        if (high < 0 || low < 0) return false;
-        out->bytes[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
-
 /* Times before 1970 are negative and mean something, so their null is another number. */
 static enum mly_err read_stamp(const struct mly_store_cell *cell, struct mly_document *out,
                                struct mly_error *err)
@@ -121,7 +101,7 @@ enum mly_err mly_store_read_document(const struct mly_store_cell *cell, struct m
     MLY_TRY(read_text(cell, MLY_DOCUMENT_TITLE, arena, &document.title, err));
     MLY_TRY(read_text(cell, MLY_DOCUMENT_METADATA, arena, &document.metadata, err));
     MLY_TRY(read_text(cell, MLY_DOCUMENT_CONTENT_HASH, NULL, &hash, err));
-    document.has_content_hash = parse_hash(hash, &document.content_hash);
+    document.has_content_hash = mly_hex_read(hash, document.content_hash.bytes, MLY_HASH_BYTES);
     MLY_TRY(mly_store_cell_int64(cell, MLY_DOCUMENT_BYTE_COUNT, -1, &document.byte_count, err));
     MLY_TRY(mly_store_cell_int64(cell, MLY_DOCUMENT_CHUNK_COUNT, -1, &document.chunk_count, err));
     MLY_TRY(read_text(cell, MLY_DOCUMENT_STATUS, arena, &document.status, err));

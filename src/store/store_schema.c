@@ -1,7 +1,7 @@
 /* The columns of both tables, as data; where a manifest has them, by name.
  *
  * In: a manifest, whoever wrote it. Out: for each of our columns the field that holds it. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

@@ -3,7 +3,7 @@
  * In: rows that records hold. Out: their vectors side by side, so that a thousand single adds are a
  * few blocks to search and not a thousand. Rows are only added; whoever made a view knows how many
  * there were. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

@@ -2,7 +2,7 @@
  *
  * In: the newest manifests, and what the log has beyond them. Out: one view of each table. Where
  * nothing changed since the last pin the same snapshot is given again. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 /* Checkpoints of other processes between reading the manifests and reading the log. */
 #define RENEW_TRIES 8
@@ -99,31 +99,6 @@ static void find_lsns(const struct mly_store *store, uint64_t *older, uint64_t *
         if (lsn > *newer) *newer = lsn;
     }
     if (*older == UINT64_MAX) *older = 0;
-}
-
-void mly_store_stop_following(struct mly_store *store)
-{
-    mly_log_reader_close(store->reader);
-    store->reader = NULL;
-}
-
-enum mly_err mly_store_follow_log(struct mly_store *store, struct mly_error *err)
-{
-    if (store->reader == NULL) {
-        MLY_TRY(mly_log_reader_open(store->env, store->log_dir, store->seen_lsn, false,
-                                    &store->reader, err));
-    }
-    for (;;) {
-        struct mly_log_record from;
-        struct mly_store_record *record = NULL;
-        bool found;
-        MLY_TRY(mly_log_reader_next(store->reader, &from, &found, err));
-        if (!found) return MLY_OK;
-        if (from.lsn <= store->seen_lsn) continue; /* our own, or in the tables by now */
-        MLY_TRY(mly_store_record_read(store->mem, &from, &record, err));
-        MLY_TRY(mly_store_keep_record(store, record, err));
-        store->seen_lsn = from.lsn;
-    }
 }
 
 /* What current must be built from anew: its views stand on other manifests by now. */

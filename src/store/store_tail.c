@@ -3,7 +3,7 @@
  * In: two views and records. Out: views in which the records' documents are as the records say.
  * Records are gathered until one of them concerns a document that another of them concerned: then
  * what was gathered goes into the views first, as the rows to be replaced are looked up there. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 

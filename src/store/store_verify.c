@@ -1,6 +1,6 @@
 /* Everything that a store's newest state rests on is read: in comes nothing but the store, out goes
  * a verdict on each file. The log is one of them; what else lies in _memalloy is derived. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
  * In: the newest manifest and the view before it, or a view and what the log adds to it. Out: a
  * view that shares every fragment and every set of dead rows that did not change, so that following
  * a writer costs what it added. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "base/limits.h"
 
@@ -79,20 +79,14 @@ uint64_t mly_store_number(struct mly_str text)
     return value;
 }
 
-uint64_t mly_store_view_number(const struct mly_store_view *view, struct mly_str key)
-{
-    return mly_store_number(mly_store_view_config(view, key));
-}
-
 void mly_store_view_uuid(const struct mly_store_view *view, uint8_t out[MLY_STORE_UUID_BYTES])
 {
     struct mly_str text = mly_store_view_config(view, MLY_KEY_TABLE);
     memset(out, 0, MLY_STORE_UUID_BYTES);
     size_t digits = 0;
     for (size_t i = 0; i < text.bytes && digits < 2 * (size_t)MLY_STORE_UUID_BYTES; i++) {
-        char c = text.data[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0) continue;
+        int digit = mly_hex_digit(text.data[i]);
+        if (digit < 0) continue; /* the dashes */
         out[digits / 2] = (uint8_t)(out[digits / 2] | digit << (digits % 2 == 0 ? 4 : 0));
         digits++;
     }
@@ -415,8 +409,9 @@ static enum mly_err find_lsn(const struct mly_store_view *view, uint64_t *out,
     const struct mly_lance_manifest *manifest = view->manifest;
     struct mly_lance_manifest *before = NULL;
     enum mly_err rc = MLY_OK;
-    *out = mly_store_view_number(view, MLY_KEY_LSN);
-    if (mly_store_view_config(view, MLY_KEY_LSN).data == NULL) return MLY_OK;
+    const struct mly_str own = mly_store_view_config(view, MLY_KEY_LSN);
+    *out = mly_store_number(own);
+    if (own.data == NULL) return MLY_OK;
     for (int i = 0; i < VERSIONS_BACK && !mly_lance_manifest_is_ours(manifest); i++) {
         struct mly_lance_manifest *older = NULL;
         rc = mly_lance_manifest_load_before(view->table->lance, manifest, &older, err);

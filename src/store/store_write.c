@@ -2,7 +2,7 @@
  *
  * In: parts of a view. Out: one data file with their live rows; the table does not name it yet.
  * Columns that the table lacks are left out: somebody else made it. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #define NO_COLUMN SIZE_MAX
 

@@ -4,6 +4,7 @@
  * a file that was cut off at a block's border is found too. */
 #include "sums/sums.h"
 
+#include "base/endian.h"
 #include "base/limits.h"
 
 #include <stdio.h>
@@ -24,28 +25,6 @@ enum {
     HEAD_RESERVED = 36,
     HEAD_SUM = 44
 };
-
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static void put_u64(uint8_t *at, uint64_t value)
-{
-    put_u32(at, (uint32_t)value);
-    put_u32(at + 4, (uint32_t)(value >> 32));
-}
-
-static uint64_t get_u64(const uint8_t *at)
-{
-    return (uint64_t)get_u32(at) | (uint64_t)get_u32(at + 4) << 32;
-}
 
 static uint64_t blocks_of(uint64_t file_bytes)
 {
@@ -137,7 +116,7 @@ enum mly_err mly_sums_maker_finish(struct mly_sums_maker *maker, struct mly_sums
     MLY_TRY(init(maker->sums.mem, maker->file_bytes, out, err));
     for (size_t i = 0; i < out->block_count; i++) {
         bool is_full = i < maker->sums.bytes / 4;
-        out->sums[i] = is_full ? get_u32(maker->sums.data + 4 * i) : maker->sum;
+        out->sums[i] = is_full ? mly_get_u32le(maker->sums.data + 4 * i) : maker->sum;
     }
     return MLY_OK;
 }
@@ -149,14 +128,14 @@ static void encode(const struct mly_sums *sums, uint8_t *out)
     uint8_t *at = out + HEAD_BYTES;
     memset(out, 0, HEAD_BYTES);
     for (size_t i = 0; i < sums->block_count; i++)
-        put_u32(at + 4 * i, sums->sums[i]);
+        mly_put_u32le(at + 4 * i, sums->sums[i]);
     memcpy(out, MAGIC, 8);
-    put_u32(out + HEAD_FORMAT, FORMAT);
-    put_u32(out + HEAD_BLOCK_BYTES, (uint32_t)MLY_SUMS_BLOCK_BYTES);
-    put_u64(out + HEAD_FILE_BYTES, sums->file_bytes);
-    put_u64(out + HEAD_BLOCKS, sums->block_count);
-    put_u32(out + HEAD_SUMS_SUM, sums->crc(0, at, 4 * sums->block_count));
-    put_u32(out + HEAD_SUM, sums->crc(0, out, HEAD_SUM));
+    mly_put_u32le(out + HEAD_FORMAT, FORMAT);
+    mly_put_u32le(out + HEAD_BLOCK_BYTES, (uint32_t)MLY_SUMS_BLOCK_BYTES);
+    mly_put_u64le(out + HEAD_FILE_BYTES, sums->file_bytes);
+    mly_put_u64le(out + HEAD_BLOCKS, sums->block_count);
+    mly_put_u32le(out + HEAD_SUMS_SUM, sums->crc(0, at, 4 * sums->block_count));
+    mly_put_u32le(out + HEAD_SUM, sums->crc(0, out, HEAD_SUM));
 }
 
 enum mly_err mly_sums_write(const struct mly_env *env, const char *path,
@@ -191,13 +170,13 @@ static bool is_whole(mly_crc32c_fn crc, const uint8_t *data, size_t bytes)
 {
     static const uint8_t zeros[HEAD_SUM - HEAD_RESERVED];
     if (bytes < HEAD_BYTES || memcmp(data, MAGIC, 8) != 0) return false;
-    if (get_u32(data + HEAD_SUM) != crc(0, data, HEAD_SUM)) return false;
-    uint64_t blocks = get_u64(data + HEAD_BLOCKS);
-    return get_u32(data + HEAD_BLOCK_BYTES) == MLY_SUMS_BLOCK_BYTES && blocks <= BLOCKS_MAX &&
-           blocks == blocks_of(get_u64(data + HEAD_FILE_BYTES)) &&
+    if (mly_get_u32le(data + HEAD_SUM) != crc(0, data, HEAD_SUM)) return false;
+    uint64_t blocks = mly_get_u64le(data + HEAD_BLOCKS);
+    return mly_get_u32le(data + HEAD_BLOCK_BYTES) == MLY_SUMS_BLOCK_BYTES && blocks <= BLOCKS_MAX &&
+           blocks == blocks_of(mly_get_u64le(data + HEAD_FILE_BYTES)) &&
            bytes == HEAD_BYTES + 4 * (size_t)blocks &&
            memcmp(data + HEAD_RESERVED, zeros, sizeof(zeros)) == 0 &&
-           get_u32(data + HEAD_SUMS_SUM) == crc(0, data + HEAD_BYTES, bytes - HEAD_BYTES);
+           mly_get_u32le(data + HEAD_SUMS_SUM) == crc(0, data + HEAD_BYTES, bytes - HEAD_BYTES);
 }
 
 static enum mly_err decode(struct mly_mem *mem, const struct mly_bytes *bytes, const char *path,
@@ -206,13 +185,13 @@ static enum mly_err decode(struct mly_mem *mem, const struct mly_bytes *bytes, c
     if (!is_whole(mly_crc32c_pick(), bytes->data, bytes->bytes)) {
         return mly_fail(err, MLY_ERR_CORRUPT, "%s: the sums themselves are damaged", path);
     }
-    if (get_u32(bytes->data + HEAD_FORMAT) != FORMAT) {
+    if (mly_get_u32le(bytes->data + HEAD_FORMAT) != FORMAT) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED, "%s: sums of format %u, known is %u", path,
-                        get_u32(bytes->data + HEAD_FORMAT), FORMAT);
+                        mly_get_u32le(bytes->data + HEAD_FORMAT), FORMAT);
     }
-    MLY_TRY(init(mem, get_u64(bytes->data + HEAD_FILE_BYTES), out, err));
+    MLY_TRY(init(mem, mly_get_u64le(bytes->data + HEAD_FILE_BYTES), out, err));
     for (size_t i = 0; i < out->block_count; i++)
-        out->sums[i] = get_u32(bytes->data + HEAD_BYTES + 4 * i);
+        out->sums[i] = mly_get_u32le(bytes->data + HEAD_BYTES + 4 * i);
     return MLY_OK;
 }
 

@@ -67,8 +67,8 @@ static bool is_same(const struct driver_entry *a, const struct driver_entry *b, 
     return true;
 }
 
-/* The oldest state from where the writer is to began that the store has. Operation n + 1 may undo n:
- * of two states that look the same the older one is right for whatever is seen later. */
+/* The oldest state from where the writer is to began that the store has. An operation may undo the
+ * one before: of two states that look the same the older one is right for what is seen later. */
 static bool find_state(struct driver_writer *writer, const struct seen *seen, uint64_t began,
                        char *why)
 {

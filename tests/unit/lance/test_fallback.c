@@ -236,6 +236,27 @@ static void what_is_damaged_is_kept_elsewhere_and_its_number_used_again(void **s
     expect_sound(NEWEST - 1, 0);
 }
 
+/* While we thought that the newest was damaged, another program made a sound one above it. */
+static void a_sound_version_is_never_moved(void **state)
+{
+    (void)state;
+    struct mly_lance_unsound unsound;
+    struct mly_lance_manifest *manifest;
+    uint8_t newest[4096];
+    char name[64];
+    char file_path[TEMP_DIR_BYTES + 128];
+    make_history();
+    snprintf(name, sizeof(name), "_versions/18446744073709551611.manifest");
+    snprintf(file_path, sizeof(file_path), "%s/%s", path, name);
+    size_t bytes = read_file(file_path, newest, sizeof(newest));
+    damage(NEWEST);
+    EXPECT_OK(load_sound(table, &unsound, &manifest, &err));
+    temp_dir_write(path, name, newest, bytes);
+    EXPECT_OK(mly_lance_set_aside(table, manifest, lost, &err));
+    mly_lance_manifest_destroy(manifest);
+    expect_sound(NEWEST, 0);
+}
+
 static void a_failure_on_the_way_can_be_tried_again(void **state)
 {
     (void)state;
@@ -285,6 +306,7 @@ int main(void)
         TEST(damage_of_what_is_not_ours_is_told),
         TEST(where_nothing_is_sound_that_is_told),
         TEST(what_is_damaged_is_kept_elsewhere_and_its_number_used_again),
+        TEST(a_sound_version_is_never_moved),
         TEST(a_failure_on_the_way_can_be_tried_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

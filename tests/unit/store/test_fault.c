@@ -2,7 +2,7 @@
  * from some call on for ever: the store is then as before or, once mended, as after; nothing is
  * leaked, and the message says something. */
 #define _GNU_SOURCE
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "store_cases.h"
 

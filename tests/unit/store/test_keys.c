@@ -1,5 +1,5 @@
 /* The key index alone: chains, runs, cutting back. */
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 
 #include "mly_cmocka.h"
 

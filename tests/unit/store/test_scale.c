@@ -4,7 +4,7 @@
 #define _GNU_SOURCE
 #include "store_cases.h"
 
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 #include "mly_cmocka.h"
 #include "temp_dir.h"
 

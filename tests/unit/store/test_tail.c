@@ -6,7 +6,7 @@
 #include "crash_env.h"
 #include "fault_env.h"
 #include "mly_cmocka.h"
-#include "store/store_int.h"
+#include "store/store_state_int.h"
 #include "temp_dir.h"
 
 #include <dirent.h>
