@@ -1,0 +1,131 @@
+/* The second look and the third: records of 8 bits, then the vectors.
+ *
+ * In: a pool of candidates, ordered by place. Out: the best of them by their own scores, as an exact
+ * scan would give them. */
+#include "index/vindex_room.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Records are fetched from memory while those before them are scored. */
+#define AHEAD 4
+/* The error of a record's score is about its scale * |q| / sqrt(12), of a difference of two sqrt(2)
+ * times that; five times it is hardly ever passed. */
+#define ERROR_FACTOR 2.05f
+
+static const struct vindex_view *view_of(const struct mly_vindex_room *room,
+                                         const struct vindex_candidate *candidate)
+{
+    return &room->views[room->first_views[candidate->source_i] + (candidate->slot >> 16)];
+}
+
+static void fetch(const struct mly_vindex_room *room, const struct vindex_candidate *candidate)
+{
+    const struct mly_vindex *segment = room->sources[candidate->source_i].segment;
+    const struct vindex_view *view = view_of(room, candidate);
+    const uint8_t *data = segment->records[view->file_i].map.data;
+    size_t bytes = vindex_record_bytes(segment->head.width);
+    if (data == NULL) return;
+    data += VINDEX_RECORDS_HEAD_BYTES + (view->first_row + (candidate->slot & 0xFFFF)) * bytes;
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(data + i);
+}
+
+/* *scale is the record's, for the error. */
+static enum mly_err score_record(const struct mly_vindex_room *room,
+                                 struct vindex_candidate *candidate, float *scale,
+                                 struct mly_error *err)
+{
+    const struct mly_vindex *segment = room->sources[candidate->source_i].segment;
+    const struct vindex_view *view = view_of(room, candidate);
+    size_t width = segment->head.width;
+    const uint8_t *record =
+        mly_vindex_record(segment, view->file_i, view->first_row + (candidate->slot & 0xFFFF));
+    if (record == NULL) {
+        return mly_fail(err, MLY_ERR_CORRUPT, "vector index: a record does not pass its sum");
+    }
+    const int8_t *q = (const int8_t *)record;
+    memcpy(scale, record + width, 4);
+    candidate->score = *scale * segment->kern->dot_s8_f32(q, room->turned, width);
+    if (room->metric == MLY_VINDEX_L2) {
+        int32_t square = 0;
+        for (size_t i = 0; i < width; i++)
+            square += q[i] * q[i];
+        candidate->score -= 0.5f * *scale * *scale * (float)square;
+    }
+    return MLY_OK;
+}
+
+static float distance_score(const float *a, const float *b, size_t n)
+{
+    float lanes[16] = {0};
+    for (size_t i = 0; i < n; i += 16) {
+        for (size_t lane = 0; lane < 16 && i + lane < n; lane++) {
+            float difference = a[i + lane] - b[i + lane];
+            lanes[lane] += difference * difference;
+        }
+    }
+    for (size_t half = 8; half > 0; half /= 2) {
+        for (size_t lane = 0; lane < half; lane++)
+            lanes[lane] += lanes[lane + half];
+    }
+    return -lanes[0];
+}
+
+/* *has_vector false: the row is to be passed over. */
+static enum mly_err score_vector(const struct mly_vindex_room *room,
+                                 struct vindex_candidate *candidate, bool *has_vector,
+                                 struct mly_error *err)
+{
+    const struct mly_vindex_ask *ask = room->ask;
+    const struct vindex_view *view = view_of(room, candidate);
+    const struct mly_kern *kern = room->sources[candidate->source_i].segment->kern;
+    const float *vector = NULL;
+    MLY_TRY(ask->vector(ask->vector_context, view->part,
+                        view->first_row + (candidate->slot & 0xFFFF), &vector, err));
+    *has_vector = false;
+    if (vector == NULL) return MLY_OK;
+    candidate->score = room->metric == MLY_VINDEX_L2 ? distance_score(ask->query, vector, ask->dim)
+                                                     : kern->dot_f32(ask->query, vector, ask->dim);
+    *has_vector = !isnan(candidate->score);
+    return MLY_OK;
+}
+
+enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *err)
+{
+    struct vindex_candidate *pool = room->pool;
+    size_t k = room->ask->k, kept = 0;
+    float largest = 0;
+    double start = mly_clock_seconds(room->env);
+    for (size_t i = 0; i < room->pool_count; i++) {
+        float scale;
+        if (i + AHEAD < room->pool_count) fetch(room, &pool[i + AHEAD]);
+        MLY_TRY(score_record(room, &pool[i], &scale, err));
+        if (scale > largest) largest = scale;
+    }
+    qsort(pool, room->pool_count, sizeof(pool[0]), mly_vindex_compare_best);
+    room->stats.records_read = room->pool_count;
+    double middle = mly_clock_seconds(room->env);
+    room->stats.record_seconds += middle - start;
+    size_t count = room->pool_count;
+    if (count > k) {
+        float least = pool[k - 1].score - ERROR_FACTOR * largest * room->query_length;
+        for (count = k; count < room->pool_count && pool[count].score >= least; count++) {
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool has_vector;
+        struct vindex_candidate candidate = pool[i];
+        MLY_TRY(score_vector(room, &candidate, &has_vector, err));
+        if (has_vector) pool[kept++] = candidate;
+    }
+    room->stats.vectors_read = count;
+    room->stats.bytes_read +=
+        room->pool_count * vindex_record_bytes(MLY_KERN_CODE_WIDTH(room->ask->dim)) +
+        count * room->ask->dim * sizeof(float);
+    room->pool_count = kept;
+    qsort(pool, kept, sizeof(pool[0]), mly_vindex_compare_best);
+    room->stats.vector_seconds += mly_clock_seconds(room->env) - middle;
+    return MLY_OK;
+}

@@ -1,0 +1,91 @@
+/* The scratch of a search, and what its steps share. */
+#ifndef MLY_INDEX_VINDEX_ROOM_H
+#define MLY_INDEX_VINDEX_ROOM_H
+
+#include "index/vindex_int.h"
+
+/* A block of a source, as the search sees it; bitmaps begin at its first row. */
+struct vindex_view {
+    const struct mly_vindex_part *part; /* NULL: not to be found */
+    const uint8_t *dead, *allowed;
+    uint32_t file_i, first_row;
+};
+
+/* A cell among those of all sources; the greater score comes first. */
+struct vindex_ranked {
+    float score; /* of the order in which they are read */
+    float base;  /* centroid . query */
+    uint32_t source_i, cell_i;
+};
+
+/* A row that may be one of the nearest: score is an estimate, then of its record, then its own. */
+struct vindex_candidate {
+    float score;
+    uint32_t source_i, slot;
+};
+
+/* What the sources need in turn: views of source i begin at first_views[i]. */
+struct mly_vindex_room {
+    const struct mly_env *env;
+    struct mly_mem *mem;
+    struct mly_kern_rotation rotation;
+    /* each grows as needed */
+    float *turned;   /* f32[width] */
+    uint8_t *bytes;  /* u8[width]: the query for the centroids */
+    uint8_t *tables; /* for the codes */
+    size_t width_room;
+    float *products; /* f32: of the centroids of one source */
+    size_t product_room;
+    struct vindex_ranked *ranked;
+    size_t ranked_room, ranked_count;
+    struct vindex_view *views;
+    size_t view_room;
+    size_t *first_views;
+    size_t source_room;
+    struct vindex_candidate *pool;
+    size_t pool_room, pool_count;
+    struct mly_match *matches;
+    size_t match_room;
+    /* of this search */
+    const struct mly_vindex_source *sources;
+    size_t source_count;
+    const struct mly_vindex_ask *ask;
+    enum mly_vindex_metric metric;
+    struct mly_kern_code_query query;
+    float query_length;
+    size_t pool_wanted; /* what the pool is cut back to */
+    float floor;        /* estimates at or below it are of no use */
+    struct mly_vindex_stats stats;
+};
+
+/* How far a search looks. */
+struct vindex_effort {
+    size_t probes, probes_min, pool;
+    float gap;
+};
+struct vindex_effort mly_vindex_effort(const struct mly_vindex_ask *ask, uint64_t vector_count,
+                                       size_t cell_count);
+
+/* Scores all cells of all sources into room->ranked. */
+MLY_MUST_USE enum mly_err mly_vindex_rank(struct mly_vindex_room *room, struct mly_error *err);
+/* Puts the best wanted of room->ranked from start on in order behind start. */
+void mly_vindex_rank_next(struct mly_vindex_room *room, size_t start, size_t wanted);
+/* Reads a cell's codes into the pool. */
+MLY_MUST_USE enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i,
+                                          struct mly_error *err);
+/* Leaves one candidate of each row, the best, ordered by source and slot. */
+void mly_vindex_pool_unite(struct mly_vindex_room *room);
+/* Leaves the best pool_wanted; floor rises to the least of them. */
+void mly_vindex_pool_cut(struct mly_vindex_room *room);
+/* The order of the best: by score, then by place, so that it is always the same. */
+int mly_vindex_compare_best(const void *a, const void *b);
+/* Gives the candidates the scores of their records, then those that may be among the best k their
+ * own; the pool is ordered by these then. */
+MLY_MUST_USE enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *err);
+
+/* Room for count items of item_bytes; what was in it may be lost. */
+MLY_MUST_USE enum mly_err mly_vindex_grow(struct mly_vindex_room *room, void **items,
+                                          size_t *capacity, size_t count, size_t item_bytes,
+                                          struct mly_error *err);
+
+#endif

@@ -1,0 +1,264 @@
+/* One search: rank the cells, scan the best until the pool is good enough, look again, give k.
+ *
+ * In: a query and open segments, each with what the caller's snapshot has of its files. Out: rows
+ * and their exact scores. */
+#include "index/vindex_room.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the room ---- */
+
+enum mly_err mly_vindex_room_create(const struct mly_env *env, struct mly_vindex_room **out,
+                                    struct mly_error *err)
+{
+    struct mly_vindex_room *room = mly_mem_array(env->mem, 1, sizeof(*room));
+    if (room == NULL) return mly_fail_nomem(err, sizeof(*room));
+    room->env = env;
+    room->mem = env->mem;
+    *out = room;
+    return MLY_OK;
+}
+
+void mly_vindex_room_destroy(struct mly_vindex_room *room)
+{
+    if (room == NULL) return;
+    void *blocks[] = {room->turned, room->bytes,       room->tables, room->products, room->ranked,
+                      room->views,  room->first_views, room->pool,   room->matches};
+    for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
+        mly_mem_free(room->mem, blocks[i]);
+    mly_mem_free(room->mem, room);
+}
+
+enum mly_err mly_vindex_grow(struct mly_vindex_room *room, void **items, size_t *capacity,
+                             size_t count, size_t item_bytes, struct mly_error *err)
+{
+    size_t bytes;
+    if (count <= *capacity && *items != NULL) return MLY_OK;
+    if (!mly_size_mul(count + count / 8 + 1, item_bytes, &bytes)) {
+        return mly_fail_nomem(err, SIZE_MAX);
+    }
+    void *grown = mly_mem_alloc_aligned(room->mem, bytes);
+    if (grown == NULL) return mly_fail_nomem(err, bytes);
+    mly_mem_free(room->mem, *items);
+    *items = grown;
+    *capacity = count + count / 8 + 1;
+    return MLY_OK;
+}
+
+static enum mly_err grow_query(struct mly_vindex_room *room, size_t width, struct mly_error *err)
+{
+    if (width <= room->width_room) return MLY_OK;
+    float *turned = mly_mem_alloc_aligned(room->mem, width * sizeof(float));
+    uint8_t *bytes = mly_mem_alloc_aligned(room->mem, width);
+    uint8_t *tables = mly_mem_alloc_aligned(room->mem, MLY_KERN_QUERY_BYTES(width));
+    if (turned == NULL || bytes == NULL || tables == NULL) {
+        mly_mem_free(room->mem, turned);
+        mly_mem_free(room->mem, bytes);
+        mly_mem_free(room->mem, tables);
+        return mly_fail_nomem(err, width * 9);
+    }
+    mly_mem_free(room->mem, room->turned);
+    mly_mem_free(room->mem, room->bytes);
+    mly_mem_free(room->mem, room->tables);
+    room->turned = turned;
+    room->bytes = bytes;
+    room->tables = tables;
+    room->width_room = width;
+    return MLY_OK;
+}
+
+/* ---- how far to look ---- */
+
+/* Measured on sentences, 200,000 and a million of them; see docs/FORMAT.md. */
+static const struct {
+    float recall, gap;
+    uint32_t probes, pool;
+} efforts[] = {
+    {0.90F, 0.20F, 32, 80},   {0.95F, 0.25F, 64, 100},  {0.97F, 0.30F, 96, 110},
+    {0.98F, 0.30F, 160, 140}, {0.99F, 0.40F, 320, 200},
+};
+
+struct vindex_effort mly_vindex_effort(const struct mly_vindex_ask *ask, uint64_t vector_count,
+                                       size_t cell_count)
+{
+    float recall = ask->recall > 0 ? ask->recall : 0.95F;
+    struct vindex_effort effort = {cell_count, 8, 400, INFINITY};
+    for (size_t i = 0; i < sizeof(efforts) / sizeof(efforts[0]); i++) {
+        if (recall > efforts[i].recall) continue;
+        effort.probes = efforts[i].probes;
+        effort.pool = efforts[i].pool;
+        effort.gap = efforts[i].gap;
+        break;
+    }
+    if (ask->probes_max > 0) effort.probes = ask->probes_max;
+    if (ask->pool > 0) effort.pool = ask->pool;
+    if (ask->gap > 0) effort.gap = ask->gap;
+    size_t k = ask->k < vector_count ? ask->k : (size_t)vector_count;
+    if (effort.pool < 3 * k) effort.pool = 3 * k;
+    if (effort.probes > cell_count) effort.probes = cell_count;
+    return effort;
+}
+
+/* ---- the search ---- */
+
+static enum mly_err check_ask(const struct mly_vindex_room *room, struct mly_error *err)
+{
+    const struct mly_vindex_ask *ask = room->ask;
+    for (size_t i = 0; i < room->source_count; i++) {
+        const struct vindex_head *head = &room->sources[i].segment->head;
+        if (head->dim != ask->dim) {
+            return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, the index's have %u",
+                            ask->dim, head->dim);
+        }
+        if (head->metric != room->sources[0].segment->head.metric) {
+            return mly_fail(err, MLY_ERR_INVAL, "segments of two metrics in one search");
+        }
+    }
+    for (size_t i = 0; i < ask->dim; i++) {
+        if (!isfinite(ask->query[i])) {
+            return mly_fail(err, MLY_ERR_INVAL, "number %zu of the query is not finite", i);
+        }
+    }
+    if (!(ask->recall >= 0 && ask->recall <= 1)) {
+        return mly_fail(err, MLY_ERR_INVAL, "recall %g, it must be 0 to 1", (double)ask->recall);
+    }
+    return MLY_OK;
+}
+
+static enum mly_err set_views(struct mly_vindex_room *room, struct mly_error *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < room->source_count; i++)
+        count += room->sources[i].segment->head.block_count;
+    void *views = room->views, *firsts = room->first_views;
+    MLY_TRY(mly_vindex_grow(room, &views, &room->view_room, count, sizeof(room->views[0]), err));
+    room->views = views;
+    MLY_TRY(mly_vindex_grow(room, &firsts, &room->source_room, room->source_count, sizeof(size_t),
+                            err));
+    room->first_views = firsts;
+    count = 0;
+    for (size_t i = 0; i < room->source_count; i++) {
+        const struct mly_vindex *segment = room->sources[i].segment;
+        room->first_views[i] = count;
+        for (uint32_t b = 0; b < segment->head.block_count; b++) {
+            const struct vindex_block *block = &segment->blocks[b];
+            const struct mly_vindex_part *part = &room->sources[i].parts[block->file_i];
+            struct vindex_view *view = &room->views[count++];
+            *view = (struct vindex_view){
+                .file_i = block->file_i,
+                .first_row = block->first_row,
+                .part = part->is_present ? part : NULL,
+                .dead = part->dead == NULL ? NULL : part->dead + block->first_row / 8,
+                .allowed = part->allowed == NULL ? NULL : part->allowed + block->first_row / 8,
+            };
+        }
+    }
+    return MLY_OK;
+}
+
+static enum mly_err prepare(struct mly_vindex_room *room, struct mly_error *err)
+{
+    const struct mly_vindex *first = room->sources[0].segment;
+    const struct mly_vindex_ask *ask = room->ask;
+    room->metric = (enum mly_vindex_metric)first->head.metric;
+    MLY_TRY(check_ask(room, err));
+    MLY_TRY(grow_query(room, first->head.width, err));
+    if (room->rotation.dim != ask->dim) mly_kern_rotation_init(&room->rotation, ask->dim);
+    mly_kern_rotate(&room->rotation, ask->query, room->turned);
+    room->query_length = sqrtf(first->kern->dot_f32(ask->query, ask->query, ask->dim));
+    mly_kern_query_make(room->turned, first->head.width, room->tables, &room->query);
+    room->floor = -INFINITY;
+    room->pool_count = 0;
+    return set_views(room, err);
+}
+
+/* Reads cells: the effort's, then as many again until there are enough candidates. */
+static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex_effort *effort,
+                               struct mly_error *err)
+{
+    size_t done = 0, wanted = effort->probes;
+    float least = -INFINITY;
+    for (;;) {
+        mly_vindex_rank_next(room, done, wanted - done);
+        if (done == 0 && wanted > 0 && room->metric == MLY_VINDEX_COSINE) {
+            least = room->ranked[0].score - effort->gap;
+        }
+        for (; done < wanted; done++) {
+            bool is_far = done >= effort->probes_min && room->ranked[done].score < least;
+            if (is_far && room->pool_count >= room->pool_wanted) break;
+            MLY_TRY(mly_vindex_scan(room, done, err));
+        }
+        /* A full pool was cut at least once, or is about to be: there is enough to choose from. */
+        if (room->pool_count >= 2 * room->pool_wanted || room->floor > -INFINITY) return MLY_OK;
+        mly_vindex_pool_unite(room);
+        if (done >= room->ranked_count || room->pool_count >= room->pool_wanted) return MLY_OK;
+        wanted = done + (done < 32 ? 32 : done);
+        if (wanted > room->ranked_count) wanted = room->ranked_count;
+    }
+}
+
+static int compare_matches(const void *a, const void *b)
+{
+    const struct mly_match *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->row_address > y->row_address) - (x->row_address < y->row_address);
+}
+
+static enum mly_err search(struct mly_vindex_room *room, const struct mly_match **out,
+                           size_t *out_count, struct mly_error *err)
+{
+    double start = mly_clock_seconds(room->env);
+    uint64_t vectors = 0;
+    MLY_TRY(prepare(room, err));
+    MLY_TRY(mly_vindex_rank(room, err));
+    for (size_t i = 0; i < room->source_count; i++)
+        vectors += room->sources[i].segment->head.vector_count;
+    struct vindex_effort effort = mly_vindex_effort(room->ask, vectors, room->ranked_count);
+    room->pool_wanted = effort.pool;
+    void *pool = room->pool, *matches = room->matches;
+    MLY_TRY(mly_vindex_grow(room, &pool, &room->pool_room, 4 * effort.pool, sizeof(room->pool[0]),
+                            err));
+    room->pool = pool;
+    double middle = mly_clock_seconds(room->env);
+    room->stats.rank_seconds = middle - start;
+    MLY_TRY(scan_cells(room, &effort, err));
+    mly_vindex_pool_cut(room);
+    mly_vindex_pool_unite(room);
+    room->stats.scan_seconds = mly_clock_seconds(room->env) - middle;
+    MLY_TRY(mly_vindex_rescore(room, err));
+    size_t count = room->pool_count;
+    MLY_TRY(
+        mly_vindex_grow(room, &matches, &room->match_room, count, sizeof(room->matches[0]), err));
+    room->matches = matches;
+    for (size_t i = 0; i < count; i++) {
+        const struct vindex_candidate *candidate = &room->pool[i];
+        const struct vindex_view *view =
+            &room->views[room->first_views[candidate->source_i] + (candidate->slot >> 16)];
+        uint64_t row = view->first_row + (candidate->slot & 0xFFFF);
+        room->matches[i] = (struct mly_match){view->part->first_address + row, candidate->score};
+    }
+    qsort(room->matches, count, sizeof(room->matches[0]), compare_matches);
+    *out = room->matches;
+    *out_count = count < room->ask->k ? count : room->ask->k;
+    return MLY_OK;
+}
+
+enum mly_err mly_vindex_search(struct mly_vindex_room *room,
+                               const struct mly_vindex_source *sources, size_t source_count,
+                               const struct mly_vindex_ask *ask, const struct mly_match **out,
+                               size_t *out_count, struct mly_vindex_stats *stats,
+                               struct mly_error *err)
+{
+    room->sources = sources;
+    room->source_count = source_count;
+    room->ask = ask;
+    room->stats = (struct mly_vindex_stats){0};
+    *out = NULL;
+    *out_count = 0;
+    enum mly_err rc = MLY_OK;
+    if (source_count > 0 && ask->k > 0) rc = search(room, out, out_count, err);
+    if (stats != NULL) *stats = room->stats;
+    return rc;
+}
