@@ -71,33 +71,31 @@ static int compare_ranked(const void *a, const void *b)
     return ranks_before(a, b) ? -1 : ranks_before(b, a) ? 1 : 0;
 }
 
+static void swap_ranked(struct vindex_ranked *a, struct vindex_ranked *b)
+{
+    struct vindex_ranked kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
 void mly_vindex_rank_next(struct mly_vindex_room *room, size_t start, size_t wanted)
 {
     struct vindex_ranked *items = room->ranked;
     size_t low = start, high = room->ranked_count;
     if (wanted > high - start) wanted = high - start;
     /* Hoare's selection: the best wanted come before all others. */
-    while (wanted < high - start && high - low > 1) {
-        struct vindex_ranked pivot = items[low + (high - low) / 2];
-        size_t i = low, j = high - 1;
-        for (;;) {
-            while (ranks_before(&items[i], &pivot))
-                i++;
-            while (ranks_before(&pivot, &items[j]))
-                j--;
-            if (i >= j) break;
-            struct vindex_ranked swap = items[i];
-            items[i++] = items[j];
-            items[j--] = swap;
+    while (high - low > 1) {
+        size_t at = low;
+        swap_ranked(&items[low + (high - low) / 2], &items[high - 1]);
+        for (size_t i = low; i < high - 1; i++) {
+            if (ranks_before(&items[i], &items[high - 1])) swap_ranked(&items[i], &items[at++]);
         }
-        size_t split = j + 1; /* items before it are not behind the pivot */
-        if (start + wanted <= split) {
-            if (high == split) break;
-            high = split;
+        swap_ranked(&items[at], &items[high - 1]);
+        if (start + wanted <= at) {
+            high = at;
         } else {
-            low = split;
+            low = at + 1;
         }
-        if (start + wanted == low) break;
     }
     qsort(items + start, wanted, sizeof(items[0]), compare_ranked);
 }
@@ -138,30 +136,29 @@ void mly_vindex_pool_unite(struct mly_vindex_room *room)
     room->pool_count = kept;
 }
 
+static void swap_candidates(struct vindex_candidate *a, struct vindex_candidate *b)
+{
+    struct vindex_candidate kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
 void mly_vindex_pool_cut(struct mly_vindex_room *room)
 {
     struct vindex_candidate *items = room->pool;
     size_t low = 0, high = room->pool_count, wanted = room->pool_wanted;
     if (high <= wanted) return;
     while (high - low > 1) {
-        struct vindex_candidate pivot = items[low + (high - low) / 2];
-        size_t i = low, j = high - 1;
-        for (;;) {
-            while (is_better(&items[i], &pivot))
-                i++;
-            while (is_better(&pivot, &items[j]))
-                j--;
-            if (i >= j) break;
-            struct vindex_candidate swap = items[i];
-            items[i++] = items[j];
-            items[j--] = swap;
+        size_t at = low;
+        swap_candidates(&items[low + (high - low) / 2], &items[high - 1]);
+        for (size_t i = low; i < high - 1; i++) {
+            if (is_better(&items[i], &items[high - 1])) swap_candidates(&items[i], &items[at++]);
         }
-        size_t split = j + 1;
-        if (split == high) break;
-        if (wanted <= split) {
-            high = split;
+        swap_candidates(&items[at], &items[high - 1]);
+        if (wanted <= at) {
+            high = at;
         } else {
-            low = split;
+            low = at + 1;
         }
     }
     room->pool_count = wanted;

@@ -1,0 +1,175 @@
+#include "vindex_cases.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CENTRES 40
+
+static uint64_t next(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* About normal: the sum of four. */
+static float normal(uint64_t *state)
+{
+    float sum = 0;
+    for (int i = 0; i < 4; i++)
+        sum += (float)(next(state) >> 40) * 0x1p-24F - 0.5F;
+    return sum;
+}
+
+static void make_vector(const struct vindex_case *of, uint64_t *state, float *out)
+{
+    uint64_t centre = next(state) % CENTRES, inner = next(state) % 20;
+    uint64_t a = centre + 1000, b = centre * 100 + inner + 5000;
+    double square = 0;
+    for (size_t i = 0; i < of->dim; i++) {
+        out[i] = normal(&a) + 0.7F * normal(&b) + 0.6F * normal(state);
+        square += (double)out[i] * (double)out[i];
+    }
+    float factor = of->metric == MLY_VINDEX_COSINE ? (float)(1 / sqrt(square)) : 3.0F;
+    for (size_t i = 0; i < of->dim; i++)
+        out[i] *= factor;
+}
+
+void vindex_case_make(struct vindex_case *of, enum mly_vindex_metric metric, size_t dim,
+                      const uint32_t *row_counts, size_t file_count, uint64_t seed)
+{
+    *of = (struct vindex_case){
+        .dim = dim, .metric = metric, .file_count = file_count, .run_rows = 700};
+    for (size_t i = 0; i < file_count; i++) {
+        snprintf(of->names[i], sizeof(of->names[i]), "f%zu-%u.lance", i, (unsigned)(seed % 1000));
+        of->files[i] = (struct mly_vindex_file){mly_str_of(of->names[i]), row_counts[i]};
+        of->values[i] = malloc(row_counts[i] * dim * sizeof(float));
+        if (of->values[i] == NULL) abort();
+        for (size_t row = 0; row < row_counts[i]; row++)
+            make_vector(of, &seed, of->values[i] + row * dim);
+    }
+}
+
+void vindex_case_free(struct vindex_case *of)
+{
+    for (size_t i = 0; i < of->file_count; i++) {
+        free(of->values[i]);
+        free(of->none[i]);
+    }
+}
+
+void vindex_case_query(const struct vindex_case *of, uint64_t seed, float *out)
+{
+    seed += 77777;
+    make_vector(of, &seed, out);
+}
+
+static enum mly_err give_rows(void *context, size_t file_i, uint32_t row_first,
+                              struct mly_vindex_rows *out, struct mly_error *err)
+{
+    struct vindex_case *of = context;
+    (void)err;
+    of->calls++;
+    size_t left = of->files[file_i].row_count - row_first;
+    out->row_count = left < of->run_rows ? left : of->run_rows;
+    out->values = of->values[file_i] + row_first * of->dim;
+    out->none = NULL;
+    if (of->none[file_i] != NULL) {
+        /* Bitmaps begin at a byte: rows up to the next one are given alone. */
+        if (row_first % 8 != 0 && out->row_count > 8 - row_first % 8) {
+            out->row_count = 8 - row_first % 8;
+        }
+        static uint8_t shifted;
+        out->none = of->none[file_i] + row_first / 8;
+        if (row_first % 8 != 0) {
+            shifted = (uint8_t)(*out->none >> row_first % 8);
+            out->none = &shifted;
+        }
+    }
+    return MLY_OK;
+}
+
+struct mly_vindex_maker vindex_case_maker(struct vindex_case *of, const struct mly_env *env,
+                                          const char *folder)
+{
+    return (struct mly_vindex_maker){
+        .env = env,
+        .kern = mly_kern_pick(NULL),
+        .folder = folder,
+        .metric = of->metric,
+        .dim = of->dim,
+        .rows = give_rows,
+        .rows_context = of,
+    };
+}
+
+void vindex_case_parts(struct vindex_case *of, struct mly_vindex_part *parts)
+{
+    for (size_t i = 0; i < of->file_count; i++) {
+        parts[i] = (struct mly_vindex_part){
+            .is_present = true, .first_address = (uint64_t)i << 32, .context = of};
+    }
+}
+
+enum mly_err vindex_case_vector(void *context, const struct mly_vindex_part *part, uint32_t row,
+                                const float **out, struct mly_error *err)
+{
+    const struct vindex_case *of = part->context;
+    (void)context;
+    (void)err;
+    *out = of->values[part->first_address >> 32] + row * of->dim;
+    return MLY_OK;
+}
+
+static float score_of(const struct vindex_case *of, const struct mly_kern *kern, const float *query,
+                      const float *row)
+{
+    if (of->metric != MLY_VINDEX_L2) return kern->dot_f32(query, row, of->dim);
+    double sum = 0;
+    for (size_t i = 0; i < of->dim; i++) {
+        double difference = (double)query[i] - (double)row[i];
+        sum += difference * difference;
+    }
+    return (float)-sum;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct mly_match *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->row_address > y->row_address) - (x->row_address < y->row_address);
+}
+
+static bool is_set(const uint8_t *bits, size_t i)
+{
+    return (bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
+size_t vindex_case_exact(const struct vindex_case *of, const struct mly_vindex_part *parts,
+                         const float *query, size_t k, struct mly_match *out)
+{
+    const struct mly_kern *kern = mly_kern_pick("scalar");
+    size_t total = 0, count = 0;
+    for (size_t i = 0; i < of->file_count; i++)
+        total += of->files[i].row_count;
+    struct mly_match *all = malloc((total + 1) * sizeof(*all));
+    if (all == NULL) abort();
+    for (size_t i = 0; i < of->file_count; i++) {
+        if (!parts[i].is_present) continue;
+        for (size_t row = 0; row < of->files[i].row_count; row++) {
+            if (parts[i].dead != NULL && is_set(parts[i].dead, row)) continue;
+            if (parts[i].allowed != NULL && !is_set(parts[i].allowed, row)) continue;
+            if (of->none[i] != NULL && is_set(of->none[i], row)) continue;
+            float score = score_of(of, kern, query, of->values[i] + row * of->dim);
+            all[count++] = (struct mly_match){parts[i].first_address + row, score};
+        }
+    }
+    qsort(all, count, sizeof(*all), compare);
+    if (count > k) count = k;
+    memcpy(out, all, count * sizeof(*all));
+    free(all);
+    return count;
+}
