@@ -47,8 +47,8 @@ struct vindex_block {
     uint32_t file_i, first_row;
 };
 
-/* A cell's bytes: blocks of 16 codes (kern/codes.h), u32 slots[16] behind each. Places without a code
- * have VINDEX_NO_SLOT. */
+/* A cell's bytes: blocks of 16 codes (kern/codes.h), u32 slots[16] behind each. Places without a
+ * code have VINDEX_NO_SLOT. */
 struct vindex_cell {
     uint64_t at;
     uint32_t count, sum;

@@ -1,7 +1,7 @@
 /* The second look and the third: records of 8 bits, then the vectors.
  *
- * In: a pool of candidates, ordered by place. Out: the best of them by their own scores, as an exact
- * scan would give them. */
+ * In: a pool of candidates, ordered by place. Out: the best of them by their own scores, as an
+ * exact scan would give them. */
 #include "index/vindex_room.h"
 
 #include <math.h>
