@@ -292,7 +292,11 @@ MLY_MUST_USE enum mly_err mly_lance_put_vector(struct mly_lance_writer *writer, 
 /* A null in a column of any type. A null mly_str given to put_string is one too. */
 MLY_MUST_USE enum mly_err mly_lance_put_null(struct mly_lance_writer *writer, size_t column_i,
                                              struct mly_error *err);
-/* Writes the rest, syncs, and gives the file its name. The name is durable after the commit that
+/* Writes the rest, and lets the disk begin with it; no row may follow. For files that are finished
+ * one after the other: the disk has all of them before anybody waits. */
+MLY_MUST_USE enum mly_err mly_lance_writer_complete(struct mly_lance_writer *writer,
+                                                    struct mly_error *err);
+/* Does that where it was not done, syncs, and gives the file its name. The name is durable after the commit that
  * uses it. The writer still needs its close. */
 MLY_MUST_USE enum mly_err mly_lance_writer_finish(struct mly_lance_writer *writer,
                                                   struct mly_lance_data_file *out,

@@ -7,6 +7,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define HINT_BYTES ((uint64_t)1 << 20)
+
 static void deinit_column(struct lance_column_writer *column)
 {
     mly_bytes_deinit(&column->values);
@@ -145,6 +147,15 @@ static enum mly_err write_page(struct mly_lance_writer *writer, struct lance_col
     return MLY_OK;
 }
 
+/* The disk works while rows are gathered. */
+static void hint(struct mly_lance_writer *writer, uint64_t bytes_min)
+{
+    uint64_t bytes = writer->file_bytes - writer->hinted_bytes;
+    if (bytes < bytes_min) return;
+    mly_file_write_back(&writer->file, writer->hinted_bytes, bytes);
+    writer->hinted_bytes = writer->file_bytes;
+}
+
 static enum mly_err flush_page(struct mly_lance_writer *writer, struct lance_column_writer *column,
                                struct mly_error *err)
 {
@@ -155,6 +166,7 @@ static enum mly_err flush_page(struct mly_lance_writer *writer, struct lance_col
         .null_count = column->page_nulls,
     };
     MLY_TRY(write_page(writer, column, &record, err));
+    hint(writer, HINT_BYTES);
     MLY_TRY(mly_bytes_append(&column->pages, &record, sizeof(record), err));
     column->values.bytes = 0;
     column->bytes.bytes = 0;
@@ -180,7 +192,7 @@ static enum mly_err begin_row(struct mly_lance_writer *writer, size_t column_i,
                               size_t value_bytes, size_t text_bytes,
                               struct lance_column_writer **out, struct mly_error *err)
 {
-    if (column_i >= writer->column_count || writer->is_named) {
+    if (column_i >= writer->column_count || writer->is_complete) {
         return mly_fail(err, MLY_ERR_INVAL, "column %zu of %zu", column_i, writer->column_count);
     }
     struct lance_column_writer *column = &writer->columns[column_i];
@@ -329,37 +341,48 @@ static void write_sums(struct mly_lance_writer *writer, const char *name)
     mly_sums_deinit(&sums);
 }
 
-enum mly_err mly_lance_writer_finish(struct mly_lance_writer *writer,
-                                     struct mly_lance_data_file *out, struct mly_error *err)
+static enum mly_err write_tail(struct mly_lance_writer *writer, struct mly_error *err)
 {
-    struct mly_lance_data_file file = {0};
     struct mly_bytes tail;
-    if (writer->is_named) return mly_fail(err, MLY_ERR_INVAL, "the data file is finished already");
+    uint64_t offset = 0;
+    mly_bytes_init(&tail, writer->table->env->mem, MLY_META_BYTES_MAX);
+    /* The tail's first buffer is aligned like the others, so that it can be counted from there. */
+    enum mly_err rc = write_buffer(writer, NULL, 0, &offset, err);
+    if (rc == MLY_OK) rc = mly_lance_encode_tail(writer, offset, &tail, err);
+    if (rc == MLY_OK) rc = write_buffer(writer, tail.data, tail.bytes, &offset, err);
+    mly_bytes_deinit(&tail);
+    return rc;
+}
+
+enum mly_err mly_lance_writer_complete(struct mly_lance_writer *writer, struct mly_error *err)
+{
+    if (writer->is_complete) return MLY_OK;
     MLY_TRY(check_rows(writer, err));
     for (size_t i = 0; i < writer->column_count; i++) {
         MLY_TRY(flush_page(writer, &writer->columns[i], err));
     }
-    mly_bytes_init(&tail, writer->table->env->mem, MLY_META_BYTES_MAX);
-    uint64_t offset = 0;
-    /* The tail's first buffer is aligned like the others, so that it can be counted from there. */
-    enum mly_err rc = write_buffer(writer, NULL, 0, &offset, err);
-    if (rc != MLY_OK) goto done;
-    rc = mly_lance_encode_tail(writer, offset, &tail, err);
-    if (rc != MLY_OK) goto done;
-    rc = write_buffer(writer, tail.data, tail.bytes, &offset, err);
-    if (rc != MLY_OK) goto done;
-    rc = describe(writer, &file, err);
-    if (rc != MLY_OK) goto done;
-    rc = sync_and_name(writer, file.name, err);
-    if (rc != MLY_OK) goto done;
+    MLY_TRY(write_tail(writer, err));
+    writer->is_complete = true;
+    hint(writer, 1);
+    return MLY_OK;
+}
+
+enum mly_err mly_lance_writer_finish(struct mly_lance_writer *writer,
+                                     struct mly_lance_data_file *out, struct mly_error *err)
+{
+    struct mly_lance_data_file file = {0};
+    if (writer->is_named) return mly_fail(err, MLY_ERR_INVAL, "the data file is finished already");
+    MLY_TRY(mly_lance_writer_complete(writer, err));
+    enum mly_err rc = describe(writer, &file, err);
+    if (rc == MLY_OK) rc = sync_and_name(writer, file.name, err);
+    if (rc != MLY_OK) {
+        mly_lance_data_file_deinit(&file);
+        return rc;
+    }
     writer->is_named = true;
     write_sums(writer, file.name);
     *out = file;
-    file = (struct mly_lance_data_file){0};
-done:
-    mly_lance_data_file_deinit(&file);
-    mly_bytes_deinit(&tail);
-    return rc;
+    return MLY_OK;
 }
 
 void mly_lance_data_file_deinit(struct mly_lance_data_file *file)

@@ -28,10 +28,10 @@ struct mly_lance_writer {
     struct mly_arena arena;
     struct mly_file file;
     char temp_name[LANCE_TEMP_NAME_BYTES];
-    uint64_t file_bytes;
+    uint64_t file_bytes, hinted_bytes; /* hinted: on the way to the disk */
     struct lance_column_writer *columns;
     size_t column_count;
-    bool is_named;
+    bool is_complete, is_named;  /* all bytes are written; and the file has its name */
     struct mly_sums_maker maker; /* of what was written so far; idle where there are no sums */
 };
 

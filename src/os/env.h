@@ -50,6 +50,9 @@ struct mly_env {
     int64_t (*pwrite)(void *context, int fd, const void *data, size_t bytes, uint64_t offset);
     int (*sync_data)(void *context, int fd); /* fdatasync: data and size */
     int (*sync_dir)(void *context, int fd);  /* fsync of a directory: its names */
+    /* a hint, nothing is promised: what was written there may go to the disk at once, as it will be
+     * synced soon; waits for nothing */
+    int (*write_back)(void *context, int fd, uint64_t offset, uint64_t bytes);
     int (*truncate)(void *context, int fd, uint64_t bytes);
     /* room on the disk for bytes from offset on, zeros where nothing was written; the file grows
      * where it is shorter. -EOPNOTSUPP where the file system cannot */

@@ -82,6 +82,19 @@ static int sys_sync_dir(void *context, int fd)
     return result_of(fsync(fd));
 }
 
+static int sys_write_back(void *context, int fd, uint64_t offset, uint64_t bytes)
+{
+    (void)context;
+#if defined(__linux__)
+    return result_of(sync_file_range(fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE));
+#else
+    (void)fd;
+    (void)offset;
+    (void)bytes;
+    return 0;
+#endif
+}
+
 static int sys_truncate(void *context, int fd, uint64_t bytes)
 {
     (void)context;
@@ -423,6 +436,7 @@ static const struct mly_env system_env = {
     .pread = sys_pread,
     .pwrite = sys_pwrite,
     .sync_data = sys_sync_data,
+    .write_back = sys_write_back,
     .sync_dir = sys_sync_dir,
     .truncate = sys_truncate,
     .allocate = sys_allocate,

@@ -129,6 +129,11 @@ enum mly_err mly_file_write(const struct mly_file *file, const void *data, size_
     return MLY_OK;
 }
 
+void mly_file_write_back(const struct mly_file *file, uint64_t offset, uint64_t bytes)
+{
+    if (bytes > 0) (void)file->env->write_back(file->env->context, file->fd, offset, bytes);
+}
+
 enum mly_err mly_file_sync(const struct mly_file *file, struct mly_error *err)
 {
     int result;

@@ -44,6 +44,8 @@ MLY_MUST_USE enum mly_err mly_file_read_all(const struct mly_file *file, struct 
                                             struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_file_write(const struct mly_file *file, const void *data,
                                          size_t bytes, uint64_t offset, struct mly_error *err);
+/* Lets the disk begin with what was written there, which is to be synced soon. */
+void mly_file_write_back(const struct mly_file *file, uint64_t offset, uint64_t bytes);
 /* Data and size are on disk when it returns OK. After a failure nothing may be concluded about what
  * is. */
 MLY_MUST_USE enum mly_err mly_file_sync(const struct mly_file *file, struct mly_error *err);

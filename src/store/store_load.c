@@ -41,18 +41,36 @@ static enum mly_err sync_folder(const struct mly_store_table *table, struct mly_
     return rc;
 }
 
+/* Nobody waits for the disk before it has everything. */
+static enum mly_err finish_files(struct mly_store *store,
+                                 struct mly_lance_writer *writers[MLY_STORE_TABLES],
+                                 struct mly_store_load *out, struct mly_error *err)
+{
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        if (writers[kind] == NULL) continue;
+        MLY_TRY(mly_lance_writer_finish(writers[kind], &out->files[kind], err));
+    }
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        if (writers[kind] != NULL) MLY_TRY(sync_folder(&store->tables[kind], err));
+    }
+    return MLY_OK;
+}
+
 enum mly_err mly_store_load_write(struct mly_store *store, const struct mly_change *changes,
                                   size_t change_count, struct mly_store_load *out,
                                   struct mly_error *err)
 {
+    struct mly_lance_writer *writers[MLY_STORE_TABLES] = {NULL};
     memset(out, 0, sizeof(*out));
     enum mly_err rc = MLY_OK;
-    for (int kind = 0; rc == MLY_OK && kind < MLY_STORE_TABLES; kind++) {
-        uint64_t row_count;
+    /* The chunks are most of it. */
+    for (int kind = MLY_STORE_TABLES; rc == MLY_OK && kind-- > 0;) {
         rc = mly_store_write_rows(store->current->views[kind], changes, change_count,
-                                  &out->files[kind], &row_count, err);
-        if (rc == MLY_OK && row_count > 0) rc = sync_folder(&store->tables[kind], err);
+                                  &writers[kind], err);
     }
+    if (rc == MLY_OK) rc = finish_files(store, writers, out, err);
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++)
+        mly_lance_writer_close(writers[kind]);
     if (rc != MLY_OK) mly_store_load_discard(store, out);
     return rc;
 }

@@ -107,11 +107,12 @@ MLY_MUST_USE enum mly_err mly_store_make_snapshot(struct mly_store *store,
 /* Of log records: a commit of store_record.c. */
 #define MLY_STORE_RECORD_TYPE 1u
 
-/* The rows of the changes that go into a load as one data file. *out_rows 0: there are none. */
+/* The rows of the changes that go into a load as one data file, all written, to be finished and
+ * closed; *out is left as it is where there are none. */
 MLY_MUST_USE enum mly_err mly_store_write_rows(const struct mly_store_view *view,
                                                const struct mly_change *changes,
-                                               size_t change_count, struct mly_lance_data_file *out,
-                                               uint64_t *out_rows, struct mly_error *err);
+                                               size_t change_count, struct mly_lance_writer **out,
+                                               struct mly_error *err);
 /* Live rows of these parts of the view as one data file. *out_rows 0: there are none, and no file.
  */
 MLY_MUST_USE enum mly_err mly_store_write_parts(const struct mly_store_view *view,

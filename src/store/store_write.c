@@ -206,17 +206,20 @@ static enum mly_err put_change(const struct sheet *sheet, enum mly_store_table_k
 
 enum mly_err mly_store_write_rows(const struct mly_store_view *view,
                                   const struct mly_change *changes, size_t change_count,
-                                  struct mly_lance_data_file *out, uint64_t *out_rows,
-                                  struct mly_error *err)
+                                  struct mly_lance_writer **out, struct mly_error *err)
 {
     struct sheet sheet = {0};
-    *out_rows = 0;
+    uint64_t row_count = 0;
     enum mly_err rc = open_sheet(view, view->dim, &sheet, err);
     for (size_t i = 0; rc == MLY_OK && i < change_count; i++) {
         if (!mly_store_goes_into_load(&changes[i])) continue;
-        rc = put_change(&sheet, view->table->kind, &changes[i], out_rows, err);
+        rc = put_change(&sheet, view->table->kind, &changes[i], &row_count, err);
     }
-    if (rc == MLY_OK && *out_rows > 0) rc = mly_lance_writer_finish(sheet.writer, out, err);
-    mly_lance_writer_close(sheet.writer);
-    return rc;
+    if (rc == MLY_OK && row_count > 0) rc = mly_lance_writer_complete(sheet.writer, err);
+    if (rc != MLY_OK || row_count == 0) {
+        mly_lance_writer_close(sheet.writer);
+        return rc;
+    }
+    *out = sheet.writer;
+    return MLY_OK;
 }

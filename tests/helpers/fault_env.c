@@ -86,6 +86,16 @@ static int fault_truncate(void *context, int fd, uint64_t bytes)
     return real()->truncate(NULL, fd, bytes);
 }
 
+/* A hint: that it always fails must change nothing. */
+static int fault_write_back(void *context, int fd, uint64_t offset, uint64_t bytes)
+{
+    (void)context;
+    (void)fd;
+    (void)offset;
+    (void)bytes;
+    return -EIO;
+}
+
 static int fault_allocate(void *context, int fd, uint64_t offset, uint64_t bytes)
 {
     FAULT("allocate", true);
@@ -256,6 +266,7 @@ void fault_env_init(struct fault_env *fault)
     fault->env.sync_data = fault_sync_data;
     fault->env.sync_dir = fault_sync_dir;
     fault->env.truncate = fault_truncate;
+    fault->env.write_back = fault_write_back;
     fault->env.allocate = fault_allocate;
     fault->env.info = fault_info;
     fault->env.map = fault_map;
