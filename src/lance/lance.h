@@ -296,8 +296,8 @@ MLY_MUST_USE enum mly_err mly_lance_put_null(struct mly_lance_writer *writer, si
  * one after the other: the disk has all of them before anybody waits. */
 MLY_MUST_USE enum mly_err mly_lance_writer_complete(struct mly_lance_writer *writer,
                                                     struct mly_error *err);
-/* Does that where it was not done, syncs, and gives the file its name. The name is durable after the commit that
- * uses it. The writer still needs its close. */
+/* Does that where it was not done, syncs, and gives the file its name. The name is durable after
+ * the commit that uses it. The writer still needs its close. */
 MLY_MUST_USE enum mly_err mly_lance_writer_finish(struct mly_lance_writer *writer,
                                                   struct mly_lance_data_file *out,
                                                   struct mly_error *err);
