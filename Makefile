@@ -53,6 +53,7 @@ help:
 	@echo '  make bench-embed       the embedding engine beside four rivals and the roof  [QUICK=1] [TORCH=1]'
 	@echo '  make bench-open        opening a store of a million rows, beside LanceDB (4 GB of disk)'
 	@echo '  make bench-store       the store beside LanceDB and the bare file system  [QUICK=1]'
+	@echo '  make bench-ann         vector search beside four rivals, a million real vectors (5 GB of disk)  [QUICK=1]'
 	@echo '  make bench-power       power cuts on memalloy, LanceDB and SQLite (as root)  [QUICK=1]'
 	@echo '  make bench-quality SHARED=dir   cosines and nDCG@10 beside float32, on dir/data/ir'
 	@echo '  make clean             remove what was built (not .venv, not the model)'
@@ -128,6 +129,16 @@ bench-store: need-test model install-dev
 	@$(PY) bench/bench_store.py $(if $(QUICK),--quick)
 bench-power: need-test build
 	@$(PY) bench/bench_power.py $(if $(QUICK),--cuts 5)
+
+# Vectors and the rivals' indexes are kept there: they take an hour to make, QUICK=1 a quarter of it.
+ANN ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/memalloy/bench-ann
+PEERS ?=
+export ANN PEERS
+.PHONY: bench-ann
+bench-ann: need-test model build
+	@tools/setup.sh ann
+	@.venv-bench/bin/python bench/ann_data.py $(if $(QUICK),--rows 200000) "$$ANN"
+	@.venv-bench/bin/python bench/bench_ann.py --data "$$ANN" $(if $(QUICK),--quick) $${PEERS:+--peers "$$PEERS"}
 
 .PHONY: bench-embed bench-quality
 bench-embed: need-build model install-dev build
