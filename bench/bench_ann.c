@@ -1,5 +1,5 @@
-/* Our side of bench_ann.py: one segment of src/index over the vectors of a file, searched as a store
- * does it, with final scores by the vectors themselves.
+/* Our side of bench_ann.py: a segment of index/ over the vectors of a file, searched as a store does
+ * it, with final scores by the vectors themselves.
  *
  * usage: bench_ann build DATA INDEX ROWS [THREADS]
  *        bench_ann cold|each|search|select DATA INDEX ROWS QUERIES IDS SETTING...
@@ -44,7 +44,7 @@ struct rows {
 
 struct bench {
     struct rows base, queries;
-    char index[PATH_BYTES];
+    const char *index;
     struct mly_vindex *segment;
     struct mly_vindex_part parts[FILES_MAX];
     size_t part_count;
@@ -549,7 +549,7 @@ int main(int argc, char **argv)
     kern = mly_kern_pick(getenv("BENCH_ANN_KERNELS"));
     if (kern == NULL) stop("no such kernels", NULL);
     bench.base = rows_map(argv[2], "base", (size_t)strtoull(argv[4], NULL, 10));
-    snprintf(bench.index, sizeof(bench.index), "%s", argv[3]);
+    bench.index = argv[3];
     if (strcmp(argv[1], "build") == 0) {
         build(&bench, argc > 5 ? (uint32_t)strtoul(argv[5], NULL, 10) : 0);
         return 0;
