@@ -1,4 +1,4 @@
-/* Our side of bench_ann.py: a segment of index/ over the vectors of a file, searched as a store does
+/* Our side of bench_ann.py: a segment of index/ over the vectors of a file, searched as stores do
  * it, with final scores by the vectors themselves.
  *
  * usage: bench_ann build DATA INDEX ROWS [THREADS]
