@@ -4,7 +4,6 @@
  * not synced: what a power cut leaves of it does not pass its sums. */
 #include "index/vindex_draft.h"
 
-#include <math.h>
 #include <string.h>
 
 #define BUFFER_BYTES ((size_t)1 << 20)
@@ -52,20 +51,21 @@ void mly_vindex_draft_deinit(struct vindex_draft *draft)
         mly_mem_free(draft->mem, draft->cells[i].blocks);
     }
     mly_mem_free(draft->mem, draft->cells);
-    mly_mem_free(draft->mem, draft->centroids);
+    mly_cells_deinit(&draft->centroids);
     mly_mem_free(draft->mem, draft->first_blocks);
     *draft = (struct vindex_draft){.mem = draft->mem};
 }
 
-enum mly_err mly_vindex_draft_cells(struct vindex_draft *draft, size_t cell_count,
-                                    struct mly_error *err)
+enum mly_err mly_vindex_draft_cells(struct vindex_draft *draft, struct mly_error *err)
 {
-    draft->cells = mly_mem_array(draft->mem, cell_count + 1, sizeof(draft->cells[0]));
-    draft->centroids = mly_mem_array(draft->mem, cell_count + 1, draft->width);
-    if (draft->cells == NULL || draft->centroids == NULL) {
-        return mly_fail_nomem(err, cell_count * (sizeof(draft->cells[0]) + draft->width));
-    }
-    draft->cell_count = cell_count;
+    size_t count = draft->centroids.cells.panel_count * MLY_CELLS_PANEL;
+    size_t bytes = count * sizeof(draft->cells[0]);
+    struct vindex_draft_cell *cells = mly_mem_realloc(draft->mem, draft->cells, bytes);
+    if (cells == NULL) return mly_fail_nomem(err, bytes);
+    for (size_t i = draft->cell_count; i < count; i++)
+        cells[i] = (struct vindex_draft_cell){0};
+    draft->cells = cells;
+    draft->cell_count = count;
     return MLY_OK;
 }
 
@@ -134,35 +134,12 @@ static void lay_out(const struct vindex_draft *draft, struct vindex_head *head)
     head->centroids_at =
         vindex_round(head->cells_at + head->cell_count * sizeof(struct vindex_cell), VINDEX_ALIGN);
     head->tables_end = vindex_round(
-        head->centroids_at + vindex_centroid_bytes(draft->width, draft->cell_count), VINDEX_ALIGN);
+        head->centroids_at + mly_cells_bytes(draft->width, draft->centroids.cells.panel_count),
+        VINDEX_ALIGN);
     head->segment_bytes = head->tables_end;
     for (size_t i = 0; i < draft->cell_count; i++)
         head->segment_bytes +=
             vindex_round(vindex_cell_bytes(draft->width, draft->cells[i].count), VINDEX_ALIGN);
-}
-
-static void fill_centroids(const struct vindex_draft *draft, uint8_t *table)
-{
-    size_t width = draft->width, count = (size_t)vindex_panelled(draft->cell_count);
-    int8_t *panels = (int8_t *)table;
-    float *scales = (float *)(void *)(panels + count * width);
-    float *sums = scales + count, *ranks = sums + 2 * count, *squares = ranks + count;
-    for (size_t c = 0; c < draft->cell_count; c++) {
-        const int8_t *centroid = draft->centroids + c * width;
-        int8_t *panel = panels + c / MLY_KERN_PANEL * MLY_KERN_PANEL * width;
-        int64_t sum = 0, square = 0;
-        for (size_t i = 0; i < width; i++) {
-            panel[(i / MLY_KERN_STEP * MLY_KERN_PANEL + c % MLY_KERN_PANEL) * MLY_KERN_STEP +
-                  i % MLY_KERN_STEP] = centroid[i];
-            sum += centroid[i];
-            square += centroid[i] * centroid[i];
-        }
-        double scale = (double)draft->cells[c].scale, length = sqrt((double)square) * scale;
-        scales[c] = draft->cells[c].scale;
-        sums[c] = (float)(scale * (double)sum);
-        ranks[c] = length > 0 ? (float)(1.0 / length) : 0;
-        squares[c] = (float)(length * length);
-    }
 }
 
 /* Fills the tables (what is behind the header), but for the sums of the cells. */
@@ -188,7 +165,8 @@ static void fill_tables(const struct vindex_draft *draft, const struct vindex_he
         cells[i] = (struct vindex_cell){.at = at, .count = draft->cells[i].count};
         at += vindex_round(vindex_cell_bytes(draft->width, cells[i].count), VINDEX_ALIGN);
     }
-    fill_centroids(draft, tables + head->centroids_at - VINDEX_HEAD_BYTES);
+    memcpy(tables + head->centroids_at - VINDEX_HEAD_BYTES, draft->centroids.bytes,
+           mly_cells_bytes(draft->width, draft->centroids.cells.panel_count));
 }
 
 static enum mly_err write_cells(const struct vindex_draft *draft, const struct mly_file *file,

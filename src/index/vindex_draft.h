@@ -11,7 +11,6 @@
 struct vindex_draft_cell {
     uint8_t *blocks;
     uint32_t count, capacity; /* capacity: a multiple of MLY_KERN_BLOCK_CODES */
-    float scale;              /* of its centroid */
 };
 
 struct vindex_draft {
@@ -23,20 +22,20 @@ struct vindex_draft {
     uint32_t *first_blocks; /* u32[file_count]: its first block */
     uint32_t block_count;
     struct vindex_draft_cell *cells;
-    size_t cell_count;
-    int8_t *centroids; /* s8[cell_count][width] */
-    float unit;        /* as the head's */
+    size_t cell_count; /* places of centroids, whole panels */
+    struct mly_cells centroids;
+    float unit; /* as the head's */
     uint64_t row_count, vector_count, posting_count;
 };
 
-/* Checks the files. Cells come with mly_vindex_draft_cells. */
+/* Checks the files. centroids and then cells come with mly_vindex_draft_cells. */
 MLY_MUST_USE enum mly_err mly_vindex_draft_init(struct vindex_draft *draft, struct mly_mem *mem,
                                                 const struct mly_vindex_maker *maker,
                                                 const struct mly_vindex_file *files,
                                                 size_t file_count, struct mly_error *err);
 void mly_vindex_draft_deinit(struct vindex_draft *draft);
-MLY_MUST_USE enum mly_err mly_vindex_draft_cells(struct vindex_draft *draft, size_t cell_count,
-                                                 struct mly_error *err);
+/* Cells for all places of draft->centroids; those that are there stay. */
+MLY_MUST_USE enum mly_err mly_vindex_draft_cells(struct vindex_draft *draft, struct mly_error *err);
 
 static inline uint32_t vindex_draft_slot(const struct vindex_draft *draft, size_t file_i,
                                          uint32_t row)

@@ -4,6 +4,7 @@
 #define MLY_INDEX_VINDEX_INT_H
 
 #include "base/limits.h"
+#include "index/cells.h"
 #include "index/vindex.h"
 #include "kern/codes.h"
 #include "kern/crc32c.h"
@@ -29,7 +30,7 @@
 struct vindex_head {
     char magic[8];
     uint32_t format, metric, dim, width;
-    uint32_t file_count, block_count, cell_count, name_bytes;
+    uint32_t file_count, block_count, cell_count, name_bytes; /* cell_count: whole panels */
     uint64_t row_count, vector_count, posting_count;
     uint64_t files_at, names_at, blocks_at, cells_at, centroids_at, tables_end;
     uint64_t segment_bytes;
@@ -53,11 +54,6 @@ struct vindex_cell {
     uint64_t at;
     uint32_t count, sum;
 };
-
-/* Centroids as kern.h's linear_u8s8_f32 takes them, of cell_count rounded up to whole panels:
- * s8 panels, then f32 scales, sums (scale * the sum of its bytes), biases (0), ranks (1 / length, 0
- * for the zero vector), and squares (of the length). A centroid is scale * its bytes. */
-#define VINDEX_CENTROID_FLOATS 5
 
 /* The first bytes of a file of records; the last 4 of its head are its sum. Record i follows at
  * VINDEX_RECORDS_HEAD_BYTES + i * (width + 8): s8[width], f32 scale, u32 sum. A row without a
@@ -85,8 +81,7 @@ struct mly_vindex {
     const char *names;
     const struct vindex_block *blocks;
     const struct vindex_cell *cells;
-    struct mly_kern_linear centroids;
-    const float *ranks, *squares;
+    struct mly_cells centroids;
     struct vindex_records *records; /* [file_count] */
     _Atomic uint8_t *checked;       /* u8[cell_count]: its sum was right when it was read first */
 };
@@ -112,16 +107,6 @@ static inline uint64_t vindex_cell_bytes(size_t width, uint64_t count)
     return (count + MLY_KERN_BLOCK_CODES - 1) / MLY_KERN_BLOCK_CODES * vindex_stride(width);
 }
 
-/* Of the table of centroids. */
-static inline uint64_t vindex_panelled(uint64_t cell_count)
-{
-    return vindex_round(cell_count, MLY_KERN_PANEL);
-}
-static inline uint64_t vindex_centroid_bytes(size_t width, uint64_t cell_count)
-{
-    return vindex_panelled(cell_count) * (width + VINDEX_CENTROID_FLOATS * sizeof(float));
-}
-
 static inline uint32_t vindex_blocks_of(uint32_t rows)
 {
     return (uint32_t)(((uint64_t)rows + VINDEX_BLOCK_ROWS - 1) / VINDEX_BLOCK_ROWS);
@@ -140,6 +125,9 @@ MLY_MUST_USE enum mly_err mly_vindex_records_open(const struct mly_env *env, con
                                                   struct mly_error *err);
 /* Looks at the sum of one; NULL where it is wrong, or there are no records. */
 const uint8_t *mly_vindex_record(const struct mly_vindex *segment, uint32_t file_i, uint32_t row);
+
+/* How many cells so many rows are put into. */
+size_t mly_vindex_cells_for(uint64_t row_count);
 
 /* The bytes of a cell, after its sum was compared if it was not yet. */
 MLY_MUST_USE enum mly_err mly_vindex_cell(struct mly_vindex *segment, uint32_t cell_i,

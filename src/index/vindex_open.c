@@ -87,22 +87,6 @@ static bool is_inside(const struct vindex_head *head, uint64_t at, uint64_t coun
            count * bytes <= head->tables_end - at;
 }
 
-static void set_centroids(struct mly_vindex *segment)
-{
-    const struct vindex_head *head = &segment->head;
-    size_t count = (size_t)vindex_panelled(head->cell_count);
-    const int8_t *panels = (const void *)(segment->map.data + head->centroids_at);
-    const float *floats = (const void *)(panels + count * head->width);
-    segment->centroids = (struct mly_kern_linear){.panels = panels,
-                                                  .scale = floats,
-                                                  .sum = floats + count,
-                                                  .bias = floats + 2 * count,
-                                                  .in = head->width,
-                                                  .out = count};
-    segment->ranks = floats + 3 * count;
-    segment->squares = floats + 4 * count;
-}
-
 static enum mly_err read_head(struct mly_vindex *segment, struct mly_error *err)
 {
     const struct mly_map *map = &segment->map;
@@ -122,13 +106,14 @@ static enum mly_err read_head(struct mly_vindex *segment, struct mly_error *err)
     }
     if (head->segment_bytes != map->bytes || head->tables_end < VINDEX_HEAD_BYTES ||
         head->tables_end > map->bytes || head->cell_count > VINDEX_CELLS_MAX ||
-        head->block_count > VINDEX_BLOCKS_MAX || head->file_count > head->block_count ||
+        head->cell_count % MLY_CELLS_PANEL != 0 || head->block_count > VINDEX_BLOCKS_MAX ||
+        head->file_count > head->block_count ||
         !is_inside(head, head->files_at, head->file_count, sizeof(struct vindex_file)) ||
         !is_inside(head, head->names_at, head->name_bytes, 1) ||
         !is_inside(head, head->blocks_at, head->block_count, sizeof(struct vindex_block)) ||
         !is_inside(head, head->cells_at, head->cell_count, sizeof(struct vindex_cell)) ||
         !is_inside(head, head->centroids_at, 1,
-                   vindex_centroid_bytes(head->width, head->cell_count))) {
+                   mly_cells_bytes(head->width, head->cell_count / MLY_CELLS_PANEL))) {
         return fail_damaged("its tables are not inside it", err);
     }
     sum = segment->crc(0, map->data + VINDEX_HEAD_BYTES,
@@ -138,7 +123,10 @@ static enum mly_err read_head(struct mly_vindex *segment, struct mly_error *err)
     segment->names = (const void *)(map->data + head->names_at);
     segment->blocks = (const void *)(map->data + head->blocks_at);
     segment->cells = (const void *)(map->data + head->cells_at);
-    set_centroids(segment);
+    /* A table that is only read: the map is not written through it. */
+    mly_cells_view((void *)(uintptr_t)(map->data + head->centroids_at), head->width,
+                   head->cell_count / MLY_CELLS_PANEL, head->metric == MLY_VINDEX_COSINE,
+                   &segment->centroids);
     return MLY_OK;
 }
 
@@ -244,12 +232,13 @@ void mly_vindex_get_info(const struct mly_vindex *segment, struct mly_vindex_inf
         .metric = (enum mly_vindex_metric)head->metric,
         .dim = head->dim,
         .file_count = head->file_count,
-        .cell_count = head->cell_count,
         .row_count = head->row_count,
         .vector_count = head->vector_count,
         .posting_count = head->posting_count,
         .segment_bytes = head->segment_bytes,
     };
+    for (size_t i = 0; i < head->cell_count; i++)
+        out->cell_count += segment->cells[i].count > 0 ? 1 : 0;
     for (size_t i = 0; i < head->file_count; i++)
         out->record_bytes += segment->records[i].map.bytes;
 }

@@ -34,9 +34,11 @@ struct mly_vindex_room {
     uint8_t *bytes;  /* u8[width]: the query for the centroids */
     uint8_t *tables; /* for the codes */
     size_t width_room;
-    float *products; /* f32: of the centroids of one source */
+    float *products; /* f32: of the groups of one source */
     size_t product_room;
-    struct vindex_ranked *ranked;
+    struct vindex_ranked *groups; /* cell_i is a panel of cells */
+    size_t group_room, group_count;
+    struct vindex_ranked *ranked; /* the cells of the groups that were opened */
     size_t ranked_room, ranked_count;
     struct vindex_view *views;
     size_t view_room;
@@ -52,7 +54,7 @@ struct mly_vindex_room {
     const struct mly_vindex_ask *ask;
     enum mly_vindex_metric metric;
     struct mly_kern_code_query query;
-    float query_length;
+    float query_length, bytes_scale, bytes_low;
     size_t pool_wanted; /* what the pool is cut back to */
     float floor;        /* estimates at or below it are of no use */
     struct mly_vindex_stats stats;
@@ -66,10 +68,12 @@ struct vindex_effort {
 struct vindex_effort mly_vindex_effort(const struct mly_vindex_ask *ask, uint64_t vector_count,
                                        size_t cell_count);
 
-/* Scores all cells of all sources into room->ranked. */
+/* Scores the groups of all sources. */
 MLY_MUST_USE enum mly_err mly_vindex_rank(struct mly_vindex_room *room, struct mly_error *err);
-/* Puts the best wanted of room->ranked from start on in order behind start. */
-void mly_vindex_rank_next(struct mly_vindex_room *room, size_t start, size_t wanted);
+/* Adds the cells of a group to room->ranked. */
+void mly_vindex_rank_group(struct mly_vindex_room *room, size_t group_i);
+/* Puts the best wanted of the count items from start on in order behind start. */
+void mly_vindex_rank_next(struct vindex_ranked *items, size_t count, size_t start, size_t wanted);
 /* Reads a cell's codes into the pool. */
 MLY_MUST_USE enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i,
                                           struct mly_error *err);

@@ -15,47 +15,85 @@
 
 /* ---- cells ---- */
 
-static enum mly_err rank_source(struct mly_vindex_room *room, uint32_t source_i,
-                                const struct mly_kern_rows *rows, struct mly_error *err)
+/* As cells.h has it: the nearest has the greatest. Comparable among the tables of one metric. */
+static float rank_of(const struct mly_vindex_room *room, const struct mly_cells_level *level,
+                     size_t place, float product)
+{
+    if (room->metric == MLY_VINDEX_COSINE) return product * level->ranks[place];
+    return product - 0.5f * level->squares[place];
+}
+
+static void multiply(const struct mly_vindex_room *room, const struct mly_vindex *segment,
+                     const struct mly_cells_level *level, size_t first_panel, size_t panel_count,
+                     float *out)
+{
+    size_t first = first_panel * MLY_CELLS_PANEL, width = segment->head.width;
+    struct mly_kern_linear linear = {level->panels + first * width,
+                                     level->scales + first,
+                                     level->sums + first,
+                                     level->biases + first,
+                                     width,
+                                     panel_count * MLY_CELLS_PANEL};
+    struct mly_kern_rows rows = {room->bytes, &room->bytes_scale, &room->bytes_low, 1, width};
+    segment->kern->linear_u8s8_f32(&rows, &linear, out, linear.out);
+}
+
+/* Panels of cells become entries of ranked that stand for all cells in them. */
+static void rank_groups(struct mly_vindex_room *room, uint32_t source_i)
 {
     const struct mly_vindex *segment = room->sources[source_i].segment;
-    void *products = room->products;
-    MLY_TRY(mly_vindex_grow(room, &products, &room->product_room, segment->centroids.out,
-                            sizeof(float), err));
-    room->products = products;
-    segment->kern->linear_u8s8_f32(rows, &segment->centroids, room->products,
-                                   segment->centroids.out);
-    float inverse = room->query_length > 0 ? 1.0f / room->query_length : 0;
-    struct vindex_ranked *ranked = room->ranked + room->ranked_count;
-    for (uint32_t i = 0; i < segment->head.cell_count; i++) {
-        float base = room->products[i], score = base;
-        if (segment->cells[i].count == 0) continue;
-        if (room->metric == MLY_VINDEX_L2) score -= 0.5f * segment->squares[i];
-        if (room->metric == MLY_VINDEX_COSINE) score *= segment->ranks[i] * inverse;
-        *ranked++ = (struct vindex_ranked){score, base, source_i, i};
+    const struct mly_cells_level *level = &segment->centroids.groups;
+    multiply(room, segment, level, 0, level->panel_count, room->products);
+    for (uint32_t i = 0; i < segment->centroids.cells.panel_count; i++) {
+        float score = rank_of(room, level, i, room->products[i]);
+        room->groups[room->group_count++] = (struct vindex_ranked){score, 0, source_i, i};
     }
-    room->ranked_count = (size_t)(ranked - room->ranked);
-    return MLY_OK;
+}
+
+void mly_vindex_rank_group(struct mly_vindex_room *room, size_t group_i)
+{
+    const struct vindex_ranked *group = &room->groups[group_i];
+    const struct mly_vindex *segment = room->sources[group->source_i].segment;
+    const struct mly_cells_level *level = &segment->centroids.cells;
+    float products[MLY_CELLS_PANEL];
+    multiply(room, segment, level, group->cell_i, 1, products);
+    float inverse = room->metric == MLY_VINDEX_COSINE && room->query_length > 0
+                        ? 1.0f / room->query_length
+                        : 1.0f;
+    for (uint32_t i = 0; i < MLY_CELLS_PANEL; i++) {
+        uint32_t cell_i = group->cell_i * (uint32_t)MLY_CELLS_PANEL + i;
+        if (segment->cells[cell_i].count == 0) continue;
+        float score = rank_of(room, level, cell_i, products[i]) * inverse;
+        room->ranked[room->ranked_count++] =
+            (struct vindex_ranked){score, products[i], group->source_i, cell_i};
+    }
 }
 
 enum mly_err mly_vindex_rank(struct mly_vindex_room *room, struct mly_error *err)
 {
     const struct mly_vindex *first = room->sources[0].segment;
-    size_t width = first->head.width, cells = 0;
-    float scale, low;
-    for (size_t i = 0; i < room->source_count; i++)
-        cells += room->sources[i].segment->head.cell_count;
-    void *ranked = room->ranked;
-    MLY_TRY(
-        mly_vindex_grow(room, &ranked, &room->ranked_room, cells, sizeof(room->ranked[0]), err));
-    room->ranked = ranked;
-    room->ranked_count = 0;
-    first->kern->quantize_f32_u8(room->turned, NULL, width, room->bytes, &scale, &low);
-    struct mly_kern_rows rows = {room->bytes, &scale, &low, 1, width};
-    for (uint32_t i = 0; i < room->source_count; i++) {
-        MLY_TRY(rank_source(room, i, &rows, err));
+    size_t width = first->head.width, groups = 0, products = 0;
+    for (size_t i = 0; i < room->source_count; i++) {
+        const struct mly_cells *cells = &room->sources[i].segment->centroids;
+        groups += cells->cells.panel_count;
+        if (products < cells->groups.panel_count) products = cells->groups.panel_count;
     }
-    room->stats.cell_count = room->ranked_count;
+    void *blocks[] = {room->groups, room->ranked, room->products};
+    MLY_TRY(
+        mly_vindex_grow(room, &blocks[0], &room->group_room, groups, sizeof(room->groups[0]), err));
+    room->groups = blocks[0];
+    MLY_TRY(mly_vindex_grow(room, &blocks[1], &room->ranked_room, groups * MLY_CELLS_PANEL,
+                            sizeof(room->ranked[0]), err));
+    room->ranked = blocks[1];
+    MLY_TRY(mly_vindex_grow(room, &blocks[2], &room->product_room, products * MLY_CELLS_PANEL,
+                            sizeof(float), err));
+    room->products = blocks[2];
+    room->group_count = 0;
+    room->ranked_count = 0;
+    first->kern->quantize_f32_u8(room->turned, NULL, width, room->bytes, &room->bytes_scale,
+                                 &room->bytes_low);
+    for (uint32_t i = 0; i < room->source_count; i++)
+        rank_groups(room, i);
     return MLY_OK;
 }
 
@@ -78,10 +116,9 @@ static void swap_ranked(struct vindex_ranked *a, struct vindex_ranked *b)
     *b = kept;
 }
 
-void mly_vindex_rank_next(struct mly_vindex_room *room, size_t start, size_t wanted)
+void mly_vindex_rank_next(struct vindex_ranked *items, size_t count, size_t start, size_t wanted)
 {
-    struct vindex_ranked *items = room->ranked;
-    size_t low = start, high = room->ranked_count;
+    size_t low = start, high = count;
     if (wanted > high - start) wanted = high - start;
     /* Hoare's selection: the best wanted come before all others. */
     while (high - low > 1) {

@@ -24,8 +24,8 @@ enum mly_err mly_vindex_room_create(const struct mly_env *env, struct mly_vindex
 void mly_vindex_room_destroy(struct mly_vindex_room *room)
 {
     if (room == NULL) return;
-    void *blocks[] = {room->turned, room->bytes,       room->tables, room->products, room->ranked,
-                      room->views,  room->first_views, room->pool,   room->matches};
+    void *blocks[] = {room->turned, room->bytes, room->groups,      room->tables, room->products,
+                      room->ranked, room->views, room->first_views, room->pool,   room->matches};
     for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
         mly_mem_free(room->mem, blocks[i]);
     mly_mem_free(room->mem, room);
@@ -103,6 +103,10 @@ struct vindex_effort mly_vindex_effort(const struct mly_vindex_ask *ask, uint64_
 
 /* ---- the search ---- */
 
+/* Cells to choose from for each that is read, and groups besides. */
+#define GROUP_CHOICE 8
+#define GROUPS_MIN 8
+
 static enum mly_err check_ask(const struct mly_vindex_room *room, struct mly_error *err)
 {
     const struct mly_vindex_ask *ask = room->ask;
@@ -174,14 +178,31 @@ static enum mly_err prepare(struct mly_vindex_room *room, struct mly_error *err)
     return set_views(room, err);
 }
 
+/* Opens groups until wanted cells are ranked, with some to choose from; all of them where more than
+ * the first cells are wanted, as then none may be left out. */
+static void open_groups(struct mly_vindex_room *room, size_t wanted, bool is_first, size_t *opened)
+{
+    size_t start = *opened, target = room->group_count;
+    if (is_first) {
+        target = wanted * GROUP_CHOICE / MLY_CELLS_PANEL + GROUPS_MIN;
+        if (target > room->group_count) target = room->group_count;
+    }
+    mly_vindex_rank_next(room->groups, room->group_count, start, target - start);
+    for (size_t i = start; i < target; i++)
+        mly_vindex_rank_group(room, i);
+    *opened = target;
+}
+
 /* Reads cells: the effort's, then as many again until there are enough candidates. */
 static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex_effort *effort,
                                struct mly_error *err)
 {
-    size_t done = 0, wanted = effort->probes;
+    size_t done = 0, wanted = effort->probes, opened = 0;
     float least = -INFINITY;
     for (;;) {
-        mly_vindex_rank_next(room, done, wanted - done);
+        if (opened < room->group_count) open_groups(room, wanted, done == 0, &opened);
+        if (wanted > room->ranked_count) wanted = room->ranked_count;
+        mly_vindex_rank_next(room->ranked, room->ranked_count, done, wanted - done);
         if (done == 0 && wanted > 0 && room->metric == MLY_VINDEX_COSINE) {
             least = room->ranked[0].score - effort->gap;
         }
@@ -193,9 +214,9 @@ static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex
         /* A full pool was cut at least once, or is about to be: there is enough to choose from. */
         if (room->pool_count >= 2 * room->pool_wanted || room->floor > -INFINITY) return MLY_OK;
         mly_vindex_pool_unite(room);
-        if (done >= room->ranked_count || room->pool_count >= room->pool_wanted) return MLY_OK;
+        bool is_all = opened == room->group_count && done >= room->ranked_count;
+        if (is_all || room->pool_count >= room->pool_wanted) return MLY_OK;
         wanted = done + (done < 32 ? 32 : done);
-        if (wanted > room->ranked_count) wanted = room->ranked_count;
     }
 }
 
@@ -215,7 +236,10 @@ static enum mly_err search(struct mly_vindex_room *room, const struct mly_match 
     MLY_TRY(mly_vindex_rank(room, err));
     for (size_t i = 0; i < room->source_count; i++)
         vectors += room->sources[i].segment->head.vector_count;
-    struct vindex_effort effort = mly_vindex_effort(room->ask, vectors, room->ranked_count);
+    for (size_t i = 0; i < room->source_count; i++)
+        room->stats.cell_count += room->sources[i].segment->head.cell_count;
+    struct vindex_effort effort =
+        mly_vindex_effort(room->ask, vectors, (size_t)room->stats.cell_count);
     room->pool_wanted = effort.pool;
     void *pool = room->pool, *matches = room->matches;
     MLY_TRY(mly_vindex_grow(room, &pool, &room->pool_room, 4 * effort.pool, sizeof(room->pool[0]),
