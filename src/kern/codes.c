@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define WORD 64
-#define LEVEL_MAX 15
+#define LEVEL_MAX 15u
 /* Rows with nothing larger have no direction worth keeping; dividing by less could overflow. */
 #define SIZE_MIN 1e-30f
 
@@ -36,18 +36,26 @@ void mly_kern_rotation_init(struct mly_kern_rotation *rotation, size_t dim)
     }
 }
 
-/* Four numbers at a time, so that compilers find the vector instruction. */
+/* The sign bits of four numbers. */
+#define SIGNS(a, b, c, d)                                                                          \
+    {(uint32_t)(a) << 31, (uint32_t)(b) << 31, (uint32_t)(c) << 31, (uint32_t)(d) << 31}
+static const uint32_t signs_of[16][4] = {
+    SIGNS(0, 0, 0, 0), SIGNS(1, 0, 0, 0), SIGNS(0, 1, 0, 0), SIGNS(1, 1, 0, 0),
+    SIGNS(0, 0, 1, 0), SIGNS(1, 0, 1, 0), SIGNS(0, 1, 1, 0), SIGNS(1, 1, 1, 0),
+    SIGNS(0, 0, 0, 1), SIGNS(1, 0, 0, 1), SIGNS(0, 1, 0, 1), SIGNS(1, 1, 0, 1),
+    SIGNS(0, 0, 1, 1), SIGNS(1, 0, 1, 1), SIGNS(0, 1, 1, 1), SIGNS(1, 1, 1, 1),
+};
+
+/* As words of 64 bits: what compilers make of four words of 32 is slow. */
 static void flip(float *x, size_t n, const uint64_t *flips)
 {
     for (size_t i = 0; i < n; i += 4) {
-        const uint32_t bits = (uint32_t)(flips[i / WORD] >> (i % WORD)) & 15u;
-        uint32_t raw[4];
-        memcpy(raw, x + i, sizeof(raw));
-        raw[0] ^= (bits & 1u) << 31;
-        raw[1] ^= (bits & 2u) << 30;
-        raw[2] ^= (bits & 4u) << 29;
-        raw[3] ^= (bits & 8u) << 28;
-        memcpy(x + i, raw, sizeof(raw));
+        uint64_t pairs[2], signs[2];
+        memcpy(signs, signs_of[flips[i / WORD] >> (i % WORD) & 15u], sizeof(signs));
+        memcpy(pairs, x + i, sizeof(pairs));
+        pairs[0] ^= signs[0];
+        pairs[1] ^= signs[1];
+        memcpy(x + i, pairs, sizeof(pairs));
     }
 }
 
@@ -74,15 +82,31 @@ static void hadamard_fours(float *x, size_t n)
     }
 }
 
+/* Two rounds at once: pairs half and then 2 * half apart. */
+static void butterflies_twice(float *restrict x, size_t half)
+{
+    float *restrict a = x, *restrict b = x + half, *restrict c = b + half, *restrict d = c + half;
+    for (size_t i = 0; i < half; i++) {
+        const float sum_0 = a[i] + b[i], less_0 = a[i] - b[i];
+        const float sum_1 = c[i] + d[i], less_1 = c[i] - d[i];
+        a[i] = sum_0 + sum_1;
+        b[i] = less_0 + less_1;
+        c[i] = sum_0 - sum_1;
+        d[i] = less_0 - less_1;
+    }
+}
+
 /* n: a power of two, 64 or more. */
 static void hadamard(float *x, size_t n)
 {
+    size_t half = 4;
     hadamard_fours(x, n);
-    for (size_t half = 4; half < n; half *= 2) {
-        for (size_t i = 0; i < n; i += 2 * half) {
-            butterflies(x + i, x + i + half, half);
+    for (; 4 * half <= n; half *= 4) {
+        for (size_t i = 0; i < n; i += 4 * half) {
+            butterflies_twice(x + i, half);
         }
     }
+    if (half < n) butterflies(x, x + half, half);
 }
 
 static void scale_by(float *x, size_t n, float factor)
@@ -240,15 +264,19 @@ void mly_kern_quantize_f32_s8(const float *x, size_t n, int8_t *q, float *scale)
     }
 }
 
-/* What four bits of a code add: for each of their 16 values the sum of what each bit adds. */
-static void fill_table(const int32_t *levels, uint8_t *table)
+/* What four bits of a code add: for each of their 16 values the sum of what each bit adds, four
+ * values in a word (none is above 60). */
+static void fill_table(const uint32_t *levels, uint8_t *table)
 {
-    for (uint32_t bits = 0; bits < 16; bits++) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < 4; i++) {
-            sum += (bits >> i & 1u) != 0 ? levels[i] : LEVEL_MAX - levels[i];
-        }
-        table[bits] = (uint8_t)sum;
+    const uint32_t a[2] = {LEVEL_MAX - levels[0], levels[0]};
+    const uint32_t b[2] = {LEVEL_MAX - levels[1], levels[1]};
+    const uint32_t c[2] = {LEVEL_MAX - levels[2], levels[2]};
+    const uint32_t d[2] = {LEVEL_MAX - levels[3], levels[3]};
+    const uint32_t low =
+        (a[0] + b[0]) | (a[1] + b[0]) << 8 | (a[0] + b[1]) << 16 | (a[1] + b[1]) << 24;
+    for (size_t high = 0; high < 4; high++) {
+        const uint32_t four = low + (c[high & 1] + d[high >> 1]) * 0x01010101u;
+        memcpy(table + 4 * high, &four, sizeof(four));
     }
 }
 
@@ -259,10 +287,10 @@ void mly_kern_query_make(const float *query, size_t width, uint8_t *tables,
     const bool is_zero = most <= SIZE_MIN;
     const float factor = is_zero ? 0.0f : (float)LEVEL_MAX / most;
     for (size_t i = 0; i < width; i += 4) {
-        int32_t levels[4];
+        uint32_t levels[4];
         for (size_t j = 0; j < 4; j++) {
             const float place = (query[i + j] * factor + (float)LEVEL_MAX) * 0.5f;
-            levels[j] = to_integer(clamp(place, 0.0f, (float)LEVEL_MAX));
+            levels[j] = (uint32_t)to_integer(clamp(place, 0.0f, (float)LEVEL_MAX));
         }
         fill_table(levels, tables + (i / 4 % 2 * (width / 8) + i / 8) * 16);
     }

@@ -38,7 +38,9 @@ static struct extensions extensions_with(uint32_t saved)
 
 bool mly_kern_cpu_has_avx2(void)
 {
-    const uint32_t avx2 = 1u << 5;                /* EBX */
+    const uint32_t f16c = 1u << 29, avx2 = 1u << 5; /* leaf 1, ECX; leaf 7, EBX */
+    uint32_t a, b, c, d;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & f16c) == 0) return false;
     return (extensions_with(0x06).b & avx2) != 0; /* SSE, AVX */
 }
 

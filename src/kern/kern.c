@@ -10,19 +10,16 @@
 
 static const struct mly_kern set_scalar = KERN_SET(scalar);
 #if defined(__x86_64__)
-static const struct mly_kern set_avx2 =
-    KERN_SET_OF("avx2", avx2, avx2, avx2, avx2, avx2, avx2, avx2, scalar);
+static const struct mly_kern set_avx2 = KERN_SET(avx2);
 static const struct mly_kern set_avxvnni =
-    KERN_SET_OF("avxvnni", avx2, avx2, avxvnni, avx2, avx2, avx2, avx2, scalar);
-static const struct mly_kern set_avx512vnni =
-    KERN_SET_OF("avx512vnni", avx512vnni, avx512vnni, avx512vnni, avx512vnni, avx512vnni,
-                avx512vnni, avx512vnni, scalar);
+    KERN_SET_OF("avxvnni", avx2, avx2, avxvnni, avx2, avx2, avx2, avx2, avx2);
+static const struct mly_kern set_avx512vnni = KERN_SET(avx512vnni);
 static const struct mly_kern set_avx512bf16 =
     KERN_SET_OF("avx512bf16", avx512vnni, avx512vnni, avx512vnni, avx512vnni, avx512vnni,
-                avx512vnni, avx512bf16, scalar);
+                avx512vnni, avx512bf16, avx512vnni);
 #elif defined(__aarch64__)
 static const struct mly_kern set_neon =
-    KERN_SET_OF("neon", neon, neon, neon, neon, neon, scalar, scalar, scalar);
+    KERN_SET_OF("neon", neon, neon, neon, neon, neon, scalar, scalar, neon);
 #endif
 
 #define SETS_MAX 5

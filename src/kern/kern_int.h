@@ -158,7 +158,7 @@ KERN_DECLARE_SET(avx512vnni)
 void mly_kern_linear_bf16_avx512bf16(const uint16_t *rows, size_t stride, size_t count,
                                      const struct mly_kern_linear_bf16 *linear,
                                      enum mly_kern_finish finish, float *out, size_t out_stride);
-/* Does this machine run AVX2, and does its system save the registers? */
+/* Does this machine run AVX2 and F16C, and does its system save the registers? */
 bool mly_kern_cpu_has_avx2(void);
 /* The same with AVX-VNNI: the dot product of bytes in 256 bits, without AVX-512. */
 bool mly_kern_cpu_has_avxvnni(void);

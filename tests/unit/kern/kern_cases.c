@@ -12,7 +12,7 @@
 #if defined(__x86_64__)
 KERN_DECLARE_LINEAR(evexvnni)
 static const struct mly_kern set_evexvnni =
-    KERN_SET_OF("evexvnni", avx2, avx2, evexvnni, avx2, avx2, avx2, avx2, scalar);
+    KERN_SET_OF("evexvnni", avx2, avx2, evexvnni, avx2, avx2, avx2, avx2, avx2);
 #endif
 
 size_t list_sets(const struct mly_kern *sets[SETS_MAX])
