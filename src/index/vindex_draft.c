@@ -89,18 +89,66 @@ static enum mly_err grow(struct vindex_draft *draft, struct vindex_draft_cell *c
     return MLY_OK;
 }
 
+static uint8_t *block_of(const struct vindex_draft *draft, uint32_t cell_i, uint32_t place)
+{
+    return draft->cells[cell_i].blocks + place / MLY_KERN_BLOCK_CODES * vindex_stride(draft->width);
+}
+
+static uint8_t *slot_of(const struct vindex_draft *draft, uint32_t cell_i, uint32_t place)
+{
+    return block_of(draft, cell_i, place) + MLY_KERN_BLOCK_BYTES(draft->width) +
+           place % MLY_KERN_BLOCK_CODES * sizeof(uint32_t);
+}
+
 enum mly_err mly_vindex_draft_add(struct vindex_draft *draft, uint32_t cell_i, uint32_t slot,
                                   uint32_t *place, struct mly_error *err)
 {
     struct vindex_draft_cell *cell = &draft->cells[cell_i];
     if (cell->count == cell->capacity) MLY_TRY(grow(draft, cell, err));
     *place = cell->count;
-    memcpy(cell->blocks + cell->count / MLY_KERN_BLOCK_CODES * vindex_stride(draft->width) +
-               MLY_KERN_BLOCK_BYTES(draft->width) + cell->count % MLY_KERN_BLOCK_CODES * 4,
-           &slot, 4);
+    memcpy(slot_of(draft, cell_i, cell->count), &slot, sizeof(slot));
     cell->count++;
     draft->posting_count++;
     return MLY_OK;
+}
+
+uint32_t mly_vindex_draft_slot_at(const struct vindex_draft *draft, uint32_t cell_i, uint32_t place)
+{
+    uint32_t slot;
+    memcpy(&slot, slot_of(draft, cell_i, place), sizeof(slot));
+    return slot;
+}
+
+void mly_vindex_draft_copy(struct vindex_draft *draft, uint32_t cell_i, uint32_t place,
+                           const uint8_t *from_block, uint32_t from_place)
+{
+    uint8_t code[MLY_KERN_CODE_DIM_MAX / 8];
+    struct mly_kern_code_numbers numbers =
+        mly_kern_block_get(from_block, draft->width, from_place, code);
+    mly_kern_block_put(block_of(draft, cell_i, place), draft->width, place % MLY_KERN_BLOCK_CODES,
+                       code, numbers);
+}
+
+void mly_vindex_draft_shift(struct vindex_draft *draft, uint32_t cell_i, uint32_t from, uint32_t to)
+{
+    if (from == to) return;
+    mly_vindex_draft_copy(draft, cell_i, to, block_of(draft, cell_i, from),
+                          from % MLY_KERN_BLOCK_CODES);
+    memcpy(slot_of(draft, cell_i, to), slot_of(draft, cell_i, from), sizeof(uint32_t));
+}
+
+void mly_vindex_draft_cut(struct vindex_draft *draft, uint32_t cell_i, uint32_t count)
+{
+    static const uint8_t no_code[MLY_KERN_CODE_DIM_MAX / 8] = {0};
+    static const struct mly_kern_code_numbers no_numbers = MLY_KERN_NO_CODE;
+    struct vindex_draft_cell *cell = &draft->cells[cell_i];
+    for (uint32_t place = count; place < cell->count; place++) {
+        mly_kern_block_put(block_of(draft, cell_i, place), draft->width,
+                           place % MLY_KERN_BLOCK_CODES, no_code, no_numbers);
+        memset(slot_of(draft, cell_i, place), 0xFF, sizeof(uint32_t));
+    }
+    draft->posting_count -= cell->count - count;
+    cell->count = count;
 }
 
 /* ---- the file ---- */

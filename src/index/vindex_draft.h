@@ -48,6 +48,17 @@ MLY_MUST_USE enum mly_err mly_vindex_draft_add(struct vindex_draft *draft, uint3
                                                uint32_t slot, uint32_t *place,
                                                struct mly_error *err);
 
+uint32_t mly_vindex_draft_slot_at(const struct vindex_draft *draft, uint32_t cell_i,
+                                  uint32_t place);
+/* Copies the code at from (a block of a cell of this width) into a place of a cell. */
+void mly_vindex_draft_copy(struct vindex_draft *draft, uint32_t cell_i, uint32_t place,
+                           const uint8_t *from_block, uint32_t from_place);
+/* Leaves the first count codes of a cell. */
+void mly_vindex_draft_cut(struct vindex_draft *draft, uint32_t cell_i, uint32_t count);
+/* Moves the code and the slot of place from to place to, in one cell. */
+void mly_vindex_draft_shift(struct vindex_draft *draft, uint32_t cell_i, uint32_t from,
+                            uint32_t to);
+
 /* Writes the segment; name_out is its name. */
 MLY_MUST_USE enum mly_err mly_vindex_draft_write(const struct vindex_draft *draft,
                                                  const struct mly_env *env, const char *folder,
