@@ -70,9 +70,12 @@ static void prepare_row(struct vindex_put *put, size_t i)
     float *turned = put->turned + i * width;
     uint8_t *record = put->tile_records + i * vindex_record_bytes(width);
     struct vindex_tile_row *row = &put->rows[i];
-    row->has_record =
-        !vindex_is_set(put->none, put->none_first + i) && isfinite(kern->dot_f32(x, x, dim));
-    row->is_in = row->has_record && !vindex_is_set(put->covered, put->covered_first + i);
+    bool is_covered = vindex_is_set(put->covered, put->covered_first + i);
+    /* Rows that have everything already are not even read. */
+    row->has_record = (!is_covered || put->records.file.fd >= 0) &&
+                      !vindex_is_set(put->none, put->none_first + i) &&
+                      isfinite(kern->dot_f32(x, x, dim));
+    row->is_in = row->has_record && !is_covered;
     memset(record, 0, vindex_record_bytes(width));
     if (row->has_record) {
         float scale;

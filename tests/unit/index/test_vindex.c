@@ -36,56 +36,7 @@ static void ok(enum mly_err rc, const struct mly_error *err)
 
 static struct mly_vindex *build(struct vindex_case *of, const char *set, struct mly_pool *pool)
 {
-    const struct mly_env *env = mly_env_system();
-    struct mly_vindex_maker maker = vindex_case_maker(of, env, folder);
-    struct mly_vindex *segment = NULL;
-    struct mly_error err = {0};
-    char name[MLY_VINDEX_SEGMENT_NAME_BYTES];
-    maker.kern = mly_kern_pick(set);
-    maker.pool = pool;
-    ok(mly_vindex_build(&maker, of->files, of->file_count, name, &err), &err);
-    ok(mly_vindex_open(env, maker.kern, folder, name, &segment, &err), &err);
-    ok(mly_vindex_verify(segment, &err), &err);
-    return segment;
-}
-
-/* How much of the exact answers is found; every score that is given must be right. */
-static double recall(const struct vindex_case *of, struct mly_vindex *segment,
-                     const struct mly_vindex_part *parts, float wanted, size_t k)
-{
-    const struct mly_env *env = mly_env_system();
-    struct mly_vindex_room *room = NULL;
-    struct mly_vindex_source source = {segment, parts};
-    struct mly_error err = {0};
-    float *query = malloc(of->dim * sizeof(float));
-    struct mly_match *exact = malloc(k * sizeof(*exact));
-    size_t found = 0, total = 0;
-    assert_true(query != NULL && exact != NULL);
-    ok(mly_vindex_room_create(env, &room, &err), &err);
-    for (uint64_t q = 0; q < QUERIES; q++) {
-        const struct mly_match *got;
-        size_t count;
-        vindex_case_query(of, q, query);
-        struct mly_vindex_ask ask = {
-            .query = query, .dim = of->dim, .k = k, .recall = wanted, .vector = vindex_case_vector};
-        ok(mly_vindex_search(room, &source, 1, &ask, &got, &count, NULL, &err), &err);
-        size_t there = vindex_case_exact(of, parts, query, k, exact);
-        total += there;
-        assert_int_equal(count, there);
-        for (size_t i = 0; i < count; i++) {
-            assert_true(i == 0 || got[i].score <= got[i - 1].score);
-            for (size_t j = 0; j < there; j++) {
-                if (exact[j].row_address != got[i].row_address) continue;
-                float bound = of->metric == MLY_VINDEX_L2 ? 1e-4F * fabsf(exact[j].score) : 0;
-                assert_true(fabsf(exact[j].score - got[i].score) <= bound);
-                found++;
-            }
-        }
-    }
-    mly_vindex_room_destroy(room);
-    free(exact);
-    free(query);
-    return (double)found / (double)total;
+    return vindex_case_build(of, folder, NULL, set, pool);
 }
 
 static void the_nearest_are_found(void **state)
@@ -100,8 +51,8 @@ static void the_nearest_are_found(void **state)
         vindex_case_make(&of, metrics[i], 96, rows, 3, 1 + i);
         vindex_case_parts(&of, parts);
         struct mly_vindex *segment = build(&of, NULL, NULL);
-        assert_true(recall(&of, segment, parts, 0.95F, K) >= 0.95);
-        assert_true(recall(&of, segment, parts, 1, K) >= 0.99);
+        assert_true(vindex_case_recall(&of, segment, parts, 0.95F, K) >= 0.95);
+        assert_true(vindex_case_recall(&of, segment, parts, 1, K) >= 0.99);
         mly_vindex_close(segment);
         vindex_case_free(&of);
     }
@@ -118,7 +69,7 @@ static void every_dimension_works(void **state)
         vindex_case_make(&of, MLY_VINDEX_COSINE, dims[i], rows, 1, 20 + i);
         vindex_case_parts(&of, parts);
         struct mly_vindex *segment = build(&of, NULL, NULL);
-        assert_true(recall(&of, segment, parts, 1, K) >= (dims[i] < 64 ? 0.9 : 0.99));
+        assert_true(vindex_case_recall(&of, segment, parts, 1, K) >= (dims[i] < 64 ? 0.9 : 0.99));
         mly_vindex_close(segment);
         vindex_case_free(&of);
     }
@@ -140,20 +91,20 @@ static void rows_that_may_not_be_found_are_not(void **state)
     struct mly_vindex *segment = build(&of, NULL, NULL);
     for (size_t i = 0; i < 1500; i += 2)
         dead[i / 8] = (uint8_t)(dead[i / 8] | 1 << i % 8);
-    /* recall() itself compares with a scan that honours all of them. */
+    /* vindex_case_recall itself compares with a scan that honours all of them. */
     parts[1].dead = dead;
-    assert_true(recall(&of, segment, parts, 1, K) >= 0.99);
+    assert_true(vindex_case_recall(&of, segment, parts, 1, K) >= 0.99);
     parts[2].is_present = false;
-    assert_true(recall(&of, segment, parts, 1, K) >= 0.99);
+    assert_true(vindex_case_recall(&of, segment, parts, 1, K) >= 0.99);
     parts[0].allowed = allowed;
     parts[1].is_present = false;
     for (size_t i = 0; i < 2000; i += 50)
         allowed[i / 8] = (uint8_t)(allowed[i / 8] | 1 << i % 8);
     /* Fewer than are wanted at first: all cells are read. */
-    assert_true(recall(&of, segment, parts, 0.9F, 30) >= 0.99);
+    assert_true(vindex_case_recall(&of, segment, parts, 0.9F, 30) >= 0.99);
     memset(allowed, 0, 2000 / 8 + 1);
     allowed[10] = 1;
-    assert_true(recall(&of, segment, parts, 0.9F, K) >= 0.99);
+    assert_true(vindex_case_recall(&of, segment, parts, 0.9F, K) >= 0.99);
     mly_vindex_close(segment);
     free(dead);
     free(allowed);
@@ -169,7 +120,7 @@ static void all_rows_can_be_asked_for(void **state)
     vindex_case_make(&of, MLY_VINDEX_COSINE, 32, rows, 1, 9);
     vindex_case_parts(&of, parts);
     struct mly_vindex *segment = build(&of, NULL, NULL);
-    assert_true(recall(&of, segment, parts, 0.9F, 5000) > 0.9999);
+    assert_true(vindex_case_recall(&of, segment, parts, 0.9F, 5000) > 0.9999);
     mly_vindex_close(segment);
     vindex_case_free(&of);
 }
@@ -196,7 +147,7 @@ static void odd_vectors_do_no_harm(void **state)
     of.none[0] = NULL;
     struct mly_vindex *segment = build(&of, NULL, NULL);
     of.none[0] = none;
-    assert_true(recall(&of, segment, parts, 1, 5000) > 0.9999);
+    assert_true(vindex_case_recall(&of, segment, parts, 1, 5000) > 0.9999);
     mly_vindex_close(segment);
     vindex_case_free(&of);
 }

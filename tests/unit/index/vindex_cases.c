@@ -1,11 +1,14 @@
 #include "vindex_cases.h"
 
+#include "mly_cmocka.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CENTRES 40
+#define QUERIES 60
 
 static uint64_t next(uint64_t *state)
 {
@@ -172,4 +175,68 @@ size_t vindex_case_exact(const struct vindex_case *of, const struct mly_vindex_p
     memcpy(out, all, count * sizeof(*all));
     free(all);
     return count;
+}
+
+static void ok(enum mly_err rc, const struct mly_error *err)
+{
+    if (rc != MLY_OK) fail_msg("%s", err->message);
+}
+
+struct mly_vindex *vindex_case_build(struct vindex_case *of, const char *folder,
+                                     const struct mly_vindex_fold *fold, const char *set,
+                                     struct mly_pool *pool)
+{
+    const struct mly_env *env = mly_env_system();
+    struct mly_vindex_maker maker = vindex_case_maker(of, env, folder);
+    struct mly_vindex *segment = NULL;
+    struct mly_error err = {0};
+    char name[MLY_VINDEX_SEGMENT_NAME_BYTES];
+    maker.kern = mly_kern_pick(set);
+    maker.pool = pool;
+    if (fold == NULL) {
+        ok(mly_vindex_build(&maker, of->files, of->file_count, name, &err), &err);
+    } else {
+        ok(mly_vindex_fold(&maker, fold, name, &err), &err);
+    }
+    ok(mly_vindex_open(env, maker.kern, folder, name, &segment, &err), &err);
+    ok(mly_vindex_verify(segment, &err), &err);
+    return segment;
+}
+
+double vindex_case_recall(const struct vindex_case *of, struct mly_vindex *segment,
+                          const struct mly_vindex_part *parts, float wanted, size_t k)
+{
+    const struct mly_env *env = mly_env_system();
+    struct mly_vindex_room *room = NULL;
+    struct mly_vindex_source source = {segment, parts};
+    struct mly_error err = {0};
+    float *query = malloc(of->dim * sizeof(float));
+    struct mly_match *exact = malloc(k * sizeof(*exact));
+    size_t found = 0, total = 0;
+    assert_true(query != NULL && exact != NULL);
+    ok(mly_vindex_room_create(env, &room, &err), &err);
+    for (uint64_t q = 0; q < QUERIES; q++) {
+        const struct mly_match *got;
+        size_t count;
+        vindex_case_query(of, q, query);
+        struct mly_vindex_ask ask = {
+            .query = query, .dim = of->dim, .k = k, .recall = wanted, .vector = vindex_case_vector};
+        ok(mly_vindex_search(room, &source, 1, &ask, &got, &count, NULL, &err), &err);
+        size_t there = vindex_case_exact(of, parts, query, k, exact);
+        total += there;
+        assert_int_equal(count, there);
+        for (size_t i = 0; i < count; i++) {
+            assert_true(i == 0 || got[i].score <= got[i - 1].score);
+            for (size_t j = 0; j < there; j++) {
+                if (exact[j].row_address != got[i].row_address) continue;
+                float bound = of->metric == MLY_VINDEX_L2 ? 1e-4F * fabsf(exact[j].score) : 0;
+                assert_true(fabsf(exact[j].score - got[i].score) <= bound);
+                found++;
+            }
+        }
+    }
+    mly_vindex_room_destroy(room);
+    free(exact);
+    free(query);
+    return (double)found / (double)total;
 }

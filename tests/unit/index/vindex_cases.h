@@ -35,4 +35,13 @@ enum mly_err vindex_case_vector(void *context, const struct mly_vindex_part *par
 size_t vindex_case_exact(const struct vindex_case *of, const struct mly_vindex_part *parts,
                          const float *query, size_t k, struct mly_match *out);
 
+/* Builds (or folds, where fold is not NULL) and opens; fails the test where it cannot, or where the
+ * segment does not verify. set, pool: NULL for the best kernels, one thread. */
+struct mly_vindex *vindex_case_build(struct vindex_case *of, const char *folder,
+                                     const struct mly_vindex_fold *fold, const char *set,
+                                     struct mly_pool *pool);
+/* How much of the exact answers is found; every score that is given must be right. */
+double vindex_case_recall(const struct vindex_case *of, struct mly_vindex *segment,
+                          const struct mly_vindex_part *parts, float wanted, size_t k);
+
 #endif
