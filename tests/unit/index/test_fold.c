@@ -1,5 +1,5 @@
 /* Segments folded: new files come in, old ones go or move into others, dead rows are dropped; after
- * every step the nearest are found, the bytes verify, and no cell is much larger than the others. */
+ * every step the nearest are found, the bytes verify, and no cell is much larger than others. */
 #include "index/vindex_int.h"
 
 #include "mly_cmocka.h"
