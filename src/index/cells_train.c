@@ -12,7 +12,7 @@
 #define PANEL MLY_CELLS_PANEL
 /* Cells that a panel is given on average, so that places are left for cells that split. */
 #define GROUP_CELLS ((size_t)48)
-#define SAMPLE_PER_CELL ((size_t)64)
+#define SAMPLE_PER_CELL ((size_t)48)
 /* Rows of the sample that are enough for a group. */
 #define SAMPLE_PER_GROUP ((size_t)256)
 #define GROUP_ROUNDS 8
