@@ -27,7 +27,7 @@ ALLOWED = {
     "lance": FLOOR | {"os", "kern", "sums"},
     "log": FLOOR | {"os", "kern"},
     "sums": FLOOR | {"os", "kern"},
-    "store": FLOOR | {"os", "kern", "lance", "log"},
+    "store": FLOOR | {"os", "kern", "index", "lance", "log"},
     "index": FLOOR | {"os", "kern"},
     "search": FLOOR | {"kern", "store", "index"},
     "watch": FLOOR | {"os", "kern"},

@@ -142,6 +142,11 @@ struct mly_vindex_file mly_vindex_file(const struct mly_vindex *segment, size_t 
 /* Reads every byte of the segment and of its records, whatever was checked before. */
 MLY_MUST_USE enum mly_err mly_vindex_verify(struct mly_vindex *segment, struct mly_error *err);
 
+/* Removes every other segment, and the records of all but these files; segment NULL: all of them.
+ * For whoever makes segments, with nobody else making any; those that are open stay readable. */
+void mly_vindex_clean(const struct mly_env *env, const char *folder, const char *segment,
+                      const struct mly_vindex_file *files, size_t file_count);
+
 /* ---- searching ---- */
 
 /* What the caller's snapshot has of one file that a segment covers. */

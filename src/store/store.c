@@ -2,7 +2,7 @@
  *
  * In: a folder, that need not exist yet. Out: the store, with both tables' newest manifests read;
  * nothing is written before the first begin. */
-#include "store/store_state_int.h"
+#include "store/store_index_int.h"
 
 #include "base/limits.h"
 
@@ -117,6 +117,7 @@ static enum mly_err fill_store(struct mly_store *store, const char *path,
     MLY_TRY(check_folder(store, err));
     if (!options->allow_network) MLY_TRY(refuse_network(store, err));
     MLY_TRY(open_tables(store, err));
+    MLY_TRY(mly_store_index_init(store, options->kern, err));
     MLY_TRY(mly_store_set_model(store, options->model_id, options->model_hash, options->dim, err));
     mly_mutex_lock(&store->mutex);
     enum mly_err rc = mly_store_renew(store, err);
@@ -179,6 +180,7 @@ enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
     /* In a child of fork() other threads were cut off in the midst of whatever they did: what they
      * wait for cannot be destroyed, what they changed not be freed. The lock's file is closed. */
     if (store->pid != store->env->pid(store->env->context)) return MLY_OK;
+    mly_store_index_stop(store);
     enum mly_err rc = finish(store, err);
     mly_lock_file_close(&store->lock_file);
     mly_store_stop_following(store);
@@ -192,6 +194,7 @@ enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
         for (size_t i = 0; i < MLY_STORE_KEYS; i++)
             mly_keys_deinit(&table->keys[i]);
     }
+    mly_store_index_deinit(store);
     mly_cond_deinit(&store->cond);
     mly_mutex_deinit(&store->key_mutex);
     mly_mutex_deinit(&store->mutex);

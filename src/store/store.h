@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "flow/flow.h"
+#include "index/vindex.h"
 #include "log/log.h"
 #include "os/os.h"
 
@@ -32,6 +33,7 @@ struct mly_store_options {
     uint32_t
         dim; /* of a new store; 0: not known yet, it must be known at the first commit with rows */
     struct mly_str model_id, model_hash; /* recorded with the tables; null: none. Copied. */
+    const struct mly_kern *kern;         /* for the vector index; NULL: none is used or made */
 };
 
 /* Writes nothing. A folder that does not exist is an empty store (NOTFOUND where read_only). A
@@ -126,6 +128,50 @@ size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot);
 MLY_MUST_USE enum mly_err mly_snapshot_get_block(const struct mly_snapshot *snapshot,
                                                  size_t block_i, struct mly_vector_block *out,
                                                  struct mly_error *err);
+
+/* ---- the vector index ---- */
+
+/* What the snapshot has of the segments (index/vindex.h) that are there now. */
+struct mly_snapshot_index;
+/* *out NULL: no row of it is in any. Close it before the snapshot is released. */
+MLY_MUST_USE enum mly_err mly_snapshot_open_index(struct mly_snapshot *snapshot,
+                                                  struct mly_snapshot_index **out,
+                                                  struct mly_error *err);
+/* Accepts NULL. */
+void mly_snapshot_close_index(struct mly_snapshot_index *index);
+/* Borrowed until close. */
+const struct mly_vindex_source *mly_snapshot_index_sources(const struct mly_snapshot_index *index,
+                                                           size_t *count);
+/* Is that block of the snapshot in a segment? Others are to be scanned. */
+bool mly_snapshot_index_covers(const struct mly_snapshot_index *index, size_t block_i);
+/* Rows of the parts that are in segments, dead ones included. */
+uint64_t mly_snapshot_index_rows(const struct mly_snapshot_index *index);
+/* A mly_vindex_vector_fn for these sources; context is the snapshot. */
+MLY_MUST_USE enum mly_err mly_snapshot_get_vector(void *context, const struct mly_vindex_part *part,
+                                                  uint32_t row, const float **out,
+                                                  struct mly_error *err);
+/* A search found damage: what is damaged is thrown away, and made again by whoever makes it. */
+void mly_snapshot_distrust_index(struct mly_snapshot_index *index);
+
+/* Makes whatever of the index is missing or behind: reads the vectors, writes below
+ * _memalloy/index. Needs no turn among writers; *made false: nothing was due, or another process is
+ * at it. pool may be NULL. pulse's CANCELLED, or whatever it gives, ends it, and nothing changed. */
+MLY_MUST_USE enum mly_err mly_store_make_index(struct mly_store *store, struct mly_pool *pool,
+                                               mly_vindex_pulse_fn pulse, void *context,
+                                               bool *made, struct mly_error *err);
+/* Lets a thread of the store's do that where it is due, and returns at once. close stops it. */
+void mly_store_index_soon(struct mly_store *store);
+
+struct mly_store_index_state {
+    uint64_t rows;    /* that segments have, of the newest snapshot; 0: everything is scanned */
+    uint64_t pending; /* that could be in one and are scanned; below INDEX_ROWS_MIN they stay so */
+    uint64_t segments, cells, segment_bytes, record_bytes;
+    bool is_due, is_running;
+    double done; /* of what is running, 0 to 1 */
+};
+MLY_MUST_USE enum mly_err mly_store_get_index_state(struct mly_store *store,
+                                                    struct mly_store_index_state *out,
+                                                    struct mly_error *err);
 
 /* ---- writing ---- */
 

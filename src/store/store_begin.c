@@ -152,5 +152,6 @@ enum mly_err mly_store_end(struct mly_store *store, struct mly_error *err)
     mly_mutex_unlock(&store->mutex);
     enum mly_err rc = wait && log != NULL ? mly_log_flush(log, err) : MLY_OK;
     mly_store_settled(store);
+    mly_store_index_soon(store);
     return rc;
 }

@@ -60,6 +60,7 @@ void mly_snapshot_release(struct mly_snapshot *snapshot)
 {
     if (snapshot == NULL || atomic_fetch_sub(&snapshot->refs, 1) != 1) return;
     struct mly_mem *mem = snapshot->store->mem;
+    mly_snapshot_close_index(snapshot->index);
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         mly_store_view_release(snapshot->views[kind]);
     }

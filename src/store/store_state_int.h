@@ -11,6 +11,7 @@ struct mly_snapshot {
     _Atomic uint32_t refs;
     struct mly_store *store;
     struct mly_store_view *views[MLY_STORE_TABLES];
+    struct mly_snapshot_index *index; /* guarded by mutex; NULL: never asked for */
 };
 
 /* A thread that waits in begin; it stands on that thread's stack. */
@@ -68,6 +69,7 @@ struct mly_store {
     bool log_ready;            /* the lock is held, and the log has all that current shows */
     enum mly_durability asked; /* by the commits since begin, the strongest */
     double checkpoint_s;       /* when the tail was empty last */
+    struct mly_store_index *index; /* NULL: none is used; store_index_int.h */
 };
 
 /* store_snapshot.c; mutex is held in all of these */

@@ -1,0 +1,79 @@
+/* The vector index of a store: segments below _memalloy/index (index/vindex.h), which the chunks'
+ * data files are looked up in.
+ *
+ * A segment covers data files, which never change, and leaves no row of them out that has a vector:
+ * dead rows are told apart by the snapshot. So every segment is right for every snapshot that has
+ * its files, newer or older, and nothing needs to be published together with a commit.
+ *
+ * Threads  store->mutex guards the list of segments and what snapshots have of them; segments are
+ * read-only and counted.
+ */
+#ifndef MLY_STORE_STORE_INDEX_INT_H
+#define MLY_STORE_STORE_INDEX_INT_H
+
+#include "index/vindex.h"
+#include "store/store_state_int.h"
+
+/* Fragments of fewer rows are scanned; they are going to be merged. */
+#define MLY_STORE_INDEXED_ROWS_MIN ((uint64_t)4096)
+
+struct mly_store_segment {
+    _Atomic uint32_t refs;
+    struct mly_mem *mem;
+    char name[MLY_VINDEX_SEGMENT_NAME_BYTES];
+    struct mly_vindex *vindex;
+    uint64_t vector_count;
+};
+
+/* What a snapshot has of the segments. What it points to is the snapshot's, but for segments. */
+struct mly_snapshot_index {
+    _Atomic uint32_t refs;
+    struct mly_mem *mem;
+    struct mly_store *store;
+    uint64_t generation; /* of the list that it was made from */
+    struct mly_store_segment **segments;
+    struct mly_vindex_source *sources; /* [source_count], the segments in use, in their order */
+    size_t source_count;
+    struct mly_vindex_part *parts; /* of all sources */
+    bool *covers_part;             /* [part_count] of the chunks' view */
+    bool *covers_block;            /* [block_count] of it */
+    uint64_t covered_rows;         /* of the parts that are covered, dead ones included */
+};
+
+/* NULL in a store that has none: opened without kernels, or in memory alone. */
+struct mly_store_index {
+    const struct mly_kern *kern;
+    char *folder;   /* _memalloy/index */
+    char *segments_folder;
+    struct mly_store_segment **segments; /* the largest first */
+    size_t count;
+    uint64_t generation; /* grows when the list changes */
+    struct mly_file_info seen; /* of the folder of segments, when it was listed */
+    bool listed, young;        /* young: it may have changed since without a sign of it */
+    /* the builder: store_index_task.c */
+    struct mly_mutex task_mutex; /* guards what follows */
+    struct mly_cond task_cond;
+    bool starting, running, joinable;
+    _Atomic bool stop;
+    uint64_t thread;
+    _Atomic double done;        /* of what is being made, 0 to 1 */
+    uint64_t looked_version;    /* of the chunks, when it was last asked whether anything is due */
+    uint64_t looked_generation;
+};
+
+MLY_MUST_USE enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_kern *kern,
+                                               struct mly_error *err);
+void mly_store_index_deinit(struct mly_store *store);
+/* Lists the folder again where it changed; store->mutex is held. What cannot be opened is left
+ * out. */
+void mly_store_index_refresh(struct mly_store *store);
+/* Removes a segment's file, and forgets it; store->mutex is held. */
+void mly_store_index_remove(struct mly_store *store, struct mly_store_segment *segment);
+
+/* Ends the builder's thread, for good. store_index_task.c */
+void mly_store_index_stop(struct mly_store *store);
+/* The name of the data file with the vectors of a part that an index may cover; false: none may. */
+bool mly_store_index_covers(const struct mly_store_view *view, const struct mly_store_part *part,
+                            struct mly_str *name);
+
+#endif

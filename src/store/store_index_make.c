@@ -1,0 +1,290 @@
+/* Making segments: what is due, the vectors for it, and what may go afterwards.
+ *
+ * In: the newest snapshot. Out: one segment that covers its data files, and no other. Dead rows are
+ * put in like others: an older snapshot may still see them, and who searches passes over those that
+ * are dead for it. */
+#include "store/store_index_int.h"
+
+#include "base/limits.h"
+
+#include <stdio.h>
+
+/* A segment is written anew when so much is outside of it, or gone from it. */
+#define PENDING_PARTS ((uint64_t)16)
+#define GONE_PARTS ((uint64_t)4)
+/* Rows without vectors that are given at once. */
+#define EMPTY_ROWS ((size_t)64)
+
+struct making {
+    struct mly_store *store;
+    struct mly_snapshot *snapshot;
+    const struct mly_store_view *view;
+    const struct mly_store_part **parts; /* of the files, in their order */
+    struct mly_vindex_file *files;
+    size_t file_count;
+    uint64_t row_count;   /* of the files */
+    uint8_t *none;        /* bits for rows without a vector */
+    size_t none_bytes;
+    float *zeros;         /* f32[EMPTY_ROWS][dim] */
+    mly_vindex_pulse_fn pulse;
+    void *pulse_context;
+};
+
+/* ---- what is due ---- */
+
+struct balance {
+    uint64_t covered, pending, gone; /* rows: in segments, outside, of data files that are gone */
+    size_t segments, segments_in_use;
+};
+
+static enum mly_err weigh(struct mly_snapshot *snapshot, struct balance *out, struct mly_error *err)
+{
+    const struct mly_store_view *view = snapshot->views[MLY_STORE_CHUNKS];
+    struct mly_snapshot_index *index = NULL;
+    *out = (struct balance){0};
+    MLY_TRY(mly_snapshot_open_index(snapshot, &index, err));
+    for (size_t i = 0; i < view->base_count; i++) {
+        struct mly_str name;
+        if (!mly_store_index_covers(view, &view->parts[i], &name)) continue;
+        bool is_covered = index != NULL && index->covers_part[i];
+        *(is_covered ? &out->covered : &out->pending) += view->parts[i].row_count;
+    }
+    for (size_t i = 0; index != NULL && i < index->source_count; i++) {
+        struct mly_vindex_info info;
+        mly_vindex_get_info(index->sources[i].segment, &info);
+        out->gone += info.row_count;
+    }
+    out->gone -= out->covered;
+    out->segments_in_use = index == NULL ? 0 : index->source_count;
+    mly_snapshot_close_index(index);
+    mly_mutex_lock(&snapshot->store->mutex);
+    out->segments = snapshot->store->index->count;
+    mly_mutex_unlock(&snapshot->store->mutex);
+    return MLY_OK;
+}
+
+static bool is_due(const struct balance *balance)
+{
+    uint64_t rows = balance->covered + balance->pending;
+    if (rows < MLY_VINDEX_ROWS_MIN) return balance->segments > 0;
+    return balance->segments != 1 || balance->segments_in_use != 1 ||
+           balance->pending > balance->covered / PENDING_PARTS ||
+           balance->gone > balance->covered / GONE_PARTS;
+}
+
+enum mly_err mly_store_get_index_state(struct mly_store *store, struct mly_store_index_state *out,
+                                       struct mly_error *err)
+{
+    struct mly_snapshot *snapshot = NULL;
+    struct balance balance;
+    *out = (struct mly_store_index_state){0};
+    if (store->index == NULL) return MLY_OK;
+    MLY_TRY(mly_store_pin(store, &snapshot, err));
+    enum mly_err rc = weigh(snapshot, &balance, err);
+    mly_snapshot_release(snapshot);
+    if (rc != MLY_OK) return rc;
+    out->rows = balance.covered;
+    out->pending = balance.pending;
+    out->is_due = is_due(&balance);
+    mly_mutex_lock(&store->mutex);
+    for (size_t i = 0; i < store->index->count; i++) {
+        struct mly_vindex_info info;
+        mly_vindex_get_info(store->index->segments[i]->vindex, &info);
+        out->segments++;
+        out->cells += info.cell_count;
+        out->segment_bytes += info.segment_bytes;
+        out->record_bytes += info.record_bytes;
+    }
+    mly_mutex_unlock(&store->mutex);
+    mly_mutex_lock(&store->index->task_mutex);
+    out->is_running = store->index->running;
+    mly_mutex_unlock(&store->index->task_mutex);
+    out->done = atomic_load(&store->index->done);
+    return MLY_OK;
+}
+
+/* ---- vectors ---- */
+
+static enum mly_err give_nothing(struct making *making, size_t count, struct mly_vindex_rows *out,
+                                 struct mly_error *err)
+{
+    struct mly_mem *mem = making->store->mem;
+    if (making->zeros == NULL) {
+        making->zeros = mly_mem_array(mem, EMPTY_ROWS * making->view->dim, sizeof(float));
+        if (making->zeros == NULL) return mly_fail_nomem(err, EMPTY_ROWS * making->view->dim * 4);
+    }
+    static const uint8_t all[EMPTY_ROWS / 8] = {255, 255, 255, 255, 255, 255, 255, 255};
+    *out = (struct mly_vindex_rows){making->zeros, all, count < EMPTY_ROWS ? count : EMPTY_ROWS};
+    return MLY_OK;
+}
+
+/* The bits of rows without a vector, the first of them row i of the page. */
+static enum mly_err give_none(struct making *making, const struct mly_lance_vectors *page, size_t i,
+                              const uint8_t **out, struct mly_error *err)
+{
+    size_t count = page->row_count - i;
+    size_t bytes = count / 8 + 1;
+    if (bytes > making->none_bytes) {
+        mly_mem_free(making->store->mem, making->none);
+        making->none_bytes = 0;
+        making->none = mly_mem_alloc(making->store->mem, bytes);
+        if (making->none == NULL) return mly_fail_nomem(err, bytes);
+        making->none_bytes = bytes;
+    }
+    memset(making->none, 0, bytes);
+    for (size_t row = 0; row < count; row++) {
+        bool is_null = (page->valid[(i + row) >> 3] >> ((i + row) & 7) & 1) == 0;
+        making->none[row >> 3] = (uint8_t)(making->none[row >> 3] | is_null << (row & 7));
+    }
+    *out = making->none;
+    return MLY_OK;
+}
+
+static enum mly_err give_rows(void *context, size_t file_i, uint32_t row_first,
+                              struct mly_vindex_rows *out, struct mly_error *err)
+{
+    struct making *making = context;
+    const struct mly_lance_fragment *data = making->parts[file_i]->fragment->data;
+    const size_t field = making->view->fields[MLY_CHUNK_VECTOR];
+    struct mly_lance_vectors page;
+    MLY_TRY(mly_lance_get_vectors(data, field, row_first, &page, err));
+    size_t i = (size_t)(row_first - page.first_row);
+    size_t count = page.row_count - i;
+    if (page.values == NULL) return give_nothing(making, count, out, err);
+    MLY_TRY(mly_lance_check_vectors(data, field, row_first, count, err));
+    *out = (struct mly_vindex_rows){page.values + i * page.dim, NULL, count};
+    return page.valid == NULL ? MLY_OK : give_none(making, &page, i, &out->none, err);
+}
+
+/* ---- making ---- */
+
+static enum mly_err list_files(struct making *making, struct mly_error *err)
+{
+    const struct mly_store_view *view = making->view;
+    struct mly_mem *mem = making->store->mem;
+    making->parts = mly_mem_array(mem, view->base_count + 1, sizeof(making->parts[0]));
+    making->files = mly_mem_array(mem, view->base_count + 1, sizeof(making->files[0]));
+    if (making->parts == NULL || making->files == NULL) {
+        return mly_fail_nomem(err, view->base_count * sizeof(making->files[0]));
+    }
+    for (size_t i = 0; i < view->base_count; i++) {
+        const struct mly_store_part *part = &view->parts[i];
+        struct mly_str name;
+        if (!mly_store_index_covers(view, part, &name)) continue;
+        making->parts[making->file_count] = part;
+        making->files[making->file_count++] =
+            (struct mly_vindex_file){name, (uint32_t)part->row_count};
+        making->row_count += part->row_count;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err beat(void *context, double done, struct mly_error *err)
+{
+    struct making *making = context;
+    atomic_store(&making->store->index->done, done);
+    return making->pulse == NULL ? MLY_OK : making->pulse(making->pulse_context, done, err);
+}
+
+/* The old segments, when the new one is there, and records of data files that are gone. */
+static void clean(struct mly_store *store, const struct making *making, const char *keep)
+{
+    mly_mutex_lock(&store->mutex);
+    mly_store_index_refresh(store);
+    for (size_t i = store->index->count; i-- > 0;) {
+        struct mly_store_segment *segment = store->index->segments[i];
+        if (strcmp(segment->name, keep) != 0) mly_store_index_remove(store, segment);
+    }
+    mly_mutex_unlock(&store->mutex);
+    mly_vindex_clean(store->env, store->index->folder, keep[0] == '\0' ? NULL : keep,
+                     making->files, making->file_count);
+}
+
+static enum mly_err make(struct making *making, struct mly_pool *pool, struct mly_error *err)
+{
+    struct mly_store *store = making->store;
+    char name[MLY_VINDEX_SEGMENT_NAME_BYTES] = "";
+    MLY_TRY(list_files(making, err));
+    if (making->row_count >= MLY_VINDEX_ROWS_MIN) {
+        const struct mly_vindex_maker maker = {
+            .env = store->env,
+            .kern = store->index->kern,
+            .pool = pool,
+            .folder = store->index->folder,
+            .metric = MLY_VINDEX_COSINE,
+            .dim = making->view->dim,
+            .rows = give_rows,
+            .rows_context = making,
+            .pulse = beat,
+            .pulse_context = making,
+        };
+        MLY_TRY(mly_vindex_build(&maker, making->files, making->file_count, name, err));
+    } else {
+        making->file_count = 0; /* nothing stays */
+    }
+    clean(store, making, name);
+    return MLY_OK;
+}
+
+/* One process makes at a time: *taken false where another is at it. */
+static enum mly_err take_lock(struct mly_store *store, struct mly_lock_file *lock, bool *taken,
+                              struct mly_error *err)
+{
+    char path[MLY_PATH_BYTES_MAX];
+    *taken = false;
+    int bytes = snprintf(path, sizeof(path), "%s/lock", store->index->folder);
+    if (bytes < 0 || (size_t)bytes >= sizeof(path)) {
+        return mly_fail(err, MLY_ERR_LIMIT, "path of %d bytes, limit is %zu", bytes,
+                        sizeof(path) - 1);
+    }
+    MLY_TRY(mly_dir_make_all(store->env, store->index->folder, err));
+    MLY_TRY(mly_lock_file_open(store->env, path, lock, err));
+    enum mly_err rc = mly_lock_take(&lock->file, 0, 0, err);
+    *taken = rc == MLY_OK;
+    return rc == MLY_ERR_BUSY ? MLY_OK : rc;
+}
+
+static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bool *made,
+                                struct mly_error *err)
+{
+    struct mly_store *store = making->store;
+    struct balance balance;
+    struct mly_lock_file lock = MLY_LOCK_FILE_CLOSED;
+    MLY_TRY(weigh(making->snapshot, &balance, err));
+    if (!is_due(&balance)) return MLY_OK;
+    bool taken;
+    enum mly_err rc = take_lock(store, &lock, &taken, err);
+    /* Somebody else may have made it while we came here. */
+    if (rc == MLY_OK && taken) rc = weigh(making->snapshot, &balance, err);
+    if (rc == MLY_OK && taken && is_due(&balance)) {
+        atomic_store(&store->index->done, 0.0);
+        rc = make(making, pool, err);
+        *made = rc == MLY_OK;
+    }
+    mly_lock_file_close(&lock);
+    return rc;
+}
+
+enum mly_err mly_store_make_index(struct mly_store *store, struct mly_pool *pool,
+                                  mly_vindex_pulse_fn pulse, void *context, bool *made,
+                                  struct mly_error *err)
+{
+    struct making making = {.store = store, .pulse = pulse, .pulse_context = context};
+    *made = false;
+    if (store->index == NULL) return MLY_OK;
+    if (store->read_only) {
+        return mly_fail(err, MLY_ERR_READONLY, "store %s is open for reading only", store->path);
+    }
+    MLY_TRY(mly_store_pin(store, &making.snapshot, err));
+    making.view = making.snapshot->views[MLY_STORE_CHUNKS];
+    enum mly_err rc = MLY_OK;
+    if (making.view->dim >= MLY_VINDEX_DIM_MIN && making.view->dim <= MLY_VINDEX_DIM_MAX) {
+        rc = make_if_due(&making, pool, made, err);
+    }
+    mly_mem_free(store->mem, making.parts);
+    mly_mem_free(store->mem, making.files);
+    mly_mem_free(store->mem, making.none);
+    mly_mem_free(store->mem, making.zeros);
+    mly_snapshot_release(making.snapshot);
+    return rc;
+}
