@@ -29,7 +29,7 @@ ALLOWED = {
     "sums": FLOOR | {"os", "kern"},
     "store": FLOOR | {"os", "kern", "index", "lance", "log"},
     "index": FLOOR | {"os", "kern"},
-    "search": FLOOR | {"kern", "store", "index"},
+    "search": FLOOR | {"os", "kern", "store", "index"},
     "watch": FLOOR | {"os", "kern"},
     "engine": EVERYTHING,
     "serve": set(),

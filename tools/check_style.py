@@ -138,16 +138,19 @@ class Checker:
         if room is not None:
             inner = [part.upper() for part in path.relative_to(self.root / "src").parts[:-1]]
             wanted = f"MLY_({inner[0]}|{'_'.join(inner)})_{stem}_H"
-        elif path.relative_to(self.root).as_posix() == "include/memalloy.h":
-            wanted = "MEMALLOY_H"
+        elif self.is_public(path):
+            wanted = f"{stem}_H"
         match = re.search(r"^[ \t]*#[ \t]*ifndef[ \t]+(\w+)[ \t]*\n[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]*$", code, re.MULTILINE)
         if match is None or match.group(1) != match.group(2):
             self.complain(path, 1, f"no header guard {wanted}")
         elif not re.fullmatch(wanted, match.group(1)):
             self.complain(path, line_of(code, match.start()), f"header guard {match.group(1)}, expected {wanted}")
 
+    def is_public(self, path: Path) -> bool:
+        return path.parent == self.root / "include"
+
     def is_door(self, path: Path) -> bool:
-        return path.relative_to(self.root).as_posix() == "include/memalloy.h" or (
+        return self.is_public(path) or (
             self.room(path) is not None and path.parent.name == path.stem
         )
 

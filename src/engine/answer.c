@@ -17,8 +17,9 @@ struct memalloy_hits {
     size_t count;
 };
 
-static enum mly_err take_top_k(const struct memalloy_search_options *options, size_t *top_k,
-                               struct mly_error *err)
+enum mly_err mly_engine_take_ask(const memalloy_kernel *kernel,
+                                 const struct memalloy_search_options *options,
+                                 struct mly_asked *out, struct mly_error *err)
 {
     struct memalloy_search_options local = {.struct_bytes = sizeof(local)};
     MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_search_options", err));
@@ -26,8 +27,35 @@ static enum mly_err take_top_k(const struct memalloy_search_options *options, si
         return mly_fail(err, MLY_ERR_INVAL, "top_k %zu, limit is %zu", local.top_k,
                         (size_t)MLY_TOP_K_MAX);
     }
-    *top_k = local.top_k > 0 ? local.top_k : TOP_K_DEFAULT;
+    MLY_TRY(mly_options_recall(local.recall, err));
+    *out = (struct mly_asked){
+        .top_k = local.top_k > 0 ? local.top_k : TOP_K_DEFAULT,
+        .recall = (float)(local.recall > 0 ? local.recall : kernel->recall),
+        .explain = local.explain,
+    };
     return MLY_OK;
+}
+
+void mly_engine_explain(const struct mly_asked *asked, const struct mly_search_stats *stats)
+{
+    if (asked->explain == NULL) return;
+    const struct memalloy_search_explain explain = {
+        .struct_bytes = sizeof(explain),
+        .cells = stats->index.cell_count,
+        .cells_read = stats->index.cells_read,
+        .codes_read = stats->index.codes_read,
+        .records_read = stats->index.records_read,
+        .vectors_read = stats->index.vectors_read,
+        .scanned_rows = stats->scanned_rows,
+        .bytes_read = stats->index.bytes_read,
+        .rank_s = stats->index.rank_seconds,
+        .scan_s = stats->index.scan_seconds,
+        .record_s = stats->index.record_seconds,
+        .vector_s = stats->index.vector_seconds,
+        .exact_s = stats->scan_seconds,
+        .index_was_damaged = stats->index_was_damaged,
+    };
+    mly_options_give(asked->explain, &explain, sizeof(explain));
 }
 
 static enum mly_err fill_hit(const struct mly_snapshot *snapshot, struct mly_match match,
@@ -64,9 +92,9 @@ static enum mly_err fill_hit(const struct mly_snapshot *snapshot, struct mly_mat
     return MLY_OK;
 }
 
-static enum mly_err make_hits(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
-                              const struct mly_match *matches, size_t count, memalloy_hits **out,
-                              struct mly_error *err)
+enum mly_err mly_engine_make_hits(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
+                                  const struct mly_match *matches, size_t count,
+                                  memalloy_hits **out, struct mly_error *err)
 {
     struct mly_mem *mem = kernel->env->mem;
     memalloy_hits *hits = mly_mem_array(mem, 1, sizeof(*hits));
@@ -109,28 +137,32 @@ static size_t drop_blanks(memalloy_hits *hits)
 }
 
 /* with_blanks: blank passages answer too, as they do where the caller gave the vectors. */
-static enum mly_err search_unit(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
-                                const float *unit, size_t dim, size_t top_k, bool with_blanks,
-                                memalloy_hits **out, struct mly_error *err)
+static enum mly_err search_unit(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
+                                const float *unit, size_t dim, const struct mly_asked *asked,
+                                bool with_blanks, memalloy_hits **out, struct mly_error *err)
 {
-    for (size_t wanted = top_k;;) {
+    for (size_t wanted = asked->top_k;;) {
         struct mly_match *matches = NULL;
         memalloy_hits *hits = NULL;
         size_t count = 0;
-        MLY_TRY(mly_search_exact(snapshot, kernel->kern, kernel->env->mem, unit, dim, wanted,
-                                 &matches, &count, err));
-        enum mly_err rc = make_hits(kernel, snapshot, matches, count, &hits, err);
+        struct mly_search_stats stats;
+        const struct mly_search_ask ask = {unit, dim, wanted, asked->recall};
+        MLY_TRY(mly_search_nearest(kernel->searcher, snapshot, kernel->kern, &ask, &matches, &count,
+                                   &stats, err));
+        mly_engine_explain(asked, &stats);
+        if (stats.scanned_rows >= MLY_VINDEX_ROWS_MIN) mly_store_index_soon(kernel->store);
+        enum mly_err rc = mly_engine_make_hits(kernel, snapshot, matches, count, &hits, err);
         mly_mem_free(kernel->env->mem, matches);
         if (rc != MLY_OK) return rc;
         size_t dropped = with_blanks ? 0 : drop_blanks(hits);
-        if (hits->count >= top_k || dropped == 0 || count < wanted) {
-            if (hits->count > top_k) hits->count = top_k;
+        if (hits->count >= asked->top_k || dropped == 0 || count < wanted) {
+            if (hits->count > asked->top_k) hits->count = asked->top_k;
             *out = hits;
             return MLY_OK;
         }
         memalloy_hits_destroy(hits); /* blanks took places: look further */
         wanted = wanted <= MLY_TOP_K_MAX / 2 ? wanted * 2 : MLY_TOP_K_MAX;
-        if (wanted < top_k + dropped) wanted = top_k + dropped;
+        if (wanted < asked->top_k + dropped) wanted = asked->top_k + dropped;
     }
 }
 
@@ -176,8 +208,8 @@ enum mly_err mly_engine_search_text(memalloy_kernel *kernel, struct mly_str quer
                                     const struct memalloy_search_options *options,
                                     memalloy_hits **out, struct mly_error *err)
 {
-    size_t top_k = 0;
-    MLY_TRY(take_top_k(options, &top_k, err));
+    struct mly_asked asked;
+    MLY_TRY(mly_engine_take_ask(kernel, options, &asked, err));
     MLY_TRY(check_query(query, err));
     MLY_TRY(mly_kernel_enter(kernel, err));
     struct mly_snapshot *snapshot = NULL;
@@ -186,12 +218,13 @@ enum mly_err mly_engine_search_text(memalloy_kernel *kernel, struct mly_str quer
     enum mly_err rc = mly_store_pin(kernel->store, &snapshot, err);
     if (rc != MLY_OK) goto done;
     if (is_empty(snapshot)) {
-        rc = make_hits(kernel, snapshot, NULL, 0, out, err);
+        mly_engine_explain(&asked, &(struct mly_search_stats){0});
+        rc = mly_engine_make_hits(kernel, snapshot, NULL, 0, out, err);
         goto done;
     }
     rc = embed_query(kernel, query, &unit, &dim, err);
     if (rc != MLY_OK) goto done;
-    rc = search_unit(kernel, snapshot, unit, dim, top_k, false, out, err);
+    rc = search_unit(kernel, snapshot, unit, dim, &asked, false, out, err);
 done:
     mly_mem_free(kernel->env->mem, unit);
     if (snapshot != NULL) mly_snapshot_release(snapshot);
@@ -203,8 +236,8 @@ enum mly_err mly_engine_search_vector(memalloy_kernel *kernel, const float *vect
                                       const struct memalloy_search_options *options,
                                       memalloy_hits **out, struct mly_error *err)
 {
-    size_t top_k = 0;
-    MLY_TRY(take_top_k(options, &top_k, err));
+    struct mly_asked asked;
+    MLY_TRY(mly_engine_take_ask(kernel, options, &asked, err));
     if (dim == 0 || dim > MLY_DIM_MAX) {
         return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, it must have 1 to %zu", dim,
                         (size_t)MLY_DIM_MAX);
@@ -228,7 +261,7 @@ enum mly_err mly_engine_search_vector(memalloy_kernel *kernel, const float *vect
                       counts.dim);
         goto done;
     }
-    rc = search_unit(kernel, snapshot, unit, dim, top_k, true, out, err);
+    rc = search_unit(kernel, snapshot, unit, dim, &asked, true, out, err);
 done:
     mly_mem_free(kernel->env->mem, unit);
     if (snapshot != NULL) mly_snapshot_release(snapshot);

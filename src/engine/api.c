@@ -338,6 +338,38 @@ int memalloy_search_vector(memalloy_kernel *kernel, const float *vector, size_t 
                    &inner, err);
 }
 
+int memalloy_search_vectors(memalloy_kernel *kernel, const float *vectors, size_t count, size_t dim,
+                            const struct memalloy_search_options *options, memalloy_hits **out,
+                            struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL || ((vectors == NULL || out == NULL) && count > 0)) {
+        return refuse_null("kernel, vectors or out", err);
+    }
+    return give_of(kernel,
+                   mly_engine_search_vectors(kernel, vectors, count, dim, options, out, &inner),
+                   &inner, err);
+}
+
+int memalloy_make_index(memalloy_kernel *kernel, const struct memalloy_index_options *options,
+                        int *out_made, struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    bool made = false;
+    if (kernel == NULL) return refuse_null("kernel", err);
+    enum mly_err rc = mly_engine_make_index(kernel, options, &made, &inner);
+    if (rc == MLY_OK && out_made != NULL) *out_made = made;
+    return give_of(kernel, rc, &inner, err);
+}
+
+int memalloy_get_index_status(memalloy_kernel *kernel, struct memalloy_index_status *out,
+                              struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL || out == NULL) return refuse_null("kernel or out", err);
+    return give_of(kernel, mly_engine_get_index_status(kernel, out, &inner), &inner, err);
+}
+
 int memalloy_get_document(memalloy_kernel *kernel, struct memalloy_str document_id,
                           memalloy_documents **out, struct memalloy_error *err)
 {

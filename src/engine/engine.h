@@ -109,6 +109,16 @@ MLY_MUST_USE enum mly_err mly_engine_search_vector(memalloy_kernel *kernel, cons
                                                    size_t dim,
                                                    const struct memalloy_search_options *options,
                                                    memalloy_hits **out, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_search_vectors(memalloy_kernel *kernel, const float *vectors,
+                                                    size_t count, size_t dim,
+                                                    const struct memalloy_search_options *options,
+                                                    memalloy_hits **out, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_make_index(memalloy_kernel *kernel,
+                                                const struct memalloy_index_options *options,
+                                                bool *made, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_get_index_status(memalloy_kernel *kernel,
+                                                      struct memalloy_index_status *out,
+                                                      struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_get_document(memalloy_kernel *kernel, struct mly_str id,
                                                   memalloy_documents **out, struct mly_error *err);
 MLY_MUST_USE enum mly_err mly_engine_get_document_at(memalloy_kernel *kernel, const char *path,

@@ -9,6 +9,7 @@
 #include "embed/embed.h"
 #include "flow/flow.h"
 #include "kern/kern.h"
+#include "search/search.h"
 #include "source/source.h"
 #include "store/store.h"
 #include "token/token.h"
@@ -48,10 +49,12 @@ struct memalloy_kernel {
     const struct mly_env *birth_env; /* where the kernel itself was taken from */
     int64_t pid;                     /* of the process that opened it */
     struct mly_store *store;
+    struct mly_searcher *searcher;
     const struct mly_kern *kern;
     struct mly_arena arena; /* path and options, for the kernel's life */
     struct mly_str path;
     bool read_only, no_model;
+    double recall; /* of searches that do not say */
     uint32_t threads;
     struct memalloy_model_options model_options;
     struct mly_mutex mutex; /* guards what follows */
@@ -96,6 +99,26 @@ static inline struct memalloy_str mly_str_out(struct mly_str text)
 {
     return (struct memalloy_str){text.data, text.bytes};
 }
+
+/* 0, or 0.5 to 1. */
+MLY_MUST_USE enum mly_err mly_options_recall(double given, struct mly_error *err);
+
+/* ---- answer.c ---- */
+
+/* Search options, resolved. */
+struct mly_asked {
+    size_t top_k;
+    float recall;
+    struct memalloy_search_explain *explain; /* NULL: nobody asks */
+};
+MLY_MUST_USE enum mly_err mly_engine_take_ask(const memalloy_kernel *kernel,
+                                              const struct memalloy_search_options *options,
+                                              struct mly_asked *out, struct mly_error *err);
+void mly_engine_explain(const struct mly_asked *asked, const struct mly_search_stats *stats);
+MLY_MUST_USE enum mly_err mly_engine_make_hits(memalloy_kernel *kernel,
+                                               const struct mly_snapshot *snapshot,
+                                               const struct mly_match *matches, size_t count,
+                                               memalloy_hits **out, struct mly_error *err);
 
 /* ---- models.c ---- */
 

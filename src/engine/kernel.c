@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RECALL_DEFAULT 0.95
 #define LOCK_WAIT_MS_DEFAULT 10000u
 
 /* The absolute path of the store, in the kernel's arena: the working directory may change later.
@@ -81,6 +82,9 @@ static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
     kernel->no_model = (options->flags & MEMALLOY_OPEN_NO_MODEL) != 0;
     kernel->threads = model->threads;
     MLY_TRY(mly_choose_kern(kernel->env, model->kernels, &kernel->kern, err));
+    MLY_TRY(mly_options_recall(options->recall, err));
+    kernel->recall = options->recall > 0 ? options->recall : RECALL_DEFAULT;
+    MLY_TRY(mly_searcher_create(kernel->env, &kernel->searcher, err));
     enum mly_durability durability;
     MLY_TRY(mly_options_durability(options->durability, &durability, err));
     if (durability == MLY_DURABILITY_DEFAULT) durability = MLY_DURABILITY_FULL;
@@ -91,6 +95,7 @@ static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
         .durability = durability,
         .lock_wait_ms = options->lock_wait_ms > 0 ? options->lock_wait_ms : LOCK_WAIT_MS_DEFAULT,
         .dim = options->dim,
+        .kern = kernel->kern,
     };
     return mly_store_open(kernel->env, kernel->path.data, &store, &kernel->store, err);
 }
@@ -164,6 +169,7 @@ enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err)
         mly_mutex_deinit(&kernel->mutex);
     }
     mly_engine_model_close(kernel->model);
+    mly_searcher_destroy(kernel->searcher);
     enum mly_err rc = mly_store_close(kernel->store, err);
     mly_arena_deinit(&kernel->arena);
     mly_mem_let_go(kernel->own_mem);

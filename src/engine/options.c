@@ -123,3 +123,9 @@ enum mly_err mly_unit_vector(const float *in, size_t dim, const char *what, floa
     }
     return MLY_OK;
 }
+
+enum mly_err mly_options_recall(double given, struct mly_error *err)
+{
+    if (given == 0 || (given >= 0.5 && given <= 1)) return MLY_OK;
+    return mly_fail(err, MLY_ERR_INVAL, "recall %g, it must be 0.5 to 1", given);
+}

@@ -1,25 +1,12 @@
 /* A pass over every vector, a tile of rows at a time so that scores stay in the cache, into a heap
  * whose root is the worst match that is kept. Most rows lose against the root at once; only ties
  * look at the table. */
-#include "search/search.h"
+#include "search/search_int.h"
 
 #include <math.h>
 
-#define TILE_ROWS ((size_t)512)
-
-struct scan {
-    const struct mly_snapshot *snapshot;
-    const struct mly_kern *kern;
-    const float *query;
-    size_t dim;
-    struct mly_arena arena; /* for the rows of a tie */
-    struct mly_match *heap; /* root: the worst */
-    size_t heap_count, heap_max;
-    float scores[TILE_ROWS];
-};
-
 /* *better: a comes before b. */
-static enum mly_err breaks_tie(struct scan *scan, struct mly_match a, struct mly_match b,
+static enum mly_err breaks_tie(struct mly_scan *scan, struct mly_match a, struct mly_match b,
                                bool *better, struct mly_error *err)
 {
     struct mly_chunk_row row_a;
@@ -37,7 +24,7 @@ static enum mly_err breaks_tie(struct scan *scan, struct mly_match a, struct mly
     return MLY_OK;
 }
 
-static enum mly_err is_better(struct scan *scan, struct mly_match a, struct mly_match b,
+static enum mly_err is_better(struct mly_scan *scan, struct mly_match a, struct mly_match b,
                               bool *better, struct mly_error *err)
 {
     if (a.score > b.score || a.score < b.score) {
@@ -48,7 +35,7 @@ static enum mly_err is_better(struct scan *scan, struct mly_match a, struct mly_
 }
 
 /* Lets the match at root_i sink until both below it are better. */
-static enum mly_err sink(struct scan *scan, size_t root_i, size_t count, struct mly_error *err)
+static enum mly_err sink(struct mly_scan *scan, size_t root_i, size_t count, struct mly_error *err)
 {
     struct mly_match *heap = scan->heap;
     for (;;) {
@@ -67,7 +54,7 @@ static enum mly_err sink(struct scan *scan, size_t root_i, size_t count, struct 
     }
 }
 
-static enum mly_err rise(struct scan *scan, size_t leaf_i, struct mly_error *err)
+static enum mly_err rise(struct mly_scan *scan, size_t leaf_i, struct mly_error *err)
 {
     struct mly_match *heap = scan->heap;
     while (leaf_i > 0) {
@@ -83,7 +70,7 @@ static enum mly_err rise(struct scan *scan, size_t leaf_i, struct mly_error *err
     return MLY_OK;
 }
 
-static enum mly_err offer(struct scan *scan, struct mly_match match, struct mly_error *err)
+enum mly_err mly_scan_offer(struct mly_scan *scan, struct mly_match match, struct mly_error *err)
 {
     if (scan->heap_count < scan->heap_max) {
         scan->heap[scan->heap_count] = match;
@@ -96,12 +83,12 @@ static enum mly_err offer(struct scan *scan, struct mly_match match, struct mly_
     return sink(scan, 0, scan->heap_count, err);
 }
 
-static enum mly_err scan_block(struct scan *scan, const struct mly_vector_block *block,
+static enum mly_err scan_block(struct mly_scan *scan, const struct mly_vector_block *block,
                                struct mly_error *err)
 {
-    for (size_t start = 0; start < block->row_count; start += TILE_ROWS) {
+    for (size_t start = 0; start < block->row_count; start += SCAN_TILE_ROWS) {
         size_t rows = block->row_count - start;
-        if (rows > TILE_ROWS) rows = TILE_ROWS;
+        if (rows > SCAN_TILE_ROWS) rows = SCAN_TILE_ROWS;
         scan->kern->scores_f32(scan->query, block->values + start * scan->dim, rows, scan->dim,
                                scan->scores);
         for (size_t i = 0; i < rows; i++) {
@@ -112,14 +99,14 @@ static enum mly_err scan_block(struct scan *scan, const struct mly_vector_block 
             if (block->dead != NULL && (block->dead[row_i / 8] >> (row_i % 8) & 1) != 0) continue;
             if (isnan(scan->scores[i])) continue;
             struct mly_match match = {block->first_address + row_i, scan->scores[i]};
-            MLY_TRY(offer(scan, match, err));
+            MLY_TRY(mly_scan_offer(scan, match, err));
         }
     }
     return MLY_OK;
 }
 
 /* Turns the heap into a list, best first: the worst goes to the end, again and again. */
-static enum mly_err sort_heap(struct scan *scan, struct mly_error *err)
+static enum mly_err sort_heap(struct mly_scan *scan, struct mly_error *err)
 {
     for (size_t count = scan->heap_count; count > 1; count--) {
         struct mly_match worst = scan->heap[0];
@@ -130,47 +117,77 @@ static enum mly_err sort_heap(struct scan *scan, struct mly_error *err)
     return MLY_OK;
 }
 
-static enum mly_err scan_all(struct scan *scan, struct mly_error *err)
+enum mly_err mly_scan_blocks(struct mly_scan *scan, const struct mly_snapshot_index *index,
+                             uint64_t *rows, struct mly_error *err)
 {
     size_t block_count = mly_snapshot_block_count(scan->snapshot);
+    *rows = 0;
     for (size_t block_i = 0; block_i < block_count; block_i++) {
         struct mly_vector_block block;
+        if (index != NULL && mly_snapshot_index_covers(index, block_i)) continue;
         MLY_TRY(mly_snapshot_get_block(scan->snapshot, block_i, &block, err));
         if (block.dim != scan->dim) {
             return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, the store's have %zu",
                             scan->dim, block.dim);
         }
         MLY_TRY(scan_block(scan, &block, err));
+        *rows += block.row_count;
     }
-    return sort_heap(scan, err);
+    return MLY_OK;
+}
+
+enum mly_err mly_scan_open(const struct mly_snapshot *snapshot, const struct mly_kern *kern,
+                           struct mly_mem *mem, const float *query, size_t dim, size_t k,
+                           struct mly_scan **out, struct mly_error *err)
+{
+    struct mly_store_counts counts;
+    mly_snapshot_get_counts(snapshot, &counts);
+    size_t heap_max = counts.chunks < k ? (size_t)counts.chunks : k;
+    struct mly_scan *scan = mly_mem_array(mem, 1, sizeof(*scan));
+    if (scan == NULL) return mly_fail_nomem(err, sizeof(*scan));
+    *scan = (struct mly_scan){.snapshot = snapshot,
+                              .kern = kern,
+                              .mem = mem,
+                              .query = query,
+                              .dim = dim,
+                              .heap_max = heap_max};
+    mly_arena_init(&scan->arena, mem, SIZE_MAX);
+    scan->heap = mly_mem_array(mem, heap_max + 1, sizeof(scan->heap[0]));
+    if (scan->heap == NULL) {
+        mly_scan_close(scan);
+        return mly_fail_nomem(err, heap_max * sizeof(scan->heap[0]));
+    }
+    *out = scan;
+    return MLY_OK;
+}
+
+enum mly_err mly_scan_take(struct mly_scan *scan, struct mly_match **out, size_t *count,
+                           struct mly_error *err)
+{
+    MLY_TRY(sort_heap(scan, err));
+    *out = scan->heap;
+    *count = scan->heap_count;
+    scan->heap = NULL;
+    return MLY_OK;
+}
+
+void mly_scan_close(struct mly_scan *scan)
+{
+    mly_mem_free(scan->mem, scan->heap);
+    mly_arena_deinit(&scan->arena);
+    mly_mem_free(scan->mem, scan);
 }
 
 enum mly_err mly_search_exact(const struct mly_snapshot *snapshot, const struct mly_kern *kern,
                               struct mly_mem *mem, const float *query, size_t dim, size_t k,
                               struct mly_match **out, size_t *count, struct mly_error *err)
 {
-    struct mly_store_counts counts;
-    mly_snapshot_get_counts(snapshot, &counts);
-    size_t heap_max = counts.chunks < k ? (size_t)counts.chunks : k;
-    struct scan *scan = mly_mem_array(mem, 1, sizeof(*scan));
-    if (scan == NULL) return mly_fail_nomem(err, sizeof(*scan));
-    *scan = (struct scan){
-        .snapshot = snapshot, .kern = kern, .query = query, .dim = dim, .heap_max = heap_max};
-    mly_arena_init(&scan->arena, mem, SIZE_MAX);
-    scan->heap = mly_mem_array(mem, heap_max, sizeof(scan->heap[0]));
+    struct mly_scan *scan = NULL;
+    uint64_t rows;
+    MLY_TRY(mly_scan_open(snapshot, kern, mem, query, dim, k, &scan, err));
     enum mly_err rc = MLY_OK;
-    if (scan->heap == NULL) {
-        rc = mly_fail_nomem(err, heap_max * sizeof(scan->heap[0]));
-        goto done;
-    }
-    if (heap_max > 0) rc = scan_all(scan, err);
-    if (rc != MLY_OK) goto done;
-    *out = scan->heap;
-    *count = scan->heap_count;
-    scan->heap = NULL;
-done:
-    mly_mem_free(mem, scan->heap);
-    mly_arena_deinit(&scan->arena);
-    mly_mem_free(mem, scan);
+    if (scan->heap_max > 0) rc = mly_scan_blocks(scan, NULL, &rows, err);
+    if (rc == MLY_OK) rc = mly_scan_take(scan, out, count, err);
+    mly_scan_close(scan);
     return rc;
 }

@@ -155,10 +155,11 @@ void mly_snapshot_distrust_index(struct mly_snapshot_index *index);
 
 /* Makes whatever of the index is missing or behind: reads the vectors, writes below
  * _memalloy/index. Needs no turn among writers; *made false: nothing was due, or another process is
- * at it. pool may be NULL. pulse's CANCELLED, or whatever it gives, ends it, and nothing changed. */
+ * at it. pool may be NULL. pulse's CANCELLED, or whatever it gives, ends it; nothing changed then.
+ */
 MLY_MUST_USE enum mly_err mly_store_make_index(struct mly_store *store, struct mly_pool *pool,
-                                               mly_vindex_pulse_fn pulse, void *context,
-                                               bool *made, struct mly_error *err);
+                                               mly_vindex_pulse_fn pulse, void *context, bool *made,
+                                               struct mly_error *err);
 /* Lets a thread of the store's do that where it is due, and returns at once. close stops it. */
 void mly_store_index_soon(struct mly_store *store);
 

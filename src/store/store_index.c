@@ -131,8 +131,8 @@ static bool take_name(struct listing *listing, const char *name)
     }
     if (listing->count == listing->capacity) {
         size_t capacity = listing->capacity == 0 ? 8 : 2 * listing->capacity;
-        struct mly_store_segment **grown = mly_mem_realloc(
-            store->mem, listing->segments, capacity * sizeof(listing->segments[0]));
+        struct mly_store_segment **grown =
+            mly_mem_realloc(store->mem, listing->segments, capacity * sizeof(listing->segments[0]));
         if (grown == NULL) return false;
         listing->segments = grown;
         listing->capacity = capacity;
@@ -371,8 +371,8 @@ static enum mly_err attach(const struct mly_snapshot *snapshot, struct mly_snaps
     return MLY_OK;
 }
 
-enum mly_err mly_snapshot_open_index(struct mly_snapshot *snapshot,
-                                     struct mly_snapshot_index **out, struct mly_error *err)
+enum mly_err mly_snapshot_open_index(struct mly_snapshot *snapshot, struct mly_snapshot_index **out,
+                                     struct mly_error *err)
 {
     struct mly_store *store = snapshot->store;
     enum mly_err rc = MLY_OK;

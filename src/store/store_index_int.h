@@ -43,11 +43,11 @@ struct mly_snapshot_index {
 /* NULL in a store that has none: opened without kernels, or in memory alone. */
 struct mly_store_index {
     const struct mly_kern *kern;
-    char *folder;   /* _memalloy/index */
+    char *folder; /* _memalloy/index */
     char *segments_folder;
     struct mly_store_segment **segments; /* the largest first */
     size_t count;
-    uint64_t generation; /* grows when the list changes */
+    uint64_t generation;       /* grows when the list changes */
     struct mly_file_info seen; /* of the folder of segments, when it was listed */
     bool listed, young;        /* young: it may have changed since without a sign of it */
     /* the builder: store_index_task.c */
@@ -56,8 +56,8 @@ struct mly_store_index {
     bool starting, running, joinable;
     _Atomic bool stop;
     uint64_t thread;
-    _Atomic double done;        /* of what is being made, 0 to 1 */
-    uint64_t looked_version;    /* of the chunks, when it was last asked whether anything is due */
+    _Atomic double done;     /* of what is being made, 0 to 1 */
+    uint64_t looked_version; /* of the chunks, when it was last asked whether anything is due */
     uint64_t looked_generation;
 };
 

@@ -22,10 +22,10 @@ struct making {
     const struct mly_store_part **parts; /* of the files, in their order */
     struct mly_vindex_file *files;
     size_t file_count;
-    uint64_t row_count;   /* of the files */
-    uint8_t *none;        /* bits for rows without a vector */
+    uint64_t row_count; /* of the files */
+    uint8_t *none;      /* bits for rows without a vector */
     size_t none_bytes;
-    float *zeros;         /* f32[EMPTY_ROWS][dim] */
+    float *zeros; /* f32[EMPTY_ROWS][dim] */
     mly_vindex_pulse_fn pulse;
     void *pulse_context;
 };
@@ -196,8 +196,8 @@ static void clean(struct mly_store *store, const struct making *making, const ch
         if (strcmp(segment->name, keep) != 0) mly_store_index_remove(store, segment);
     }
     mly_mutex_unlock(&store->mutex);
-    mly_vindex_clean(store->env, store->index->folder, keep[0] == '\0' ? NULL : keep,
-                     making->files, making->file_count);
+    mly_vindex_clean(store->env, store->index->folder, keep[0] == '\0' ? NULL : keep, making->files,
+                     making->file_count);
 }
 
 static enum mly_err make(struct making *making, struct mly_pool *pool, struct mly_error *err)

@@ -33,9 +33,8 @@ static bool has_news(struct mly_store *store)
     struct mly_store_index *index = store->index;
     mly_mutex_lock(&store->mutex);
     const struct mly_store_view *view = store->tables[MLY_STORE_CHUNKS].newest;
-    uint64_t version = view == NULL || view->manifest == NULL
-                           ? 0
-                           : mly_lance_manifest_version(view->manifest);
+    uint64_t version =
+        view == NULL || view->manifest == NULL ? 0 : mly_lance_manifest_version(view->manifest);
     bool news = version != index->looked_version || index->generation != index->looked_generation;
     index->looked_version = version;
     index->looked_generation = index->generation;

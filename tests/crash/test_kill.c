@@ -199,7 +199,7 @@ static void no_acknowledged_operation_is_lost_to_kill_9(void **state)
                   (unsigned long long)cycles, (unsigned long long)acked,
                   (unsigned long long)in_flight_seen,
                   (unsigned long long)atomic_load(&board->counts[0]), (unsigned long long)seed);
-    assert_true(acked > cycles / 4); /* however slow the machine */
+    assert_true(acked > cycles / 20); /* however slow the machine */
     driver_board_free(board);
 }
 

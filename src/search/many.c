@@ -1,0 +1,164 @@
+/* Many queries at once: the segments are asked for all of them together, what they lack is scanned
+ * by each thread for one query after the other.
+ *
+ * In: queries. Out: for each what mly_search_nearest would give. */
+#include "search/search_int.h"
+
+#include "os/clock.h"
+#include "os/pool.h"
+
+#include <string.h>
+
+struct many {
+    struct mly_searcher *searcher;
+    struct mly_pool *pool;
+    struct mly_snapshot *snapshot;
+    const struct mly_kern *kern;
+    const struct mly_search_ask *ask;
+    const float *queries;
+    size_t query_count;
+    const struct mly_snapshot_index *index; /* NULL: none */
+    struct mly_match *found;                /* by segments: [query_count][asked] */
+    size_t *found_counts;
+    size_t asked;
+    struct mly_match **out;
+    size_t *counts;
+    struct answer *answers;
+};
+
+/* Of one query, by the thread that has it. */
+struct answer {
+    enum mly_err rc;
+    struct mly_error err;
+    uint64_t scanned_rows;
+    double seconds;
+};
+
+static enum mly_err scan_one(const struct many *many, size_t query_i, struct answer *answer)
+{
+    const struct mly_search_ask *ask = many->ask;
+    struct mly_scan *scan = NULL;
+    MLY_TRY(mly_scan_open(many->snapshot, many->kern, mly_searcher_env(many->searcher)->mem,
+                          many->queries + query_i * ask->dim, ask->dim, ask->k, &scan,
+                          &answer->err));
+    enum mly_err rc = MLY_OK;
+    size_t count = many->index == NULL ? 0 : many->found_counts[query_i];
+    if (scan->heap_max == 0) count = 0;
+    for (size_t i = 0; rc == MLY_OK && i < count; i++) {
+        rc = mly_scan_offer(scan, many->found[query_i * many->asked + i], &answer->err);
+    }
+    if (rc == MLY_OK && scan->heap_max > 0) {
+        rc = mly_scan_blocks(scan, many->index, &answer->scanned_rows, &answer->err);
+    }
+    if (rc == MLY_OK) {
+        rc = mly_scan_take(scan, &many->out[query_i], &many->counts[query_i], &answer->err);
+    }
+    mly_scan_close(scan);
+    return rc;
+}
+
+static void answer_one(void *context, size_t query_i, uint32_t worker_i)
+{
+    (void)worker_i;
+    const struct many *many = context;
+    struct answer *answer = &many->answers[query_i];
+    const struct mly_env *env = mly_searcher_env(many->searcher);
+    double start = mly_clock_seconds(env);
+    answer->rc = scan_one(many, query_i, answer);
+    answer->seconds = mly_clock_seconds(env) - start;
+}
+
+static enum mly_err ask_segments(struct many *many, struct mly_search_stats *stats,
+                                 struct mly_error *err)
+{
+    const struct mly_env *env = mly_searcher_env(many->searcher);
+    size_t source_count;
+    const struct mly_vindex_source *sources =
+        mly_snapshot_index_sources(many->index, &source_count);
+    struct mly_store_counts counts;
+    mly_snapshot_get_counts(many->snapshot, &counts);
+    size_t k = counts.chunks < many->ask->k ? (size_t)counts.chunks : many->ask->k;
+    many->asked = k + SEARCH_TIES;
+    const struct mly_vindex_ask inner = {
+        .dim = many->ask->dim,
+        .k = many->asked,
+        .recall = many->ask->recall,
+        .vector = mly_snapshot_get_vector,
+        .vector_context = many->snapshot,
+    };
+    size_t cells;
+    if (!mly_size_mul(many->query_count, many->asked, &cells)) {
+        return mly_fail_nomem(err, SIZE_MAX);
+    }
+    many->found = mly_mem_array(env->mem, cells + 1, sizeof(many->found[0]));
+    many->found_counts = mly_mem_array(env->mem, many->query_count + 1, sizeof(size_t));
+    if (many->found == NULL || many->found_counts == NULL) {
+        return mly_fail_nomem(err, cells * sizeof(many->found[0]));
+    }
+    return mly_vindex_search_many(env, many->pool, sources, source_count, &inner, many->queries,
+                                  many->query_count, many->found, many->found_counts, &stats->index,
+                                  err);
+}
+
+static enum mly_err run(struct many *many, struct mly_search_stats *stats, struct mly_error *err)
+{
+    struct mly_snapshot_index *index = NULL;
+    enum mly_err rc = MLY_OK;
+    if (many->ask->recall < 1) rc = mly_snapshot_open_index(many->snapshot, &index, err);
+    many->index = index;
+    if (rc == MLY_OK && index != NULL) rc = ask_segments(many, stats, err);
+    if (rc == MLY_ERR_CORRUPT && index != NULL) {
+        mly_snapshot_distrust_index(index);
+        many->index = NULL;
+        stats->index_was_damaged = true;
+        rc = MLY_OK;
+    }
+    if (rc == MLY_OK && many->pool != NULL) {
+        mly_pool_run(many->pool, many->query_count, answer_one, many);
+    }
+    for (size_t i = 0; rc == MLY_OK && i < many->query_count; i++) {
+        struct answer *answer = &many->answers[i];
+        if (many->pool == NULL) answer_one(many, i, 0);
+        stats->scanned_rows += answer->scanned_rows;
+        stats->scan_seconds += answer->seconds;
+        rc = answer->rc;
+        if (rc != MLY_OK && err != NULL) *err = answer->err;
+    }
+    mly_snapshot_close_index(index);
+    return rc;
+}
+
+enum mly_err mly_search_many(struct mly_searcher *searcher, struct mly_pool *pool,
+                             struct mly_snapshot *snapshot, const struct mly_kern *kern,
+                             const struct mly_search_ask *ask, const float *queries,
+                             size_t query_count, struct mly_match **out, size_t *counts,
+                             struct mly_search_stats *stats, struct mly_error *err)
+{
+    struct mly_mem *mem = mly_searcher_env(searcher)->mem;
+    struct mly_search_stats own;
+    struct many many = {.searcher = searcher,
+                        .pool = pool,
+                        .snapshot = snapshot,
+                        .kern = kern,
+                        .ask = ask,
+                        .queries = queries,
+                        .query_count = query_count,
+                        .out = out,
+                        .counts = counts};
+    if (stats == NULL) stats = &own;
+    memset(stats, 0, sizeof(*stats));
+    for (size_t i = 0; i < query_count; i++)
+        out[i] = NULL;
+    many.answers = mly_mem_array(mem, query_count + 1, sizeof(many.answers[0]));
+    enum mly_err rc = MLY_OK;
+    if (many.answers == NULL) rc = mly_fail_nomem(err, query_count * sizeof(many.answers[0]));
+    if (rc == MLY_OK) rc = run(&many, stats, err);
+    for (size_t i = 0; rc != MLY_OK && i < query_count; i++) {
+        mly_mem_free(mem, out[i]);
+        out[i] = NULL;
+    }
+    mly_mem_free(mem, many.answers);
+    mly_mem_free(mem, many.found);
+    mly_mem_free(mem, many.found_counts);
+    return rc;
+}
