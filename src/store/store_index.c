@@ -17,13 +17,13 @@
 
 /* ---- segments ---- */
 
-static struct mly_store_segment *segment_retain(struct mly_store_segment *segment)
+struct mly_store_segment *mly_store_segment_retain(struct mly_store_segment *segment)
 {
     atomic_fetch_add(&segment->refs, 1);
     return segment;
 }
 
-static void segment_release(struct mly_store_segment *segment)
+void mly_store_segment_release(struct mly_store_segment *segment)
 {
     if (segment == NULL || atomic_fetch_sub(&segment->refs, 1) != 1) return;
     mly_vindex_close(segment->vindex);
@@ -42,7 +42,7 @@ static struct mly_store_segment *segment_open(const struct mly_store *store, con
     if (mly_vindex_open(store->env, index->kern, index->folder, name, &segment->vindex, NULL) !=
         MLY_OK) {
         segment->vindex = NULL;
-        segment_release(segment);
+        mly_store_segment_release(segment);
         return NULL;
     }
     struct mly_vindex_info info;
@@ -86,7 +86,7 @@ enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_kern
 static void drop_list(struct mly_store_index *index, struct mly_mem *mem)
 {
     for (size_t i = 0; i < index->count; i++)
-        segment_release(index->segments[i]);
+        mly_store_segment_release(index->segments[i]);
     mly_mem_free(mem, index->segments);
     index->segments = NULL;
     index->count = 0;
@@ -139,7 +139,7 @@ static bool take_name(struct listing *listing, const char *name)
     }
     struct mly_store_segment *known = find_open(store->index, name);
     struct mly_store_segment *segment =
-        known != NULL ? segment_retain(known) : segment_open(store, name);
+        known != NULL ? mly_store_segment_retain(known) : segment_open(store, name);
     if (segment != NULL) listing->segments[listing->count++] = segment;
     return true;
 }
@@ -202,7 +202,7 @@ void mly_store_index_remove(struct mly_store *store, struct mly_store_segment *s
                 (index->count - i - 1) * sizeof(index->segments[0]));
         index->count--;
         index->generation++;
-        segment_release(segment);
+        mly_store_segment_release(segment);
         return;
     }
 }
@@ -261,7 +261,7 @@ static void index_release(struct mly_snapshot_index *attached)
     if (attached == NULL || atomic_fetch_sub(&attached->refs, 1) != 1) return;
     struct mly_mem *mem = attached->mem;
     for (size_t i = 0; i < attached->source_count; i++)
-        segment_release(attached->segments[i]);
+        mly_store_segment_release(attached->segments[i]);
     mly_mem_free(mem, attached->segments);
     mly_mem_free(mem, attached->sources);
     mly_mem_free(mem, attached->parts);
@@ -309,7 +309,7 @@ static void match_all(struct mly_snapshot_index *attached, const struct mly_stor
         struct mly_vindex_info info;
         mly_vindex_get_info(segment->vindex, &info);
         if (!match(attached, view, segment, names, name_count, parts)) continue;
-        attached->segments[attached->source_count] = segment_retain(segment);
+        attached->segments[attached->source_count] = mly_store_segment_retain(segment);
         attached->sources[attached->source_count++] =
             (struct mly_vindex_source){segment->vindex, parts};
         parts += info.file_count;

@@ -61,6 +61,10 @@ struct mly_store_index {
     uint64_t looked_generation;
 };
 
+struct mly_store_segment *mly_store_segment_retain(struct mly_store_segment *segment);
+/* Accepts NULL. */
+void mly_store_segment_release(struct mly_store_segment *segment);
+
 MLY_MUST_USE enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_kern *kern,
                                                struct mly_error *err);
 void mly_store_index_deinit(struct mly_store *store);

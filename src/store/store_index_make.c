@@ -200,6 +200,64 @@ static void clean(struct mly_store *store, const struct making *making, const ch
                      making->file_count);
 }
 
+/* The open segments, for fold; they stay open, as only we remove them now. */
+static enum mly_err hold_segments(struct mly_store *store, struct mly_store_segment ***out,
+                                  size_t *count, struct mly_error *err)
+{
+    struct mly_store_index *index = store->index;
+    enum mly_err rc = MLY_OK;
+    mly_mutex_lock(&store->mutex);
+    *count = index->count;
+    *out = mly_mem_array(store->mem, index->count + 1, sizeof((*out)[0]));
+    if (*out == NULL) rc = mly_fail_nomem(err, index->count * sizeof((*out)[0]));
+    for (size_t i = 0; rc == MLY_OK && i < index->count; i++)
+        (*out)[i] = mly_store_segment_retain(index->segments[i]);
+    mly_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+/* A segment that grew to twice its size gets new cells: then that was due anyway. */
+static bool may_fold(struct mly_store_segment *const *segments, size_t count, uint64_t rows,
+                     size_t dim)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct mly_vindex_info info;
+        mly_vindex_get_info(segments[i]->vindex, &info);
+        if (info.metric != MLY_VINDEX_COSINE || info.dim != dim) return false;
+    }
+    return count > 0 && rows / 2 <= segments[0]->vector_count;
+}
+
+static enum mly_err fold(const struct making *making, const struct mly_vindex_maker *maker,
+                         char name[MLY_VINDEX_SEGMENT_NAME_BYTES], bool *folded,
+                         struct mly_error *err)
+{
+    struct mly_store *store = making->store;
+    struct mly_store_segment **segments = NULL;
+    struct mly_vindex **open = NULL;
+    size_t count = 0;
+    *folded = false;
+    enum mly_err rc = hold_segments(store, &segments, &count, err);
+    if (rc == MLY_OK && may_fold(segments, count, making->row_count, maker->dim)) {
+        open = mly_mem_array(store->mem, count, sizeof(open[0]));
+        if (open == NULL) rc = mly_fail_nomem(err, count * sizeof(open[0]));
+        for (size_t i = 0; rc == MLY_OK && i < count; i++)
+            open[i] = segments[i]->vindex;
+        const struct mly_vindex_fold what = {.segments = open,
+                                             .segment_count = count,
+                                             .files = making->files,
+                                             .file_count = making->file_count};
+        if (rc == MLY_OK) rc = mly_vindex_fold(maker, &what, name, err);
+        *folded = rc == MLY_OK;
+        if (rc == MLY_ERR_CORRUPT) rc = MLY_OK; /* a new one is made of the vectors alone */
+    }
+    for (size_t i = 0; segments != NULL && i < count; i++)
+        mly_store_segment_release(segments[i]);
+    mly_mem_free(store->mem, open);
+    mly_mem_free(store->mem, segments);
+    return rc;
+}
+
 static enum mly_err make(struct making *making, struct mly_pool *pool, struct mly_error *err)
 {
     struct mly_store *store = making->store;
@@ -218,7 +276,11 @@ static enum mly_err make(struct making *making, struct mly_pool *pool, struct ml
             .pulse = beat,
             .pulse_context = making,
         };
-        MLY_TRY(mly_vindex_build(&maker, making->files, making->file_count, name, err));
+        bool folded;
+        MLY_TRY(fold(making, &maker, name, &folded, err));
+        if (!folded) {
+            MLY_TRY(mly_vindex_build(&maker, making->files, making->file_count, name, err));
+        }
     } else {
         making->file_count = 0; /* nothing stays */
     }
