@@ -56,6 +56,7 @@ struct mly_vindex_room {
     struct mly_kern_code_query query;
     float query_length, bytes_scale, bytes_low;
     size_t pool_wanted; /* what the pool is cut back to */
+    size_t scan_end;    /* of ranked: cells before it are going to be read */
     float floor;        /* estimates at or below it are of no use */
     struct mly_vindex_stats stats;
 };

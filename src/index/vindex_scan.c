@@ -10,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Blocks whose estimates stay in the nearest cache. */
-#define SCAN_BLOCKS 64
+/* Blocks that are scanned at a time, and how far ahead of them memory is asked for: cells are short
+ * and lie anywhere, so that the processor does not find out by itself what comes next (a third less
+ * time where they come from memory). */
+#define SCAN_BLOCKS 4
+#define AHEAD_BLOCKS 12
 
 /* ---- cells ---- */
 
@@ -234,6 +237,39 @@ static void take_hits(struct mly_vindex_room *room, uint32_t source_i, const uin
     }
 }
 
+static size_t blocks_of(const struct mly_vindex *segment, uint32_t cell_i)
+{
+    size_t count = segment->cells[cell_i].count;
+    return (count + MLY_KERN_BLOCK_CODES - 1) / MLY_KERN_BLOCK_CODES;
+}
+
+/* Where reading goes on: cell after cell in their order. */
+struct ahead {
+    const struct mly_vindex_room *room;
+    size_t ranked_i, block_i;
+};
+
+static void fetch_ahead(struct ahead *ahead, size_t blocks)
+{
+    const struct mly_vindex_room *room = ahead->room;
+    while (blocks > 0 && ahead->ranked_i < room->scan_end) {
+        const struct vindex_ranked *ranked = &room->ranked[ahead->ranked_i];
+        const struct mly_vindex *segment = room->sources[ranked->source_i].segment;
+        size_t stride = vindex_stride(segment->head.width);
+        size_t left = blocks_of(segment, ranked->cell_i) - ahead->block_i;
+        size_t count = left < blocks ? left : blocks;
+        const uint8_t *at =
+            segment->map.data + segment->cells[ranked->cell_i].at + ahead->block_i * stride;
+        for (size_t i = 0; i < count * stride; i += 64)
+            __builtin_prefetch(at + i);
+        blocks -= count;
+        ahead->block_i += count;
+        if (count < left) return;
+        ahead->block_i = 0;
+        ahead->ranked_i++;
+    }
+}
+
 enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i, struct mly_error *err)
 {
     const struct vindex_ranked *ranked = &room->ranked[ranked_i];
@@ -244,12 +280,15 @@ enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i, stru
     const uint8_t *bytes;
     MLY_TRY(mly_vindex_cell(segment, ranked->cell_i, &bytes, err));
     size_t count = segment->cells[ranked->cell_i].count;
-    size_t block_count = (count + MLY_KERN_BLOCK_CODES - 1) / MLY_KERN_BLOCK_CODES;
+    size_t block_count = blocks_of(segment, ranked->cell_i);
+    struct ahead ahead = {room, ranked_i, AHEAD_BLOCKS};
+    if (block_count <= AHEAD_BLOCKS) ahead = (struct ahead){room, ranked_i + 1, 0};
     struct mly_kern_code_query query = room->query;
     query.step /= unit;
     for (size_t first = 0; first < block_count; first += SCAN_BLOCKS) {
         size_t blocks = block_count - first < SCAN_BLOCKS ? block_count - first : SCAN_BLOCKS;
         const uint8_t *at = bytes + first * stride;
+        fetch_ahead(&ahead, blocks);
         segment->kern->scan_codes(&query, at, stride, blocks, ranked->base / unit / unit,
                                   room->floor / unit / unit, NULL, estimates, hits);
         for (size_t b = 0; b < blocks; b++) {

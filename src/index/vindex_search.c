@@ -206,6 +206,7 @@ static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex
         if (done == 0 && wanted > 0 && room->metric == MLY_VINDEX_COSINE) {
             least = room->ranked[0].score - effort->gap;
         }
+        room->scan_end = wanted;
         for (; done < wanted; done++) {
             bool is_far = done >= effort->probes_min && room->ranked[done].score < least;
             if (is_far && room->pool_count >= room->pool_wanted) break;
