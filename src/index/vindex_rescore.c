@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Records are fetched from memory while those before them are scored. */
-#define AHEAD 4
+/* Records are fetched from memory while those before them are scored: first the page is looked up,
+ * which takes longest, then come the lines. */
+#define AHEAD_PAGE 32
+#define AHEAD 24
+/* Vectors that are fetched together. */
+#define GROUP ((size_t)16)
 /* The error of a record's score is about its scale * |q| / sqrt(12), of a difference of two sqrt(2)
  * times that; five times it is hardly ever passed. */
 #define ERROR_FACTOR 2.05f
@@ -20,16 +24,18 @@ static const struct vindex_view *view_of(const struct mly_vindex_room *room,
     return &room->views[room->first_views[candidate->source_i] + (candidate->slot >> 16)];
 }
 
-static void fetch(const struct mly_vindex_room *room, const struct vindex_candidate *candidate)
+static void fetch(const struct mly_vindex_room *room, size_t i, bool is_whole)
 {
+    if (i >= room->pool_count) return;
+    const struct vindex_candidate *candidate = &room->pool[i];
     const struct mly_vindex *segment = room->sources[candidate->source_i].segment;
     const struct vindex_view *view = view_of(room, candidate);
     const uint8_t *data = segment->records[view->file_i].map.data;
     size_t bytes = vindex_record_bytes(segment->head.width);
     if (data == NULL) return;
     data += VINDEX_RECORDS_HEAD_BYTES + (view->first_row + (candidate->slot & 0xFFFF)) * bytes;
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(data + i);
+    for (size_t at = 0; at < (is_whole ? bytes : 1); at += 64)
+        __builtin_prefetch(data + at);
 }
 
 /* *scale is the record's, for the error. */
@@ -73,22 +79,31 @@ static float distance_score(const float *a, const float *b, size_t n)
     return -lanes[0];
 }
 
-/* *has_vector false: the row is to be passed over. */
-static enum mly_err score_vector(const struct mly_vindex_room *room,
-                                 struct vindex_candidate *candidate, bool *has_vector,
-                                 struct mly_error *err)
+/* Gives count candidates (GROUP at most) their own scores; leaves out those without a vector. */
+static enum mly_err score_vectors(const struct mly_vindex_room *room,
+                                  const struct vindex_candidate *candidates, size_t count,
+                                  size_t *kept, struct mly_error *err)
 {
     const struct mly_vindex_ask *ask = room->ask;
-    const struct vindex_view *view = view_of(room, candidate);
-    const struct mly_kern *kern = room->sources[candidate->source_i].segment->kern;
-    const float *vector = NULL;
-    MLY_TRY(ask->vector(ask->vector_context, view->part,
-                        view->first_row + (candidate->slot & 0xFFFF), &vector, err));
-    *has_vector = false;
-    if (vector == NULL) return MLY_OK;
-    candidate->score = room->metric == MLY_VINDEX_L2 ? distance_score(ask->query, vector, ask->dim)
-                                                     : kern->dot_f32(ask->query, vector, ask->dim);
-    *has_vector = !isnan(candidate->score);
+    const float *vectors[GROUP];
+    for (size_t i = 0; i < count; i++) {
+        const struct vindex_view *view = view_of(room, &candidates[i]);
+        vectors[i] = NULL;
+        MLY_TRY(ask->vector(ask->vector_context, view->part,
+                            view->first_row + (candidates[i].slot & 0xFFFF), &vectors[i], err));
+        if (vectors[i] == NULL) continue;
+        for (size_t d = 0; d < ask->dim; d += 16)
+            __builtin_prefetch(vectors[i] + d);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct vindex_candidate candidate = candidates[i];
+        const struct mly_kern *kern = room->sources[candidate.source_i].segment->kern;
+        if (vectors[i] == NULL) continue;
+        candidate.score = room->metric == MLY_VINDEX_L2
+                              ? distance_score(ask->query, vectors[i], ask->dim)
+                              : kern->dot_f32(ask->query, vectors[i], ask->dim);
+        if (!isnan(candidate.score)) room->pool[(*kept)++] = candidate;
+    }
     return MLY_OK;
 }
 
@@ -98,9 +113,12 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
     size_t k = room->ask->k, kept = 0;
     float largest = 0;
     double start = mly_clock_seconds(room->env);
+    for (size_t i = 0; i < AHEAD_PAGE; i++)
+        fetch(room, i, i < AHEAD);
     for (size_t i = 0; i < room->pool_count; i++) {
         float scale;
-        if (i + AHEAD < room->pool_count) fetch(room, &pool[i + AHEAD]);
+        fetch(room, i + AHEAD_PAGE, false);
+        fetch(room, i + AHEAD, true);
         MLY_TRY(score_record(room, &pool[i], &scale, err));
         if (scale > largest) largest = scale;
     }
@@ -114,11 +132,8 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
         for (count = k; count < room->pool_count && pool[count].score >= least; count++) {
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        bool has_vector;
-        struct vindex_candidate candidate = pool[i];
-        MLY_TRY(score_vector(room, &candidate, &has_vector, err));
-        if (has_vector) pool[kept++] = candidate;
+    for (size_t i = 0; i < count; i += GROUP) {
+        MLY_TRY(score_vectors(room, &pool[i], count - i < GROUP ? count - i : GROUP, &kept, err));
     }
     room->stats.vectors_read = count;
     room->stats.bytes_read +=
