@@ -11,7 +11,7 @@ struct vindex_case {
     size_t dim, file_count;
     enum mly_vindex_metric metric;
     struct mly_vindex_file files[CASE_FILES_MAX];
-    char names[CASE_FILES_MAX][16];
+    char names[CASE_FILES_MAX][48];
     float *values[CASE_FILES_MAX]; /* f32[row_count][dim] */
     uint8_t *none[CASE_FILES_MAX]; /* a bitmap, or NULL */
     size_t run_rows;               /* rows given at a time */
