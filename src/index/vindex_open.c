@@ -116,6 +116,8 @@ static enum mly_err read_head(struct mly_vindex *segment, struct mly_error *err)
                    mly_cells_bytes(head->width, head->cell_count / MLY_CELLS_PANEL))) {
         return fail_damaged("its tables are not inside it", err);
     }
+    /* The tables are read as one, not page after page. */
+    mly_map_advise(map, 0, (size_t)head->tables_end, MLY_ADVICE_SOON);
     sum = segment->crc(0, map->data + VINDEX_HEAD_BYTES,
                        (size_t)head->tables_end - VINDEX_HEAD_BYTES);
     if (sum != head->tables_sum) return fail_damaged("its tables do not pass their sum", err);
@@ -188,6 +190,8 @@ enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *k
         rc = mly_fail_in(err, rc, "%s", path);
         goto done;
     }
+    size_t tables = (size_t)segment->head.tables_end;
+    mly_map_advise(&segment->map, tables, segment->map.bytes - tables, MLY_ADVICE_RANDOM);
     size_t cells = segment->head.cell_count, files = segment->head.file_count;
     segment->checked = mly_mem_array(env->mem, cells + 1, sizeof(segment->checked[0]));
     segment->records = mly_mem_array(env->mem, files + 1, sizeof(segment->records[0]));
@@ -200,6 +204,10 @@ enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *k
                                      &segment->records[i], err);
     }
     if (rc != MLY_OK) goto done;
+    for (size_t i = 0; i < files; i++) {
+        const struct mly_map *map = &segment->records[i].map;
+        mly_map_advise(map, 0, map->bytes, MLY_ADVICE_RANDOM);
+    }
     *out = segment;
     segment = NULL;
 done:
@@ -288,11 +296,16 @@ enum mly_err mly_vindex_verify(struct mly_vindex *segment, struct mly_error *err
     MLY_TRY(check_tables(&fresh, err));
     for (uint32_t i = 0; i < head->cell_count; i++) {
         const uint8_t *bytes;
+        mly_map_advise(&segment->map, (size_t)segment->cells[i].at,
+                       (size_t)vindex_cell_bytes(head->width, segment->cells[i].count),
+                       MLY_ADVICE_SOON);
         atomic_store_explicit(&segment->checked[i], 0, memory_order_relaxed);
         MLY_TRY(mly_vindex_cell(segment, i, &bytes, err));
     }
     for (uint32_t i = 0; i < head->file_count; i++) {
-        if (segment->records[i].map.data == NULL) continue;
+        const struct mly_map *map = &segment->records[i].map;
+        if (map->data == NULL) continue;
+        mly_map_advise(map, 0, map->bytes, MLY_ADVICE_SOON);
         for (uint32_t row = 0; row < segment->files[i].row_count; row++) {
             if (mly_vindex_record(segment, i, row) == NULL) {
                 return fail_damaged("a record does not pass its sum", err);

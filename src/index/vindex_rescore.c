@@ -38,6 +38,19 @@ static void fetch(const struct mly_vindex_room *room, size_t i, bool is_whole)
         __builtin_prefetch(data + at);
 }
 
+/* Asks the disk for the records of candidates from first on. */
+static void ask_for_records(const struct mly_vindex_room *room, size_t first)
+{
+    for (size_t i = first; i < room->pool_count; i++) {
+        const struct mly_vindex *segment = room->sources[room->pool[i].source_i].segment;
+        const struct vindex_view *view = view_of(room, &room->pool[i]);
+        size_t bytes = vindex_record_bytes(segment->head.width);
+        size_t row = view->first_row + (room->pool[i].slot & 0xFFFF);
+        mly_map_advise(&segment->records[view->file_i].map, VINDEX_RECORDS_HEAD_BYTES + row * bytes,
+                       bytes, MLY_ADVICE_SOON);
+    }
+}
+
 /* *scale is the record's, for the error. */
 static enum mly_err score_record(const struct mly_vindex_room *room,
                                  struct vindex_candidate *candidate, float *scale,
@@ -92,6 +105,10 @@ static enum mly_err score_vectors(const struct mly_vindex_room *room,
         MLY_TRY(ask->vector(ask->vector_context, view->part,
                             view->first_row + (candidates[i].slot & 0xFFFF), &vectors[i], err));
         if (vectors[i] == NULL) continue;
+        if (room->is_cold) {
+            (void)room->env->advise(room->env->context, vectors[i], ask->dim * sizeof(float),
+                                    MLY_ADVICE_SOON);
+        }
         for (size_t d = 0; d < ask->dim; d += 16)
             __builtin_prefetch(vectors[i] + d);
     }
@@ -115,12 +132,20 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
     double start = mly_clock_seconds(room->env);
     for (size_t i = 0; i < AHEAD_PAGE; i++)
         fetch(room, i, i < AHEAD);
+    if (room->is_cold) ask_for_records(room, 0);
+    double last = start;
     for (size_t i = 0; i < room->pool_count; i++) {
         float scale;
         fetch(room, i + AHEAD_PAGE, false);
         fetch(room, i + AHEAD, true);
         MLY_TRY(score_record(room, &pool[i], &scale, err));
         if (scale > largest) largest = scale;
+        if (room->is_cold || i % 8 != 0) continue;
+        /* As with cells: the first that come from disk bring all others. */
+        double now = mly_clock_seconds(room->env);
+        room->is_cold = now - last > VINDEX_WARM_SECONDS;
+        if (room->is_cold) ask_for_records(room, i + 1);
+        last = now;
     }
     qsort(pool, room->pool_count, sizeof(pool[0]), mly_vindex_compare_best);
     room->stats.records_read = room->pool_count;

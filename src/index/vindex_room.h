@@ -56,6 +56,7 @@ struct mly_vindex_room {
     struct mly_kern_code_query query;
     float query_length, bytes_scale, bytes_low;
     size_t pool_wanted; /* what the pool is cut back to */
+    bool is_cold;       /* something came from disk: everything else is asked for at once */
     size_t scan_end;    /* of ranked: cells before it are going to be read */
     float floor;        /* estimates at or below it are of no use */
     struct mly_vindex_stats stats;
@@ -75,6 +76,16 @@ MLY_MUST_USE enum mly_err mly_vindex_rank(struct mly_vindex_room *room, struct m
 void mly_vindex_rank_group(struct mly_vindex_room *room, size_t group_i);
 /* Puts the best wanted of the count items from start on in order behind start. */
 void mly_vindex_rank_next(struct vindex_ranked *items, size_t count, size_t start, size_t wanted);
+static inline bool mly_vindex_cell_was_read(const struct mly_vindex_room *room, size_t ranked_i)
+{
+    const struct vindex_ranked *ranked = &room->ranked[ranked_i];
+    const struct mly_vindex *segment = room->sources[ranked->source_i].segment;
+    return atomic_load_explicit(&segment->checked[ranked->cell_i], memory_order_relaxed) != 0;
+}
+/* Asks the disk for ranked cells from first on up to scan_end. */
+void mly_vindex_scan_soon(struct mly_vindex_room *room, size_t first);
+/* Seconds in which nothing is read from disk: what takes longer did. */
+#define VINDEX_WARM_SECONDS 60e-6
 /* Reads a cell's codes into the pool. */
 MLY_MUST_USE enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i,
                                           struct mly_error *err);

@@ -270,6 +270,18 @@ static void fetch_ahead(struct ahead *ahead, size_t blocks)
     }
 }
 
+void mly_vindex_scan_soon(struct mly_vindex_room *room, size_t first)
+{
+    room->is_cold = true;
+    for (size_t i = first; i < room->scan_end; i++) {
+        const struct mly_vindex *segment = room->sources[room->ranked[i].source_i].segment;
+        const struct vindex_cell *cell = &segment->cells[room->ranked[i].cell_i];
+        mly_map_advise(&segment->map, (size_t)cell->at,
+                       (size_t)vindex_cell_bytes(segment->head.width, cell->count),
+                       MLY_ADVICE_SOON);
+    }
+}
+
 enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i, struct mly_error *err)
 {
     const struct vindex_ranked *ranked = &room->ranked[ranked_i];

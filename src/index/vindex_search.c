@@ -175,6 +175,7 @@ static enum mly_err prepare(struct mly_vindex_room *room, struct mly_error *err)
     mly_kern_query_make(room->turned, first->head.width, room->tables, &room->query);
     room->floor = -INFINITY;
     room->pool_count = 0;
+    room->is_cold = false;
     return set_views(room, err);
 }
 
@@ -193,6 +194,34 @@ static void open_groups(struct mly_vindex_room *room, size_t wanted, bool is_fir
     *opened = target;
 }
 
+/* Reads cells up to wanted, but for those that are too far. *done: how many are read. Where one
+ * takes as long as the disk does, all others are asked for at once: a query that finds nothing in
+ * memory takes a few reads' time and not that of a hundred, and one that finds everything asks for
+ * nothing. */
+static enum mly_err scan_up_to(struct mly_vindex_room *room, const struct vindex_effort *effort,
+                               size_t wanted, float least, size_t *done, struct mly_error *err)
+{
+    double last = mly_clock_seconds(room->env);
+    bool is_asked = false;
+    room->scan_end = wanted;
+    if (*done < wanted && !mly_vindex_cell_was_read(room, *done)) {
+        mly_vindex_scan_soon(room, *done);
+        is_asked = true;
+    }
+    for (; *done < wanted; ++*done) {
+        bool is_far = *done >= effort->probes_min && room->ranked[*done].score < least;
+        if (is_far && room->pool_count >= room->pool_wanted) break;
+        MLY_TRY(mly_vindex_scan(room, *done, err));
+        double now = mly_clock_seconds(room->env);
+        if (!is_asked && now - last > VINDEX_WARM_SECONDS) {
+            mly_vindex_scan_soon(room, *done + 1);
+            is_asked = true;
+        }
+        last = now;
+    }
+    return MLY_OK;
+}
+
 /* Reads cells: the effort's, then as many again until there are enough candidates. */
 static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex_effort *effort,
                                struct mly_error *err)
@@ -206,12 +235,7 @@ static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex
         if (done == 0 && wanted > 0 && room->metric == MLY_VINDEX_COSINE) {
             least = room->ranked[0].score - effort->gap;
         }
-        room->scan_end = wanted;
-        for (; done < wanted; done++) {
-            bool is_far = done >= effort->probes_min && room->ranked[done].score < least;
-            if (is_far && room->pool_count >= room->pool_wanted) break;
-            MLY_TRY(mly_vindex_scan(room, done, err));
-        }
+        MLY_TRY(scan_up_to(room, effort, wanted, least, &done, err));
         /* A full pool was cut at least once, or is about to be: there is enough to choose from. */
         if (room->pool_count >= 2 * room->pool_wanted || room->floor > -INFINITY) return MLY_OK;
         mly_vindex_pool_unite(room);

@@ -16,6 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* How a part of a mapped file is going to be read: in no order, so that nothing is read besides; or
+ * soon, so that it is read now, beside whatever else is. */
+enum mly_advice { MLY_ADVICE_RANDOM, MLY_ADVICE_SOON };
+
 enum mly_file_kind { MLY_KIND_FILE, MLY_KIND_DIR, MLY_KIND_LINK, MLY_KIND_OTHER };
 
 struct mly_file_info {
@@ -60,6 +64,7 @@ struct mly_env {
     int (*info)(void *context, int fd, struct mly_file_info *out);
     int (*map)(void *context, int fd, size_t bytes, const void **out); /* read-only, shared */
     int (*unmap)(void *context, const void *map, size_t bytes);
+    int (*advise)(void *context, const void *at, size_t bytes, enum mly_advice advice);
     /* OFD lock of one byte, exclusive, without waiting: 0, or -EAGAIN where another holds it */
     int (*lock)(void *context, int fd, uint64_t byte);
     int (*unlock)(void *context, int fd, uint64_t byte);

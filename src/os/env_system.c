@@ -154,6 +154,16 @@ static int sys_map(void *context, int fd, size_t bytes, const void **out)
     return 0;
 }
 
+/* Whole pages: at may lie anywhere in a mapping. */
+static int sys_advise(void *context, const void *at, size_t bytes, enum mly_advice advice)
+{
+    (void)context;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = (uintptr_t)at / page * page;
+    int native = advice == MLY_ADVICE_RANDOM ? POSIX_MADV_RANDOM : POSIX_MADV_WILLNEED;
+    return -posix_madvise((void *)first, (uintptr_t)at + bytes - first, native);
+}
+
 static int sys_unmap(void *context, const void *map, size_t bytes)
 {
     (void)context;
@@ -443,6 +453,7 @@ static const struct mly_env system_env = {
     .info = sys_info,
     .map = sys_map,
     .unmap = sys_unmap,
+    .advise = sys_advise,
     .lock = sys_lock,
     .unlock = sys_unlock,
     .lock_is_held = sys_lock_is_held,

@@ -234,6 +234,12 @@ done:
     return rc;
 }
 
+void mly_map_advise(const struct mly_map *map, size_t offset, size_t bytes, enum mly_advice advice)
+{
+    if (map->data == NULL || map->copied || bytes == 0) return;
+    (void)map->env->advise(map->env->context, map->data + offset, bytes, advice);
+}
+
 void mly_map_close(struct mly_map *map)
 {
     if (map->copied) {

@@ -64,6 +64,8 @@ MLY_MUST_USE enum mly_err mly_file_map_or_copy(const struct mly_env *env, int di
                                                const char *path, size_t copy_below,
                                                struct mly_map *out, struct mly_error *err);
 void mly_map_close(struct mly_map *map);
+/* How bytes from offset on are going to be read. Advice only: what fails is not reported. */
+void mly_map_advise(const struct mly_map *map, size_t offset, size_t bytes, enum mly_advice advice);
 
 /* Writes data to path (which must not exist) and syncs it; on failure no file of that name is left
  * where it can be helped. The directory's name for it is durable only after mly_dir_sync. */

@@ -122,6 +122,13 @@ static int fault_unmap(void *context, const void *map, size_t bytes)
     return real()->unmap(NULL, map, bytes);
 }
 
+/* Advice that fails is not reported, so it is not failed. */
+static int fault_advise(void *context, const void *at, size_t bytes, enum mly_advice advice)
+{
+    (void)context;
+    return real()->advise(NULL, at, bytes, advice);
+}
+
 static int fault_lock(void *context, int fd, uint64_t byte)
 {
     FAULT("lock", true);
@@ -271,6 +278,7 @@ void fault_env_init(struct fault_env *fault)
     fault->env.info = fault_info;
     fault->env.map = fault_map;
     fault->env.unmap = fault_unmap;
+    fault->env.advise = fault_advise;
     fault->env.lock = fault_lock;
     fault->env.unlock = fault_unlock;
     fault->env.lock_is_held = fault_lock_is_held;
