@@ -96,10 +96,11 @@ MLY_MUST_USE enum mly_err mly_lance_manifest_load_sound(const struct mly_lance_t
                                                         struct mly_error *err);
 /* Moves the damaged manifests above manifest's version into the folder (made where it is missing),
  * as "<table>-<name>": then manifest is the newest, and is committed on. A sound one, which another
- * program has just put there, stays and ends it. The caller holds the writer's lock and has what
- * load_sound gave. Durable when OK. */
+ * program has just put there, stays and ends it, unless it is also (may be NULL). The caller holds
+ * the writer's lock and has what load_sound gave. Durable when OK. */
 MLY_MUST_USE enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
                                               const struct mly_lance_manifest *manifest,
+                                              const struct mly_lance_manifest *also,
                                               const char *folder, struct mly_error *err);
 /* The version before that of manifest; NOTFOUND where there is none, or none any more. */
 MLY_MUST_USE enum mly_err mly_lance_manifest_load_before(const struct mly_lance_table *table,

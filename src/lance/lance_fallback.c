@@ -110,8 +110,22 @@ static enum mly_err is_damaged(const struct mly_lance_table *table, uint64_t ver
     return *out ? MLY_OK : rc;
 }
 
+/* Does this version go? */
+static enum mly_err goes_aside(const struct mly_lance_table *table, uint64_t version,
+                               enum lance_naming naming, const struct mly_lance_manifest *also,
+                               bool *goes, struct mly_error *err)
+{
+    MLY_TRY(is_damaged(table, version, naming, goes, err));
+    if (*goes || also == NULL || also->pb->version != version) return MLY_OK;
+    bool stale;
+    MLY_TRY(mly_lance_manifest_is_stale(table, also, &stale, err));
+    *goes = !stale;
+    return MLY_OK;
+}
+
 enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
-                                 const struct mly_lance_manifest *manifest, const char *folder,
+                                 const struct mly_lance_manifest *manifest,
+                                 const struct mly_lance_manifest *also, const char *folder,
                                  struct mly_error *err)
 {
     const struct mly_env *env = table->env;
@@ -121,11 +135,11 @@ enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
         char name[LANCE_VERSION_NAME_BYTES];
         enum lance_naming naming = LANCE_NAMING_V2;
         uint64_t version;
-        bool damaged;
+        bool goes;
         MLY_TRY(mly_lance_find_version(table, UINT64_MAX, &version, &naming, err));
         if (version <= manifest->pb->version) break;
-        MLY_TRY(is_damaged(table, version, naming, &damaged, err));
-        if (!damaged) break; /* somebody has just put it there */
+        MLY_TRY(goes_aside(table, version, naming, also, &goes, err));
+        if (!goes) break; /* somebody has just put it there */
         mly_lance_version_name(version, naming, name);
         MLY_TRY(mly_dir_make_all(env, folder, err));
         MLY_TRY(find_aside(table, folder, name, &to, err));

@@ -190,6 +190,7 @@ enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         struct mly_store_table *table = &store->tables[kind];
         mly_store_view_release(table->newest);
+        mly_store_view_release(table->ahead);
         mly_lance_table_close(table->lance);
         for (size_t i = 0; i < MLY_STORE_KEYS; i++)
             mly_keys_deinit(&table->keys[i]);

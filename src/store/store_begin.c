@@ -129,6 +129,7 @@ enum mly_err mly_store_begin_until(struct mly_store *store, const struct mly_sto
     MLY_TRY(take_turn(store, wait, err));
     enum mly_err rc = store->in_memory ? MLY_OK : take_lock(store, wait, err);
     mly_mutex_lock(&store->mutex);
+    mly_store_step_forth(store);
     if (rc == MLY_OK) rc = mly_store_renew(store, err);
     if (rc == MLY_OK && !store->in_memory) rc = mly_store_set_aside(store, err);
     if (rc == MLY_OK) rc = mly_store_check_model(store, err);

@@ -305,6 +305,8 @@ struct mly_store_table {
     struct mly_lance_table *lance;
     struct mly_store_view *newest; /* guarded by mutex; NULL: never looked */
     uint64_t unsound;              /* guarded by mutex; damaged versions of ours above newest */
+    struct mly_store_view *ahead;  /* guarded by mutex; the version above newest, where it has what
+                                      the log lost; else NULL */
     uint32_t tail_parts;           /* made so far */
     struct mly_keys keys[MLY_STORE_KEYS]; /* guarded by key_mutex */
 };
@@ -313,6 +315,12 @@ struct mly_store_table {
  * what follows the log finds out. mutex is held. */
 MLY_MUST_USE enum mly_err mly_store_table_refresh(struct mly_store_table *table,
                                                   struct mly_error *err);
+/* After a log that ends before what one table has: the table goes back to the version before, which
+ * the log is kept for (S-6). *done false: that is not how it is. mutex is held. */
+MLY_MUST_USE enum mly_err mly_store_step_back(struct mly_store *store, bool *done,
+                                              struct mly_error *err);
+/* Undoes that: only who holds the lock can be sure. mutex is held. */
+void mly_store_step_forth(struct mly_store *store);
 /* Moves the damaged versions above them to lost+found. The lock and mutex are held, and the log has
  * been followed. */
 MLY_MUST_USE enum mly_err mly_store_set_aside(struct mly_store *store, struct mly_error *err);

@@ -168,9 +168,10 @@ static enum mly_err skip_orphans(struct mly_store *store, struct mly_error *err)
 }
 
 /* One look at the log, after one at the tables. CONFLICT, or CORRUPT: they may belong to different
- * moments. */
-static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
+ * moments. *short_log: it is whole, and ends before what one table has. */
+static enum mly_err catch_up(struct mly_store *store, bool *short_log, struct mly_error *err)
 {
+    *short_log = false;
     uint64_t older;
     uint64_t newer;
     find_lsns(store, &older, &newer);
@@ -188,7 +189,8 @@ static enum mly_err catch_up(struct mly_store *store, struct mly_error *err)
     }
 
     enum mly_err rc = mly_store_follow_log(store, err);
-    if (rc == MLY_OK && store->seen_lsn < newer) {
+    *short_log = rc == MLY_OK && store->seen_lsn < newer;
+    if (*short_log) {
         rc = mly_fail(err, MLY_ERR_CORRUPT,
                       "store %s: one table has everything up to commit %llu, and the log ends at "
                       "%llu",
@@ -252,8 +254,10 @@ static enum mly_err try_to_renew(struct mly_store *store, int attempt, bool *aga
     /* A log that was read from its beginning, beside tables that stayed as they were, is so. */
     bool doubtful = store->reader != NULL || changed || attempt == 1;
     if (!store->in_memory) {
-        enum mly_err rc = catch_up(store, err);
+        bool short_log;
+        enum mly_err rc = catch_up(store, &short_log, err);
         *again = (rc == MLY_ERR_CONFLICT || rc == MLY_ERR_CORRUPT) && doubtful;
+        if (short_log && !*again) MLY_TRY(mly_store_step_back(store, again, err));
         if ((rc == MLY_ERR_CONFLICT || rc == MLY_ERR_CORRUPT) && !*again) {
             if (err != NULL) err->code = MLY_ERR_CORRUPT;
             rc = explain_unsound(store, err);

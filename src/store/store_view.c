@@ -470,6 +470,14 @@ static void note_unsound(struct mly_store *store, const struct mly_lance_unsound
 enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_error *err)
 {
     struct mly_store_view *old = table->newest;
+    if (table->ahead != NULL) {
+        bool gone;
+        MLY_TRY(mly_lance_manifest_is_stale(table->lance, table->ahead->manifest, &gone, err));
+        if (!gone) return MLY_OK;
+        mly_store_view_release(table->ahead);
+        table->ahead = NULL;
+        table->unsound = 0;
+    }
     if (old != NULL) {
         bool stale;
         MLY_TRY(mly_lance_manifest_is_stale(table->lance, old->manifest, &stale, err));
@@ -509,12 +517,67 @@ enum mly_err mly_store_table_refresh(struct mly_store_table *table, struct mly_e
     }
 }
 
+/* Where the sync of a commit fails, and that of a new segment too, the tables get it without the
+ * log: a power cut between the two tables leaves one that has what nobody acknowledged. */
+enum mly_err mly_store_step_back(struct mly_store *store, bool *done, struct mly_error *err)
+{
+    uint64_t first = 0;
+    *done = false;
+    MLY_TRY(mly_log_find_first(store->env, store->log_dir, &first, err));
+    for (int kind = 0; first != 0 && kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_table *table = &store->tables[kind];
+        struct mly_store_view *view = table->newest;
+        struct mly_lance_manifest *before = NULL;
+        if (view->manifest == NULL || view->lsn <= store->seen_lsn || table->ahead != NULL ||
+            !mly_lance_manifest_is_ours(view->manifest)) {
+            continue;
+        }
+        if (mly_lance_manifest_load_before(table->lance, view->manifest, &before, NULL) != MLY_OK) {
+            continue;
+        }
+        struct mly_store_view *stepped = NULL;
+        enum mly_err rc = make_view(table, before, view, &stepped, err);
+        if (rc != MLY_OK) {
+            mly_lance_manifest_destroy(before);
+            return rc;
+        }
+        snprintf(store->report.reason, sizeof(store->report.reason),
+                 "%.300s: version %llu has commit %llu, which the log lost before it was "
+                 "acknowledged",
+                 mly_lance_table_path(table->lance),
+                 (unsigned long long)mly_lance_manifest_version(view->manifest),
+                 (unsigned long long)view->lsn);
+        table->ahead = view;
+        table->newest = stepped;
+        table->unsound = 1;
+        *done = true;
+    }
+    return MLY_OK;
+}
+
+void mly_store_step_forth(struct mly_store *store)
+{
+    for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
+        struct mly_store_table *table = &store->tables[kind];
+        if (table->ahead == NULL) continue;
+        mly_store_view_release(table->newest);
+        table->newest = table->ahead;
+        table->ahead = NULL;
+        table->unsound = 0;
+    }
+}
+
 enum mly_err mly_store_set_aside(struct mly_store *store, struct mly_error *err)
 {
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         struct mly_store_table *table = &store->tables[kind];
         if (table->unsound == 0 || table->newest->manifest == NULL) continue;
-        MLY_TRY(mly_lance_set_aside(table->lance, table->newest->manifest, store->lost_dir, err));
+        const struct mly_lance_manifest *also =
+            table->ahead == NULL ? NULL : table->ahead->manifest;
+        MLY_TRY(
+            mly_lance_set_aside(table->lance, table->newest->manifest, also, store->lost_dir, err));
+        mly_store_view_release(table->ahead);
+        table->ahead = NULL;
         table->unsound = 0;
         store->report.kept = true;
     }

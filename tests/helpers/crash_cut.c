@@ -14,21 +14,28 @@ size_t crash_env_now(struct crash_env *crash)
     return now;
 }
 
-static bool is_covered(const struct crash_env *crash, size_t op_i, size_t moment)
+/* For each inode the place behind its last sync before moment; 0: there was none. */
+static size_t *find_syncs(const struct crash_env *crash, size_t moment)
 {
-    for (size_t i = op_i + 1; i < moment; i++) {
-        if (crash->ops[i].kind == OP_SYNC && crash->ops[i].inode == crash->ops[op_i].inode) {
-            return true;
-        }
+    size_t *ends = crash_need(calloc(crash->inode_count + 1, sizeof(ends[0])));
+    for (size_t i = 0; i < moment; i++) {
+        if (crash->ops[i].kind == OP_SYNC) ends[crash->ops[i].inode] = i + 1;
     }
-    return false;
+    return ends;
+}
+
+static bool is_covered(const struct crash_env *crash, const size_t *ends, size_t op_i)
+{
+    return !crash->ops[op_i].forsaken && op_i < ends[crash->ops[op_i].inode];
 }
 
 size_t crash_env_uncovered(const struct crash_env *crash, size_t moment)
 {
     size_t count = 0;
+    size_t *ends = find_syncs(crash, moment);
     for (size_t i = 0; i < moment; i++)
-        count += crash->ops[i].kind != OP_SYNC && !is_covered(crash, i, moment);
+        count += crash->ops[i].kind != OP_SYNC && !is_covered(crash, ends, i);
+    free(ends);
     return count;
 }
 
@@ -106,12 +113,13 @@ void crash_env_cut(const struct crash_env *crash, const struct crash_choice *cho
 {
     uint64_t state = choice->number * 0x9e3779b97f4a7c15u + choice->moment + 1;
     size_t uncovered = 0;
+    size_t *ends = find_syncs(crash, choice->moment);
     crash_env_init(out);
     copy_first(crash, out);
     for (size_t i = 0; i < choice->moment; i++) {
         const struct crash_op *op = &crash->ops[i];
         if (op->kind == OP_SYNC) continue;
-        if (is_covered(crash, i, choice->moment)) {
+        if (is_covered(crash, ends, i)) {
             crash_apply(out, op, NULL);
             continue;
         }
@@ -123,6 +131,7 @@ void crash_env_cut(const struct crash_env *crash, const struct crash_choice *cho
         if (kept) crash_apply(out, op, keep);
         free(keep);
     }
+    free(ends);
     keep_first(out);
 }
 
@@ -141,7 +150,9 @@ static bool try_one(const struct crash_env *crash, size_t moment, enum crash_kin
 bool crash_env_each(const struct crash_env *crash, struct crash_effort effort, crash_fn fn,
                     void *context, uint64_t *states)
 {
-    for (size_t moment = effort.first_moment; moment <= crash->op_count; moment++) {
+    size_t stride = effort.stride == 0 ? 1 : effort.stride;
+    size_t last = effort.last_moment == 0 ? crash->op_count : effort.last_moment;
+    for (size_t moment = effort.first_moment; moment <= last; moment += stride) {
         size_t uncovered = crash_env_uncovered(crash, moment);
         size_t i = uncovered > effort.singles ? uncovered - effort.singles : 0;
         if (!try_one(crash, moment, CRASH_DROP_ALL, 0, fn, context, states)) return false;
@@ -160,6 +171,14 @@ bool crash_env_each(const struct crash_env *crash, struct crash_effort effort, c
         }
     }
     return true;
+}
+
+size_t crash_env_made_up(const struct crash_env *crash)
+{
+    for (size_t i = crash->skipped_moment; i < crash->op_count; i++) {
+        if (crash->ops[i].kind == OP_SYNC && crash->ops[i].inode == crash->skipped_inode) return i;
+    }
+    return SIZE_MAX;
 }
 
 const char *crash_env_skipped(const struct crash_env *crash)
@@ -181,13 +200,15 @@ void crash_env_describe(const struct crash_env *crash, const struct crash_choice
                                         "one kept",    "prefix",   "random"};
     static const char *const ops[] = {"write",  "truncate", "allocate", "name",
                                       "remove", "move",     "sync"};
+    size_t *ends = find_syncs(crash, choice->moment);
     int bytes = snprintf(out, out_bytes, "moment %zu of %zu, %s %llu; uncovered:", choice->moment,
                          crash->op_count, kinds[choice->kind], (unsigned long long)choice->number);
     for (size_t i = 0; i < choice->moment && bytes > 0 && (size_t)bytes < out_bytes; i++) {
         const struct crash_op *op = &crash->ops[i];
-        if (op->kind == OP_SYNC || is_covered(crash, i, choice->moment)) continue;
+        if (op->kind == OP_SYNC || is_covered(crash, ends, i)) continue;
         bytes += snprintf(out + bytes, out_bytes - (size_t)bytes, " %s(%zu %s%s %llu+%llu)",
                           ops[op->kind], op->inode, op->name, op->to,
                           (unsigned long long)op->offset, (unsigned long long)op->bytes);
     }
+    free(ends);
 }

@@ -263,14 +263,30 @@ static bool has_work(const struct crash_env *crash, size_t inode)
     return false;
 }
 
+/* What no sync has covered yet none will. */
+static void forsake(struct crash_env *crash, size_t inode)
+{
+    for (size_t i = crash->op_count; i > 0; i--) {
+        if (crash->ops[i - 1].inode != inode) continue;
+        if (crash->ops[i - 1].kind == OP_SYNC) break;
+        crash->ops[i - 1].forsaken = true;
+    }
+}
+
 static int sync_inode(void *context, int fd)
 {
     CRASH_ENTER();
     crash->syncs++;
     struct crash_op op = {.kind = OP_SYNC, .inode = inode_of(crash, fd)};
+    if (crash->fail_sync > 0 && crash->syncs >= crash->fail_sync &&
+        crash->syncs < crash->fail_sync + crash->fail_count) {
+        forsake(crash, op.inode);
+        CRASH_LEAVE(-EIO);
+    }
     if (crash->syncs == crash->skip_sync) {
         crash->skipped_work = has_work(crash, op.inode);
         crash->skipped_inode = op.inode;
+        crash->skipped_moment = crash->op_count;
     } else {
         record(crash, op);
     }
@@ -404,7 +420,7 @@ static int crash_make_dir(void *context, int dir_fd, const char *path)
     CRASH_LEAVE(0);
 }
 
-/* Both names in one folder: nothing of ours moves between folders without a sync of both. */
+/* A move between folders is a name in the one and none in the other, each with its own sync. */
 static int name_twice(void *context, int dir_fd, const char *from, const char *to, bool move)
 {
     CRASH_ENTER();
@@ -414,6 +430,15 @@ static int name_twice(void *context, int dir_fd, const char *from, const char *t
     if (found < 0) CRASH_LEAVE((int)found);
     int64_t there = look_up(crash, dir_fd, to, &op.inode, op.to);
     if (there < 0 && there != -ENOENT) CRASH_LEAVE((int)there);
+    if (op.inode != dir && move) {
+        struct crash_op add = {.kind = OP_ADD, .inode = op.inode, .target = (size_t)found};
+        struct crash_op away = {.kind = OP_REMOVE, .inode = dir};
+        memcpy(add.name, op.to, NAME_BYTES);
+        memcpy(away.name, op.name, NAME_BYTES);
+        record(crash, add);
+        record(crash, away);
+        CRASH_LEAVE(0);
+    }
     if (op.inode != dir) CRASH_LEAVE(-EXDEV);
     if (!move && there >= 0) CRASH_LEAVE(-EEXIST);
     if (!move) memcpy(op.name, op.to, NAME_BYTES);

@@ -29,11 +29,15 @@ struct crash_env {
     size_t inode_count, inode_capacity;
     struct crash_op *ops; /* since the disk was made, or came out of a crash */
     size_t op_count, op_capacity;
-    int64_t open_count;   /* descriptors, streams, mappings */
-    uint64_t syncs;       /* calls so far */
-    uint64_t skip_sync;   /* this one, counted from 1, does nothing and says it did; 0: none */
-    size_t skipped_inode; /* what that was to cover */
-    bool skipped_work;    /* there was something that it would have covered */
+    int64_t open_count;    /* descriptors, streams, mappings */
+    uint64_t syncs;        /* calls so far */
+    uint64_t skip_sync;    /* this one, counted from 1, does nothing and says it did; 0: none */
+    size_t skipped_inode;  /* what that was to cover */
+    bool skipped_work;     /* there was something that it would have covered */
+    size_t skipped_moment; /* operations before it */
+    uint64_t fail_sync;    /* this one and fail_count - 1 more give EIO, 0: none; what they were to
+                              cover no later sync covers, as a system forgets what it could not write */
+    uint64_t fail_count;
 };
 
 /* A disk with nothing but "/". */
@@ -68,6 +72,8 @@ struct crash_effort {
     size_t singles; /* so many of the newest uncovered operations: dropped alone, kept alone, and
                        cut off from there on */
     uint64_t randoms;
+    size_t stride;      /* only each so manieth moment; 0: each */
+    size_t last_moment; /* 0: the newest */
 };
 #define CRASH_ALL_SINGLES SIZE_MAX
 /* Calls fn for the disk after each of these cuts, and those with everything dropped and everything
@@ -75,6 +81,9 @@ struct crash_effort {
 typedef bool (*crash_fn)(void *context, struct crash_env *after, const struct crash_choice *choice);
 bool crash_env_each(const struct crash_env *crash, struct crash_effort effort, crash_fn fn,
                     void *context, uint64_t *states);
+/* The moment of the first sync of what the one that was left out was for, after that one; SIZE_MAX:
+ * there is none. From then on nothing is different. */
+size_t crash_env_made_up(const struct crash_env *crash);
 /* The last name of what the sync that was left out was for. */
 const char *crash_env_skipped(const struct crash_env *crash);
 /* For messages. */

@@ -37,6 +37,7 @@ struct crash_op {
     char name[NAME_BYTES], to[NAME_BYTES];
     size_t target; /* the inode that the name leads to */
     bool is_dir;   /* of target */
+    bool forsaken; /* a sync of it failed: no later one covers it */
 };
 
 /* block; ends the program where it is NULL. */

@@ -407,7 +407,7 @@ static bool survives_power_cuts(uint64_t skip, uint64_t *syncs, uint64_t *states
     crash_env_init(&crash);
     EXPECT_OK(mly_lance_table_open(&crash.env, "/t.lance", &on, &err));
     EXPECT_OK(make_history(on, 12, &err));
-    struct crash_effort effort = {crash_env_now(&crash), CRASH_ALL_SINGLES, 20};
+    struct crash_effort effort = {crash_env_now(&crash), CRASH_ALL_SINGLES, 20, 0, 0};
     crash.skip_sync = skip == 0 ? 0 : crash.syncs + skip;
     uint64_t before = crash.syncs;
     EXPECT_OK(mly_lance_clean(on, &keep, NULL, &err));

@@ -198,7 +198,7 @@ static enum mly_err mend(const struct mly_lance_table *on, uint64_t *version,
     uint64_t row = 15;
     bool visible;
     MLY_TRY(load_sound(on, &unsound, &manifest, error));
-    enum mly_err rc = mly_lance_set_aside(on, manifest, lost, error);
+    enum mly_err rc = mly_lance_set_aside(on, manifest, NULL, lost, error);
     if (rc == MLY_OK) rc = case_update(on, manifest, 1, &row, 1, &next, &visible, error);
     if (rc == MLY_OK) *version = mly_lance_manifest_version(next);
     mly_lance_manifest_destroy(next);
@@ -231,7 +231,7 @@ static void what_is_damaged_is_kept_elsewhere_and_its_number_used_again(void **s
     /* Nothing is moved where nothing is damaged. */
     struct mly_lance_manifest *manifest;
     EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
-    EXPECT_OK(mly_lance_set_aside(table, manifest, lost, &err));
+    EXPECT_OK(mly_lance_set_aside(table, manifest, NULL, lost, &err));
     mly_lance_manifest_destroy(manifest);
     expect_sound(NEWEST - 1, 0);
 }
@@ -252,7 +252,7 @@ static void a_sound_version_is_never_moved(void **state)
     damage(NEWEST);
     EXPECT_OK(load_sound(table, &unsound, &manifest, &err));
     temp_dir_write(path, name, newest, bytes);
-    EXPECT_OK(mly_lance_set_aside(table, manifest, lost, &err));
+    EXPECT_OK(mly_lance_set_aside(table, manifest, NULL, lost, &err));
     mly_lance_manifest_destroy(manifest);
     expect_sound(NEWEST, 0);
 }

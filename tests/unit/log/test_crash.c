@@ -395,7 +395,7 @@ static bool check(void *context, struct crash_env *after, const struct crash_cho
     if (!check_once(ledger, after, &mark)) return false;
     if (!ledger->check_again || (choice->moment + choice->number) % 37 != 0) return true;
     struct second second = {ledger, mark};
-    return crash_env_each(after, (struct crash_effort){0, CRASH_ALL_SINGLES, 1}, check_second,
+    return crash_env_each(after, (struct crash_effort){0, CRASH_ALL_SINGLES, 1, 0, 0}, check_second,
                           &second, &ledger->states);
 }
 
@@ -406,7 +406,7 @@ static uint64_t random_count(void)
 
 static struct crash_effort effort(const struct ledger *ledger, uint64_t randoms)
 {
-    return (struct crash_effort){ledger->marks[0].moment, CRASH_ALL_SINGLES, randoms};
+    return (struct crash_effort){ledger->marks[0].moment, CRASH_ALL_SINGLES, randoms, 0, 0};
 }
 
 /* Prints what was wrong where. */
@@ -565,8 +565,8 @@ static bool drop_and_retire(uint64_t skip_sync, uint64_t *syncs, uint64_t *state
     case_ok(mly_log_retire(log, 1, &err), &err);
     case_ok(mly_log_close(log, &err), &err);
     *syncs = own_syncs;
-    bool legal = crash_env_each(&crash, (struct crash_effort){0, CRASH_ALL_SINGLES, 20}, check_kept,
-                                &dropped, states);
+    bool legal = crash_env_each(&crash, (struct crash_effort){0, CRASH_ALL_SINGLES, 20, 0, 0},
+                                check_kept, &dropped, states);
     crash_env_deinit(&crash);
     crash_env_deinit(&base);
     return legal;

@@ -99,6 +99,33 @@ void case_make(struct case_document *out, uint32_t number, uint32_t version, uin
     if (!document->has_stamp) document->byte_count = end;
 }
 
+void case_set_metadata(struct case_document *document, uint32_t metadata)
+{
+    static char big[700000];
+    struct mly_str text;
+    if (metadata == CASE_METADATA_BIG) {
+        if (big[0] == '\0') {
+            memset(big, 'b', sizeof(big));
+            memcpy(big, "\"", 1);
+            memcpy(big + sizeof(big) - 1, "\"", 1);
+        }
+        text = (struct mly_str){big, sizeof(big)};
+    } else {
+        snprintf(document->metadata, sizeof(document->metadata), "{\"set\": %u}", metadata);
+        text = mly_str_of(document->metadata);
+        document->document.updated_at_us = 1800000000000000 + metadata;
+    }
+    document->document.metadata = text;
+    for (size_t i = 0; i < document->row_count; i++)
+        document->rows[i].metadata = text;
+}
+
+void case_make_entry(struct case_document *out, uint32_t number, const struct case_entry *entry)
+{
+    case_make(out, number, entry->version, entry->stamp);
+    if (entry->metadata != 0) case_set_metadata(out, entry->metadata);
+}
+
 struct mly_change case_change(const struct case_document *document)
 {
     return (struct mly_change){
@@ -198,7 +225,7 @@ static enum mly_err see_document(void *context, const struct mly_document *docum
     listing->seen[number] = 1;
     const struct case_entry *entry = &listing->entries[number];
     struct case_document expected;
-    case_make(&expected, number, entry->version, entry->stamp);
+    case_make_entry(&expected, number, entry);
     check_document(document, &expected, entry->mended);
     return MLY_OK;
 }
@@ -212,7 +239,7 @@ static void check_one(const struct mly_snapshot *snapshot, struct mly_arena *are
     struct mly_chunk_row *rows;
     size_t count;
     bool found;
-    case_make(&expected, number, entry->version, entry->stamp);
+    case_make_entry(&expected, number, entry);
     case_ok(
         mly_snapshot_find_document(snapshot, expected.document.id, arena, &document, &found, &err),
         &err);

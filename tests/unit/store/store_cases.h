@@ -33,12 +33,20 @@ struct case_entry {
     uint32_t version, stamp;
     /* The row was made to fit its chunks after an interrupted commit: no stamp, an old title. */
     bool mended;
+    uint32_t metadata; /* case_set_metadata; 0: the version's own */
 };
 
 static inline struct case_entry case_entry(bool there, uint32_t version, uint32_t stamp)
 {
-    return (struct case_entry){there, version, stamp, false};
+    return (struct case_entry){there, version, stamp, false, 0};
 }
+
+/* Other metadata, of document and chunks. CASE_METADATA_BIG has so many bytes that a document with
+ * CASE_CHUNKS_MAX chunks makes its commit a load. */
+#define CASE_METADATA_BIG UINT32_MAX
+void case_set_metadata(struct case_document *document, uint32_t metadata);
+/* The document that an entry speaks of, its metadata set. */
+void case_make_entry(struct case_document *out, uint32_t number, const struct case_entry *entry);
 
 /* Fails the test where the newest snapshot is not what the entries say, in any way that the door
  * offers to look at it. */

@@ -113,7 +113,7 @@ static void a_table_that_is_made_late_needs_no_commit_that_a_power_cut_takes(voi
     struct mly_change change = case_change(&document);
     change.dim = CASE_DIM;
     case_ok(case_commit(store, &change, 1, &err), &err);
-    struct crash_effort effort = {0, 3, 3};
+    struct crash_effort effort = {0, 3, 3, 0, 0};
     assert_true(crash_env_each(&crash, effort, it_opens, &crash, &states));
     (void)mly_store_close(store, NULL);
     crash_env_deinit(&crash);

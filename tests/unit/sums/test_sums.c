@@ -215,8 +215,8 @@ static void power_cuts_leave_what_is_told_from_whole_sums(void **state)
     ok(mly_sums_make(&crash.mem, data, BYTES_MAX, &made, &err), &err);
     ok(mly_sums_write(&crash.env, "/sums", &made, &err), &err);
     ok(mly_sums_write(&crash.env, "/sums", &made, &err), &err);
-    assert_true(crash_env_each(&crash, (struct crash_effort){0, CRASH_ALL_SINGLES, 20}, check_cut,
-                               &made, &states));
+    assert_true(crash_env_each(&crash, (struct crash_effort){0, CRASH_ALL_SINGLES, 20, 0, 0},
+                               check_cut, &made, &states));
     assert_true(states > 20);
     mly_sums_deinit(&made);
     crash_env_deinit(&crash);

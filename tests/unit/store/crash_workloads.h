@@ -1,0 +1,57 @@
+/* What a store may be doing when the power goes: commits of all kinds, checkpoints, several
+ * writers, syncs that fail, recovery itself. Each is done to a disk in memory, and at every moment
+ * it is known which states the store may be in: commits are in a row, so a state is a number of
+ * them.
+ */
+#ifndef MLY_TEST_CRASH_WORKLOADS_H
+#define MLY_TEST_CRASH_WORKLOADS_H
+
+#include "store_cases.h"
+
+#include "crash_env.h"
+
+#define CRASH_FOLDER "/kb"
+#define CRASH_DOCUMENTS 10 /* number 0 is left to those who look */
+#define CRASH_COMMITS 40
+#define CRASH_MARKS 160
+
+#define CRASH_TABLES 2
+extern const char *const crash_tables[CRASH_TABLES]; /* their paths */
+
+/* From this moment on: so many commits may be there, so many must, and other programs must see
+ * these versions of the tables or newer ones. */
+struct crash_mark {
+    size_t moment, begun, durable;
+    uint64_t versions[CRASH_TABLES];
+};
+
+struct crash_ledger {
+    struct crash_env crash;
+    /* after commit i; 0: what there was at first */
+    struct case_entry entries[CRASH_COMMITS + 1][CRASH_DOCUMENTS];
+    struct crash_mark marks[CRASH_MARKS];
+    size_t mark_count;
+    struct crash_mark now;
+    size_t first_moment; /* what comes before is preparation */
+    uint64_t first_sync, last_sync;
+    bool is_costly;         /* its states have many bytes */
+    bool is_damaged;        /* the newest version of a table is, until the store is written on */
+    bool is_failing;        /* the disk: a table may have what the log lost */
+    struct mly_store *dead; /* a writer that was killed: it is closed when all is over */
+    struct case_document documents[CRASH_DOCUMENTS];
+    struct mly_change changes[CRASH_DOCUMENTS];
+    size_t change_count;
+};
+
+size_t crash_workload_count(void);
+const char *crash_workload_name(size_t workload_i);
+/* skip_sync: of the disk; 0: none. */
+struct crash_ledger *crash_workload_run(size_t workload_i, uint64_t skip_sync);
+void crash_ledger_free(struct crash_ledger *ledger);
+struct crash_mark crash_mark_at(const struct crash_ledger *ledger, size_t moment);
+
+/* Is the snapshot the one of these entries? Looks at documents only. */
+bool crash_is_state(const struct mly_snapshot *snapshot, struct mly_mem *mem,
+                    const struct case_entry *entries);
+
+#endif
