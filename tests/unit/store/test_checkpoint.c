@@ -116,7 +116,7 @@ static void a_thousand_handles_with_one_add_each_leave_few_files(void **state)
 static void another_handle_sees_a_commit_before_any_checkpoint(void **state)
 {
     (void)state;
-    struct case_entry entries[ENTRIES] = {{false, 0, 0, false}};
+    struct case_entry entries[ENTRIES] = {{false, 0, 0, false, 0}};
     struct mly_store *writer = open_with(MLY_DURABILITY_OFF);
     struct mly_store *reader = open_with(MLY_DURABILITY_FULL);
     case_check(reader, entries, ENTRIES);
@@ -142,7 +142,7 @@ static void another_handle_sees_a_commit_before_any_checkpoint(void **state)
 static void two_writers_take_turns_and_see_each_other(void **state)
 {
     (void)state;
-    struct case_entry entries[ENTRIES] = {{false, 0, 0, false}};
+    struct case_entry entries[ENTRIES] = {{false, 0, 0, false, 0}};
     struct mly_store *stores[2] = {open_with(MLY_DURABILITY_OFF), open_with(MLY_DURABILITY_NORMAL)};
     for (uint32_t step = 0; step < 120; step++) {
         uint32_t number = step * 11 % ENTRIES;
@@ -160,7 +160,7 @@ static void two_writers_take_turns_and_see_each_other(void **state)
 static void a_handle_that_opens_late_sees_what_the_others_see(void **state)
 {
     (void)state;
-    struct case_entry entries[ENTRIES] = {{false, 0, 0, false}};
+    struct case_entry entries[ENTRIES] = {{false, 0, 0, false, 0}};
     struct mly_store *writer = open_with(MLY_DURABILITY_OFF);
     uint64_t random = 88172645463325252u;
     for (uint32_t step = 1; step <= 400; step++) {
@@ -399,7 +399,7 @@ static void another_program_commits_beside_a_tail(void **state)
 static void a_store_in_memory_writes_nothing(void **state)
 {
     (void)state;
-    struct case_entry entries[ENTRIES] = {{false, 0, 0, false}};
+    struct case_entry entries[ENTRIES] = {{false, 0, 0, false, 0}};
     struct mly_store *store = open_with(MLY_DURABILITY_MEMORY);
     for (uint32_t i = 0; i < ENTRIES; i++) {
         case_ok(case_put(store, i, i + 1, &err), &err);
@@ -425,7 +425,7 @@ static void a_store_in_memory_writes_nothing(void **state)
 static void an_old_snapshot_stays_through_commits_and_checkpoints(void **state)
 {
     (void)state;
-    struct case_entry entries[ENTRIES] = {{false, 0, 0, false}};
+    struct case_entry entries[ENTRIES] = {{false, 0, 0, false, 0}};
     struct mly_mem mem = MLY_MEM_INIT;
     struct mly_store *store = open_with(MLY_DURABILITY_OFF);
     struct mly_snapshot *old;
