@@ -35,8 +35,9 @@ struct crash_env {
     size_t skipped_inode;  /* what that was to cover */
     bool skipped_work;     /* there was something that it would have covered */
     size_t skipped_moment; /* operations before it */
-    uint64_t fail_sync;    /* this one and fail_count - 1 more give EIO, 0: none; what they were to
-                              cover no later sync covers, as a system forgets what it could not write */
+    /* This sync and fail_count - 1 more give EIO, 0: none; what they were to cover no later one
+     * covers, as a system forgets what it could not write. */
+    uint64_t fail_sync;
     uint64_t fail_count;
 };
 
