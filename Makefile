@@ -137,7 +137,7 @@ export ANN PEERS
 .PHONY: bench-ann
 bench-ann: need-test model build
 	@tools/setup.sh ann
-	@.venv-bench/bin/python bench/ann_data.py $(if $(QUICK),--rows 200000) "$$ANN"
+	@.venv-bench/bin/python bench/ann_data.py $(if $(QUICK),--rows 300000) "$$ANN"
 	@.venv-bench/bin/python bench/bench_ann.py --data "$$ANN" $(if $(QUICK),--quick) $${PEERS:+--peers "$$PEERS"}
 
 .PHONY: bench-embed bench-quality
