@@ -65,6 +65,20 @@ static double seconds(clockid_t clock)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+/* What this process had to read from disks, readahead included. */
+static double disk_kb(void)
+{
+    char line[200];
+    double bytes = 0;
+    FILE *stream = fopen("/proc/self/io", "r");
+    if (stream == NULL) return 0;
+    while (fgets(line, sizeof(line), stream) != NULL) {
+        if (strncmp(line, "read_bytes:", 11) == 0) bytes = strtod(line + 11, NULL);
+    }
+    fclose(stream);
+    return bytes / 1024;
+}
+
 /* In MB: what the process cannot give back, and pages of files. */
 struct memory {
     double own, files;
@@ -469,7 +483,7 @@ static void index_evict(const struct bench *bench)
 static void cold(struct bench *bench, const struct setting *setting, bool is_each)
 {
     size_t count = is_each ? 100 : COLD;
-    double times[100], opens[100], sum = 0, opened = 0;
+    double times[100], opens[100], sum = 0, opened = 0, disk = disk_kb();
     struct memory before = memory_now(), after = before, worst = {0, 0};
     if (count > bench->queries.count) count = bench->queries.count;
     for (size_t i = 0; i < count; i++) {
@@ -497,11 +511,12 @@ static void cold(struct bench *bench, const struct setting *setting, bool is_eac
     }
     double first = times[0], first_open = opens[0];
     printf("{\"phase\": \"%s\", \"setting\": \"%s\", \"open_ms\": %.3f, \"first_ms\": %.3f, "
-           "\"mean_ms\": %.3f, \"p50_ms\": %.3f, \"open_p50_ms\": %.3f, \"private_mb\": %.2f, "
-           "\"file_mb\": %.1f}\n",
+           "\"mean_ms\": %.3f, \"p50_ms\": %.3f, \"open_p50_ms\": %.3f, \"disk_kb\": %.0f, "
+           "\"private_mb\": %.2f, \"file_mb\": %.1f}\n",
            is_each ? "each" : "cold", setting->text, first_open * 1e3, first * 1e3,
            sum / (double)count * 1e3, quantile(times, count, 0.5) * 1e3,
-           quantile(opens, count, 0.5) * 1e3, worst.own, worst.files);
+           quantile(opens, count, 0.5) * 1e3, (disk_kb() - disk) / (double)count, worst.own,
+           worst.files);
 }
 
 /* ---- selections ---- */

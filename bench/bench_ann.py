@@ -179,7 +179,8 @@ def show_store(rows, store):
         f"\nthrough the whole store (memalloy.h): recall@10 {entry['recall']:.4f}, p50 {entry['p50_ms']:.3f} ms, p99 "
         f"{entry['p99_ms']:.3f} ms, CPU {entry['cpu_ms']:.3f} ms, {entry['qps1']:,.0f} QPS, private {entry['private_mb']:.1f} "
         f"MB, files {entry['file_mb']:.0f} MB; open {entry['open_ms']:.1f} ms, first query {entry['first_ms']:.1f} ms; "
-        f"{rows:,} rows and their index made in {make['cpu_s']:.0f} CPU s"
+        f"{rows:,} rows loaded in {make['cpu_s']:.0f} CPU s (with what the index's thread did), index {make['index_cpu_s']:.0f}"
+        f" CPU s more; {make['bytes_per_vector']:.0f} bytes per vector"
     )
     if "live" not in store:
         return []
@@ -266,13 +267,15 @@ def show_ours(ours):
     each = ours["each"]
     print(
         f"\nfully cold before each query: open {each['open_p50_ms']:.2f} ms, query {each['p50_ms']:.2f} ms, "
-        f"private {each['private_mb']:.2f} MB, files {each['file_mb']:.1f} MB"
+        f"{each['disk_kb']:,.0f} KB from the disk for both, private {each['private_mb']:.2f} MB, files {each['file_mb']:.1f} MB"
     )
 
 
 def compare(results):
     """Each rival's time over ours at the same recall; CPU time beside, which a busy machine leaves alone."""
     ratios = {}
+    if len(results) == 1:
+        return ratios
     print("\n| time over ours at equal recall | " + " | ".join(e["setting"] for e in results["memalloy"]["search"]) + " |")
     print("|" + "---|" * (1 + len(results["memalloy"]["search"])))
     for name, result in results.items():
