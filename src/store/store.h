@@ -154,9 +154,8 @@ MLY_MUST_USE enum mly_err mly_snapshot_get_vector(void *context, const struct ml
 void mly_snapshot_distrust_index(struct mly_snapshot_index *index);
 
 /* Makes whatever of the index is missing or behind: reads the vectors, writes below
- * _memalloy/index. Needs no turn among writers; *made false: nothing was due, or another process is
- * at it. pool may be NULL. pulse's CANCELLED, or whatever it gives, ends it; nothing changed then.
- */
+ * _memalloy/index. Needs no turn among writers; waits for whoever is at it. *made false: nothing
+ * was due. pool may be NULL. What pulse gives, if not OK, ends it; nothing changed then. */
 MLY_MUST_USE enum mly_err mly_store_make_index(struct mly_store *store, struct mly_pool *pool,
                                                mly_vindex_pulse_fn pulse, void *context, bool *made,
                                                struct mly_error *err);

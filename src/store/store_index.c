@@ -72,6 +72,7 @@ enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_kern
     store->index = index;
     index->kern = kern;
     atomic_init(&index->stop, false);
+    atomic_init(&index->callers, 0);
     atomic_init(&index->done, 0.0);
     mly_mutex_init(&index->task_mutex);
     mly_cond_init(&index->task_cond);
@@ -323,9 +324,9 @@ static void match_all(struct mly_snapshot_index *attached, const struct mly_stor
 static struct named_part *name_parts(const struct mly_store_view *view, size_t *count)
 {
     struct named_part *names =
-        mly_mem_array(view->table->store->mem, view->base_count + 1, sizeof(names[0]));
+        mly_mem_array(view->table->store->mem, view->part_count + 1, sizeof(names[0]));
     *count = 0;
-    for (size_t i = 0; names != NULL && i < view->base_count; i++) {
+    for (size_t i = 0; names != NULL && i < view->part_count; i++) {
         struct mly_str name;
         if (!mly_store_index_covers(view, &view->parts[i], &name)) continue;
         names[(*count)++] = (struct named_part){mly_hash_quick(name), name, i};

@@ -55,8 +55,10 @@ struct mly_store_index {
     struct mly_cond task_cond;
     bool starting, running, joinable;
     _Atomic bool stop;
+    _Atomic uint32_t callers; /* threads that make it now, and do not wait for the builder */
     uint64_t thread;
-    _Atomic double done;     /* of what is being made, 0 to 1 */
+    _Atomic double done; /* of what is being made, 0 to 1 */
+    size_t looked_parts;
     uint64_t looked_version; /* of the chunks, when it was last asked whether anything is due */
     uint64_t looked_generation;
 };
@@ -74,6 +76,10 @@ void mly_store_index_refresh(struct mly_store *store);
 /* Removes a segment's file, and forgets it; store->mutex is held. */
 void mly_store_index_remove(struct mly_store *store, struct mly_store_segment *segment);
 
+/* wait: for whoever is at it; else nothing is made then. store_index_make.c */
+MLY_MUST_USE enum mly_err mly_store_index_make(struct mly_store *store, struct mly_pool *pool,
+                                               bool wait, mly_vindex_pulse_fn pulse, void *context,
+                                               bool *made, struct mly_error *err);
 /* Ends the builder's thread, for good. store_index_task.c */
 void mly_store_index_stop(struct mly_store *store);
 /* The name of the data file with the vectors of a part that an index may cover; false: none may. */

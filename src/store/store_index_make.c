@@ -43,7 +43,7 @@ static enum mly_err weigh(struct mly_snapshot *snapshot, struct balance *out, st
     struct mly_snapshot_index *index = NULL;
     *out = (struct balance){0};
     MLY_TRY(mly_snapshot_open_index(snapshot, &index, err));
-    for (size_t i = 0; i < view->base_count; i++) {
+    for (size_t i = 0; i < view->part_count; i++) {
         struct mly_str name;
         if (!mly_store_index_covers(view, &view->parts[i], &name)) continue;
         bool is_covered = index != NULL && index->covers_part[i];
@@ -162,12 +162,12 @@ static enum mly_err list_files(struct making *making, struct mly_error *err)
 {
     const struct mly_store_view *view = making->view;
     struct mly_mem *mem = making->store->mem;
-    making->parts = mly_mem_array(mem, view->base_count + 1, sizeof(making->parts[0]));
-    making->files = mly_mem_array(mem, view->base_count + 1, sizeof(making->files[0]));
+    making->parts = mly_mem_array(mem, view->part_count + 1, sizeof(making->parts[0]));
+    making->files = mly_mem_array(mem, view->part_count + 1, sizeof(making->files[0]));
     if (making->parts == NULL || making->files == NULL) {
-        return mly_fail_nomem(err, view->base_count * sizeof(making->files[0]));
+        return mly_fail_nomem(err, view->part_count * sizeof(making->files[0]));
     }
-    for (size_t i = 0; i < view->base_count; i++) {
+    for (size_t i = 0; i < view->part_count; i++) {
         const struct mly_store_part *part = &view->parts[i];
         struct mly_str name;
         if (!mly_store_index_covers(view, part, &name)) continue;
@@ -288,10 +288,18 @@ static enum mly_err make(struct making *making, struct mly_pool *pool, struct ml
     return MLY_OK;
 }
 
-/* One process makes at a time: *taken false where another is at it. */
-static enum mly_err take_lock(struct mly_store *store, struct mly_lock_file *lock, bool *taken,
-                              struct mly_error *err)
+/* Who waits asks its pulse. */
+static enum mly_err ask(void *context, struct mly_error *err)
 {
+    const struct making *making = context;
+    return making->pulse == NULL ? MLY_OK : making->pulse(making->pulse_context, 0, err);
+}
+
+/* One thread of one process makes at a time. *taken false: another is at it, and is not waited for. */
+static enum mly_err take_lock(struct making *making, bool wait, struct mly_lock_file *lock,
+                              bool *taken, struct mly_error *err)
+{
+    struct mly_store *store = making->store;
     char path[MLY_PATH_BYTES_MAX];
     *taken = false;
     int bytes = snprintf(path, sizeof(path), "%s/lock", store->index->folder);
@@ -301,12 +309,12 @@ static enum mly_err take_lock(struct mly_store *store, struct mly_lock_file *loc
     }
     MLY_TRY(mly_dir_make_all(store->env, store->index->folder, err));
     MLY_TRY(mly_lock_file_open(store->env, path, lock, err));
-    enum mly_err rc = mly_lock_take(&lock->file, 0, 0, err);
+    enum mly_err rc = mly_lock_take_pulsed(&lock->file, 0, wait ? UINT32_MAX : 0, ask, making, err);
     *taken = rc == MLY_OK;
-    return rc == MLY_ERR_BUSY ? MLY_OK : rc;
+    return rc == MLY_ERR_BUSY && !wait ? MLY_OK : rc;
 }
 
-static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bool *made,
+static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bool wait, bool *made,
                                 struct mly_error *err)
 {
     struct mly_store *store = making->store;
@@ -315,7 +323,7 @@ static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bo
     MLY_TRY(weigh(making->snapshot, &balance, err));
     if (!is_due(&balance)) return MLY_OK;
     bool taken;
-    enum mly_err rc = take_lock(store, &lock, &taken, err);
+    enum mly_err rc = take_lock(making, wait, &lock, &taken, err);
     /* Somebody else may have made it while we came here. */
     if (rc == MLY_OK && taken) rc = weigh(making->snapshot, &balance, err);
     if (rc == MLY_OK && taken && is_due(&balance)) {
@@ -327,26 +335,38 @@ static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bo
     return rc;
 }
 
-enum mly_err mly_store_make_index(struct mly_store *store, struct mly_pool *pool,
+enum mly_err mly_store_index_make(struct mly_store *store, struct mly_pool *pool, bool wait,
                                   mly_vindex_pulse_fn pulse, void *context, bool *made,
                                   struct mly_error *err)
 {
     struct making making = {.store = store, .pulse = pulse, .pulse_context = context};
     *made = false;
-    if (store->index == NULL) return MLY_OK;
-    if (store->read_only) {
-        return mly_fail(err, MLY_ERR_READONLY, "store %s is open for reading only", store->path);
-    }
     MLY_TRY(mly_store_pin(store, &making.snapshot, err));
     making.view = making.snapshot->views[MLY_STORE_CHUNKS];
     enum mly_err rc = MLY_OK;
     if (making.view->dim >= MLY_VINDEX_DIM_MIN && making.view->dim <= MLY_VINDEX_DIM_MAX) {
-        rc = make_if_due(&making, pool, made, err);
+        rc = make_if_due(&making, pool, wait, made, err);
     }
     mly_mem_free(store->mem, making.parts);
     mly_mem_free(store->mem, making.files);
     mly_mem_free(store->mem, making.none);
     mly_mem_free(store->mem, making.zeros);
     mly_snapshot_release(making.snapshot);
+    return rc;
+}
+
+enum mly_err mly_store_make_index(struct mly_store *store, struct mly_pool *pool,
+                                  mly_vindex_pulse_fn pulse, void *context, bool *made,
+                                  struct mly_error *err)
+{
+    *made = false;
+    if (store->index == NULL) return MLY_OK;
+    if (store->read_only) {
+        return mly_fail(err, MLY_ERR_READONLY, "store %s is open for reading only", store->path);
+    }
+    /* The store's own thread makes room: this one has the pool. */
+    atomic_fetch_add(&store->index->callers, 1);
+    enum mly_err rc = mly_store_index_make(store, pool, true, pulse, context, made, err);
+    atomic_fetch_sub(&store->index->callers, 1);
     return rc;
 }

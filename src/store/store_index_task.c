@@ -8,8 +8,10 @@ static enum mly_err ask_stop(void *context, double done, struct mly_error *err)
 {
     (void)done;
     const struct mly_store *store = context;
-    if (!atomic_load(&store->index->stop)) return MLY_OK;
-    return mly_fail(err, MLY_ERR_CANCELLED, "store %s is being closed", store->path);
+    const struct mly_store_index *index = store->index;
+    if (!atomic_load(&index->stop) && atomic_load(&index->callers) == 0) return MLY_OK;
+    return mly_fail(err, MLY_ERR_CANCELLED, "store %s: it is not this thread's work now",
+                    store->path);
 }
 
 static void *run(void *argument)
@@ -19,7 +21,8 @@ static void *run(void *argument)
     bool made = true;
     while (made && !atomic_load(&index->stop)) {
         /* What cannot be made now is made another time; until then its rows are scanned. */
-        if (mly_store_make_index(store, NULL, ask_stop, store, &made, NULL) != MLY_OK) made = false;
+        if (mly_store_index_make(store, NULL, false, ask_stop, store, &made, NULL) != MLY_OK)
+            made = false;
     }
     mly_mutex_lock(&index->task_mutex);
     index->running = false;
@@ -32,11 +35,16 @@ static bool has_news(struct mly_store *store)
 {
     struct mly_store_index *index = store->index;
     mly_mutex_lock(&store->mutex);
-    const struct mly_store_view *view = store->tables[MLY_STORE_CHUNKS].newest;
+    /* Loads are data files of the tail before a manifest names them. */
+    const struct mly_store_view *view =
+        store->current == NULL ? NULL : store->current->views[MLY_STORE_CHUNKS];
     uint64_t version =
         view == NULL || view->manifest == NULL ? 0 : mly_lance_manifest_version(view->manifest);
-    bool news = version != index->looked_version || index->generation != index->looked_generation;
+    size_t parts = view == NULL ? 0 : view->part_count;
+    bool news = version != index->looked_version || parts != index->looked_parts ||
+                index->generation != index->looked_generation;
     index->looked_version = version;
+    index->looked_parts = parts;
     index->looked_generation = index->generation;
     mly_mutex_unlock(&store->mutex);
     return news;
@@ -46,7 +54,8 @@ void mly_store_index_soon(struct mly_store *store)
 {
     struct mly_store_index *index = store->index;
     struct mly_store_index_state state;
-    if (index == NULL || store->read_only || !has_news(store)) return;
+    if (index == NULL || store->read_only || atomic_load(&index->callers) > 0) return;
+    if (!has_news(store)) return;
     if (mly_store_get_index_state(store, &state, NULL) != MLY_OK || !state.is_due) return;
     uint64_t old = 0;
     mly_mutex_lock(&index->task_mutex);
