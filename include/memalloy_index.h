@@ -43,8 +43,8 @@ struct memalloy_index_options {
     void *progress_context;
 };
 
-/* Makes now, with all threads, whatever of the index is missing or behind, after a checkpoint; waits
- * for whoever is at it. *out_made (may be NULL) is 0 where nothing was due. */
+/* Makes now, with all threads, whatever of the index is missing or behind, after a checkpoint;
+ * waits for whoever is at it. *out_made (may be NULL) is 0 where nothing was due. */
 MEMALLOY_CALL int memalloy_make_index(memalloy_kernel *kernel,
                                       const struct memalloy_index_options *options, int *out_made,
                                       struct memalloy_error *err);

@@ -295,7 +295,8 @@ static enum mly_err ask(void *context, struct mly_error *err)
     return making->pulse == NULL ? MLY_OK : making->pulse(making->pulse_context, 0, err);
 }
 
-/* One thread of one process makes at a time. *taken false: another is at it, and is not waited for. */
+/* One thread of one process makes at a time. *taken false: another is at it, and is not waited
+ * for. */
 static enum mly_err take_lock(struct making *making, bool wait, struct mly_lock_file *lock,
                               bool *taken, struct mly_error *err)
 {
