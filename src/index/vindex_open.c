@@ -50,6 +50,8 @@ enum mly_err mly_vindex_records_open(const struct mly_env *env, const char *fold
         rc = fail_damaged("records of another size than their rows", err);
         goto done;
     }
+    /* Else looking at the header would read some megabytes behind it. */
+    mly_map_advise(&map, 0, map.bytes, MLY_ADVICE_RANDOM);
     memcpy(&head, map.data, sizeof(head));
     memcpy(&sum, map.data + VINDEX_RECORDS_HEAD_BYTES - 4, 4);
     if (memcmp(head.magic, VINDEX_RECORDS_MAGIC, 8) != 0 || head.format != VINDEX_FORMAT ||
@@ -93,6 +95,7 @@ static enum mly_err read_head(struct mly_vindex *segment, struct mly_error *err)
     struct vindex_head *head = &segment->head;
     uint32_t sum;
     if (map->bytes < VINDEX_HEAD_BYTES) return fail_damaged("it has no header", err);
+    mly_map_advise(map, 0, map->bytes, MLY_ADVICE_RANDOM);
     memcpy(head, map->data, sizeof(*head));
     memcpy(&sum, map->data + VINDEX_HEAD_BYTES - 4, 4);
     if (memcmp(head->magic, VINDEX_MAGIC, 8) != 0 ||
@@ -190,8 +193,6 @@ enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *k
         rc = mly_fail_in(err, rc, "%s", path);
         goto done;
     }
-    size_t tables = (size_t)segment->head.tables_end;
-    mly_map_advise(&segment->map, tables, segment->map.bytes - tables, MLY_ADVICE_RANDOM);
     size_t cells = segment->head.cell_count, files = segment->head.file_count;
     segment->checked = mly_mem_array(env->mem, cells + 1, sizeof(segment->checked[0]));
     segment->records = mly_mem_array(env->mem, files + 1, sizeof(segment->records[0]));
@@ -204,10 +205,6 @@ enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *k
                                      &segment->records[i], err);
     }
     if (rc != MLY_OK) goto done;
-    for (size_t i = 0; i < files; i++) {
-        const struct mly_map *map = &segment->records[i].map;
-        mly_map_advise(map, 0, map->bytes, MLY_ADVICE_RANDOM);
-    }
     *out = segment;
     segment = NULL;
 done:

@@ -29,6 +29,7 @@ static bool are_whole(const struct vindex_records *records, uint32_t row_count, 
     mly_crc32c_fn crc = mly_crc32c_pick();
     size_t bytes = vindex_record_bytes(MLY_KERN_CODE_WIDTH(dim));
     const uint8_t *record = records->map.data + VINDEX_RECORDS_HEAD_BYTES;
+    mly_map_advise(&records->map, 0, records->map.bytes, MLY_ADVICE_SOON);
     for (uint32_t row = 0; row < row_count; row++, record += bytes) {
         uint32_t sum;
         memcpy(&sum, record + bytes - 4, 4);
