@@ -9,7 +9,7 @@
 
 /* Cells grow with the root of the rows, so that looking for cells and looking through them grow
  * alike; small ones would be half empty blocks. */
-#define CELLS_PER_ROOT 4.5
+#define CELLS_PER_ROOT 9.0
 #define ROWS_PER_CELL_MIN 96
 #define SAMPLE_BYTES_MAX ((size_t)160 << 20)
 /* How far a build is when it has the sample, and when it has the centroids. */

@@ -4,6 +4,7 @@
  * sum is compared when it is read first; a record's at every reading, as one is read alone. */
 #include "index/vindex_int.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -104,7 +105,8 @@ static enum mly_err read_head(struct mly_vindex *segment, struct mly_error *err)
     }
     if (head->format != VINDEX_FORMAT || head->metric > MLY_VINDEX_L2 ||
         head->dim < MLY_VINDEX_DIM_MIN || head->dim > MLY_VINDEX_DIM_MAX ||
-        head->width != MLY_KERN_CODE_WIDTH(head->dim)) {
+        head->width != MLY_KERN_CODE_WIDTH(head->dim) ||
+        !(head->unit > 0 && isfinite(head->unit))) {
         return fail_damaged("it is of another kind", err);
     }
     if (head->segment_bytes != map->bytes || head->tables_end < VINDEX_HEAD_BYTES ||
