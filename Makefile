@@ -18,6 +18,8 @@ SHARED ?=
 # make bench-embed: two minutes instead of ten; torch too; the judged sets are below SHARED
 QUICK ?=
 TORCH ?=
+# make coverage: name the branches that no test takes
+MISSED ?=
 # make fuzz: for each target
 SECONDS ?= 30
 export SECONDS_EACH = $(SECONDS)
@@ -47,6 +49,7 @@ help:
 	@echo '  make asan | tsan | clang   the C tests under sanitizers; a build by clang (make setup-clang installs it)'
 	@echo '  make arm64             the C tests on arm64 under qemu (make setup-arm64 brings what it needs)'
 	@echo '  make fuzz [SECONDS=30]   what takes foreign bytes, with libFuzzer, so long for each target'
+	@echo '  make coverage [MISSED=1]   branches of lance and store that their tests take (20 minutes)'
 	@echo '  make style             clang-format, layers, style rules'
 	@echo '  make golden SHARED=dir the tokenizer against dir/data/tok'
 	@echo '  make bench             rates of embedding and tokenizing beside the rivals, from one run'
@@ -110,6 +113,11 @@ arm64: need-test setup-arm64
 .PHONY: fuzz
 fuzz: need-test
 	@tools/fuzz.sh "$${SECONDS_EACH}"
+
+.PHONY: coverage
+coverage: need-test
+	@tools/build.sh build-cov -Dtests=true -Db_coverage=true -Doptimization=0
+	@$(PY) tools/coverage.py --run $(if $(MISSED),--missed) build-cov lance store
 
 .PHONY: style
 style: need-test

@@ -344,8 +344,8 @@ static void learn_one(const struct mly_snapshot *snapshot, struct mly_arena *are
     static struct case_document after;
     struct mly_document found;
     bool there;
-    case_make(&before, number, entry->version, entry->stamp);
-    case_make(&after, number, wanted->version, wanted->stamp);
+    case_make_entry(&before, number, entry);
+    case_make_entry(&after, number, wanted);
     case_ok(mly_snapshot_find_document(snapshot, before.document.id, arena, &found, &there, &err),
             &err);
     if (!there) {
