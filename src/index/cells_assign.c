@@ -13,7 +13,7 @@
 
 #define PANEL MLY_CELLS_PANEL
 /* Groups whose panels are looked through, and cells among which the second one is chosen. */
-#define GROUPS 8
+#define GROUPS 16
 #define NEAR 12
 /* Of SOAR: what a parallel part of the residuals costs beside the distance. */
 #define LAMBDA 1.0f
