@@ -256,9 +256,13 @@ static bool slots_are_right(const struct mly_vindex *segment, const struct vinde
 {
     size_t stride = vindex_stride(segment->head.width);
     const uint8_t *slots = bytes + MLY_KERN_BLOCK_BYTES(segment->head.width);
-    for (uint64_t i = 0; i < cell->count; i++) {
+    for (uint64_t i = 0; i < vindex_round(cell->count, MLY_KERN_BLOCK_CODES); i++) {
         uint32_t slot;
         memcpy(&slot, slots + i / 16 * stride + i % 16 * 4, 4);
+        if (i >= cell->count) {
+            if (slot != VINDEX_NO_SLOT) return false;
+            continue;
+        }
         if (slot >> 16 >= segment->head.block_count) return false;
         const struct vindex_block *block = &segment->blocks[slot >> 16];
         if (block->first_row + (slot & 0xFFFF) >= segment->files[block->file_i].row_count) {

@@ -228,7 +228,7 @@ static void take_hits(struct mly_vindex_room *room, uint32_t source_i, const uin
         uint32_t slot;
         if (!(score > room->floor)) continue;
         memcpy(&slot, slots + 4 * lane, 4);
-        if (!may_be_found(&views[slot >> 16], slot & 0xFFFF)) continue;
+        if (slot == VINDEX_NO_SLOT || !may_be_found(&views[slot >> 16], slot & 0xFFFF)) continue;
         if (room->pool_count == room->pool_room) {
             mly_vindex_pool_cut(room);
             if (!(score > room->floor)) continue;
