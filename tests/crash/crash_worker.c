@@ -84,7 +84,7 @@ static int write_store(int argc, char **argv)
 static int check_store(int argc, char **argv)
 {
     struct driver_writer writers[DRIVER_WRITERS_MAX];
-    uint64_t began[DRIVER_WRITERS_MAX];
+    uint64_t began[DRIVER_WRITERS_MAX], last[DRIVER_WRITERS_MAX];
     char why[DRIVER_WHY_BYTES] = "";
     struct memalloy_error err = {0};
     size_t count = 0;
@@ -94,7 +94,7 @@ static int check_store(int argc, char **argv)
             (struct driver_writer){.writer = (uint32_t)count, .seed = strtoull(argv[4], NULL, 10)};
         driver_advance_to(&writers[count], strtoull(argv[i], &colon, 10));
         if (*colon != ':') return 2;
-        began[count] = strtoull(colon + 1, NULL, 10);
+        last[count] = began[count] = strtoull(colon + 1, NULL, 10);
     }
     for (int time = 0; time < 2; time++) {
         memalloy_kernel *kernel = NULL;
@@ -116,6 +116,8 @@ static int check_store(int argc, char **argv)
             began[i] = writers[i].number;
     }
     printf("found");
+    for (size_t i = 0; i < count; i++)
+        driver_skip_same(&writers[i], last[i]);
     for (size_t i = 0; i < count; i++)
         printf(" %llu", (unsigned long long)writers[i].number);
     printf("\n");

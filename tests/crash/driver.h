@@ -99,6 +99,9 @@ int driver_do(memalloy_kernel *kernel, struct driver_writer *writer, struct driv
 bool driver_learn(memalloy_kernel *kernel, struct driver_writer *writers, size_t writer_count,
                   const uint64_t *began, const struct driver_board *board, bool deep,
                   char why[DRIVER_WHY_BYTES]);
+/* Advances the writer to the newest state up to began that looks as the one where it is: where two
+ * operations undo each other nobody can tell that they were lost. For when nothing is in hand. */
+void driver_skip_same(struct driver_writer *writer, uint64_t began);
 /* In a process of its own, the store opened twice: driver_learn from what was acknowledged to what
  * was begun, the same state both times, and a search. false: the board's why. */
 bool driver_check_twice(struct driver_board *board, struct driver_writer *writers, size_t count);

@@ -98,6 +98,16 @@ static bool find_state(struct driver_writer *writer, const struct seen *seen, ui
                  (unsigned long long)high->metadata);
 }
 
+void driver_skip_same(struct driver_writer *writer, uint64_t began)
+{
+    uint32_t different;
+    struct driver_writer at = *writer;
+    while (at.number < began) {
+        driver_advance(&at);
+        if (is_same(at.entries, writer->entries, &different)) *writer = at;
+    }
+}
+
 static bool check_text(memalloy_kernel *kernel, uint32_t writer, uint32_t number,
                        struct driver_entry entry, char *why)
 {
