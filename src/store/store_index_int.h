@@ -15,7 +15,7 @@
 #include "store/store_state_int.h"
 
 /* Fragments of fewer rows are scanned; they are going to be merged. */
-#define MLY_STORE_INDEXED_ROWS_MIN ((uint64_t)4096)
+#define MLY_STORE_INDEXED_ROWS_MIN ((uint64_t)512)
 
 struct mly_store_segment {
     _Atomic uint32_t refs;
