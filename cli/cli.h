@@ -67,6 +67,8 @@ struct cli_args {
     uint32_t lock_wait_ms;
     bool json, quiet, verbose, special, progress, no_progress, help;
     size_t top_k, limit;
+    double recall; /* 0: as the store has it */
+    bool explain;
     size_t lines; /* of a passage; SIZE_MAX: as many as the output asks for, 0: all */
     const char *after;
     uint64_t file_bytes_max, memory_bytes_max;
@@ -97,7 +99,7 @@ struct cli_verb {
     const char *details;
 };
 extern const struct cli_verb cli_verbs[];
-#define CLI_VERBS_OF_STORES 24639u /* the bits of those that need one */
+#define CLI_VERBS_OF_STORES 57407u /* the bits of those that need one */
 const struct cli_verb *cli_verb_find(const char *name);
 /* "model": its verbs have two words. */
 bool cli_verb_is_group(const char *name);
@@ -133,6 +135,8 @@ enum {
     CLI_OPT_DURABILITY,
     CLI_OPT_MEMORY_LIMIT,
     CLI_OPT_NETWORK_FS,
+    CLI_OPT_RECALL,
+    CLI_OPT_EXPLAIN,
 };
 struct cli_option {
     const char *name; /* NULL: the end of the table */
@@ -158,6 +162,7 @@ int cli_verb_ls(struct cli_args *args);
 int cli_verb_rm(struct cli_args *args);
 int cli_verb_status(struct cli_args *args);
 int cli_verb_checkpoint(struct cli_args *args);
+int cli_verb_index(struct cli_args *args);
 int cli_verb_verify(struct cli_args *args);
 int cli_verb_embed(struct cli_args *args);
 int cli_verb_tokenize(struct cli_args *args);
@@ -270,6 +275,24 @@ void cli_progress_end(struct cli_progress *progress);
 void cli_signals_catch(void);
 /* 0, or the signal that came. */
 int cli_signal(void);
+
+/* ---- the vector index */
+
+struct cli_indexed {
+    int code; /* of the library; status is known where it is 0 */
+    struct memalloy_error err;
+    int made;
+    double seconds;
+    struct memalloy_index_status status;
+};
+/* Makes what is due of it, with progress; tells nothing else. */
+void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, struct cli_indexed *out);
+/* The members of status, or an error, in an object. */
+json_t *cli_index_json(const struct memalloy_index_status *status);
+json_t *cli_indexed_json(const struct cli_indexed *indexed);
+/* "30,000 chunks in 64 cells, 4.3 MB", or why there is none. */
+#define CLI_INDEX_BYTES 160
+const char *cli_index_text(char out[CLI_INDEX_BYTES], const struct memalloy_index_status *status);
 
 /* ---- lines of input */
 

@@ -22,11 +22,12 @@ enum {
     MODEL_RM = 1u << 12,
     CHECKPOINT = 1u << 13,
     VERIFY = 1u << 14,
+    INDEX = 1u << 15,
     STORE = CLI_VERBS_OF_STORES,
     MODELS = MODEL_LS | MODEL_ADD | MODEL_INFO | MODEL_VERIFY | MODEL_RM,
     ALL = STORE | EMBED | TOKENIZE | MODELS,
 };
-_Static_assert(STORE == (SYNC | SEARCH | GET | LS | RM | STATUS | CHECKPOINT | VERIFY),
+_Static_assert(STORE == (SYNC | SEARCH | GET | LS | RM | STATUS | CHECKPOINT | VERIFY | INDEX),
                "options.c looks for a store");
 
 const struct cli_verb cli_verbs[] = {
@@ -35,7 +36,7 @@ const struct cli_verb cli_verbs[] = {
      "Hidden and binary files are left out; files that cannot be taken are reported with the\n"
      "reason. Patterns are globs on the path below FOLDER: * and ? stop at \"/\", ** does not,\n"
      "[a-z] is a class; one without \"/\" matches names at any depth; one that matches a folder\n"
-     "takes everything below it.\n"},
+     "takes everything below it. At its end it does what index does, where that is due.\n"},
     {"search", cli_verb_search, SEARCH, "search [options] QUERY...", "find passages by meaning",
      "Prints the passages that are nearest to the query, best first, each under a line\n"
      "\"path:first-last  score\" (text without a path: its document id). Exit code 1 when there\n"
@@ -54,6 +55,10 @@ const struct cli_verb cli_verbs[] = {
      "put the newest writes into the tables",
      "What was written stands in a log first; every command that writes does this when it ends.\n"
      "After a command that was killed, this or the next one that writes does it.\n"},
+    {"index", cli_verb_index, INDEX, "index [options]", "make what is due of the vector index",
+     "Stores of 20,000 chunks and more have one, so that a search need not look at every vector.\n"
+     "sync makes it too, and so do programs that write, beside their work; searches are right\n"
+     "with it, without it and while it is made. It can be stopped, and deleted, at any time.\n"},
     {"verify", cli_verb_verify, VERIFY, "verify [options]", "read every file and look for damage",
      "Compares what was written with its sums; files of other programs have none and are read.\n"
      "Each file that is damaged is printed with what is wrong. Exit code 5 where there is one.\n"},
@@ -94,6 +99,9 @@ const struct cli_option cli_options[] = {
     {"top-k", 'k', "N", SEARCH, "at most N passages (5)"},
     {"lines", CLI_OPT_LINES, "N", SEARCH,
      "lines of a passage, 0: all (12 on a terminal, else all)"},
+    {"recall", CLI_OPT_RECALL, "R", SEARCH,
+     "what part of the true nearest to find, 0.5 to 1: by all vectors (0.95)"},
+    {"explain", CLI_OPT_EXPLAIN, NULL, SEARCH, "what was looked at for it, and the time"},
     {"include", 'i', "GLOB", SYNC, "only files that match (may be repeated)"},
     {"exclude", 'x', "GLOB", SYNC, "no files that match (may be repeated)"},
     {"max-bytes", CLI_OPT_MAX_BYTES, "N", SYNC, "skip larger files; K, M and G may follow (64M)"},
@@ -119,17 +127,18 @@ const struct cli_option cli_options[] = {
     {"special", CLI_OPT_SPECIAL, NULL, TOKENIZE, "with [CLS] and [SEP]"},
     {"model", CLI_OPT_MODEL, "MODEL", SYNC | SEARCH | STATUS | EMBED | TOKENIZE,
      "a name, a file, or a folder with model.onnx ($MEMALLOY_MODEL)"},
-    {"threads", CLI_OPT_THREADS, "N", SYNC | SEARCH | EMBED | MODEL_ADD, "cores to use (all)"},
+    {"threads", CLI_OPT_THREADS, "N", SYNC | SEARCH | INDEX | EMBED | MODEL_ADD,
+     "cores to use (all)"},
     {"durability", CLI_OPT_DURABILITY, "LEVEL", SYNC | RM,
      "full, normal or off: what each write waits for (full)"},
     {"memory-limit", CLI_OPT_MEMORY_LIMIT, "N", STORE,
      "fail rather than take more; K, M and G may follow"},
     {"allow-network-fs", CLI_OPT_NETWORK_FS, NULL, STORE, "also where the store is on NFS or SMB"},
-    {"wait", CLI_OPT_WAIT, "SECONDS", SYNC | RM | CHECKPOINT,
+    {"wait", CLI_OPT_WAIT, "SECONDS", SYNC | RM | CHECKPOINT | INDEX,
      "how long to wait for another writer (10)"},
-    {"progress", CLI_OPT_PROGRESS, NULL, SYNC | EMBED | MODEL_ADD,
+    {"progress", CLI_OPT_PROGRESS, NULL, SYNC | INDEX | EMBED | MODEL_ADD,
      "progress even where it is off by itself"},
-    {"no-progress", CLI_OPT_NO_PROGRESS, NULL, SYNC | EMBED | MODEL_ADD, "no progress"},
+    {"no-progress", CLI_OPT_NO_PROGRESS, NULL, SYNC | INDEX | EMBED | MODEL_ADD, "no progress"},
     {"json", CLI_OPT_JSON, NULL, ALL, "the result as JSON"},
     {"verbose", 'v', NULL, SYNC, "what each stage took, and every skipped file"},
     {"quiet", 'q', NULL, ALL, "nothing on stderr but errors"},

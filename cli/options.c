@@ -74,6 +74,27 @@ static void list_add(struct cli_list *list, const char *item)
     list->count++;
 }
 
+/* A decimal number from 0.5 to 1, with a point whatever the locale. */
+static bool read_recall(const char *text, double *out)
+{
+    double value = 0, place = 1;
+    size_t i = 0, digits = 0;
+    for (bool behind = false; text[i] != '\0'; i++) {
+        if (text[i] == '.' && !behind) {
+            behind = true;
+            continue;
+        }
+        if (text[i] < '0' || text[i] > '9' || digits == 15) {
+            return false;
+        }
+        digits++;
+        value = value * 10 + (text[i] - '0');
+        place *= behind ? 10 : 1;
+    }
+    *out = value / place;
+    return digits > 0 && *out >= 0.5 && *out <= 1;
+}
+
 static int take_number(struct cli_args *args, int code, const char *value)
 {
     uint64_t number = 0;
@@ -95,6 +116,11 @@ static int take_number(struct cli_args *args, int code, const char *value)
             return cli_usage(args, "--lines is a number from 0 to 2147483647, not \"%s\"", value);
         }
         args->lines = (size_t)number;
+        return CLI_OK;
+    case CLI_OPT_RECALL:
+        if (!read_recall(value, &args->recall)) {
+            return cli_usage(args, "--recall is a number from 0.5 to 1, not \"%s\"", value);
+        }
         return CLI_OK;
     case CLI_OPT_THREADS:
         if (!read_number(value, 1, 256, &number)) {
@@ -249,6 +275,9 @@ static int take_option(struct cli_args *args, int code, const char *value)
         return CLI_OK;
     case CLI_OPT_SPECIAL:
         args->special = true;
+        return CLI_OK;
+    case CLI_OPT_EXPLAIN:
+        args->explain = true;
         return CLI_OK;
     case CLI_OPT_PROGRESS:
         args->progress = true;

@@ -96,6 +96,16 @@ static size_t line_text(char *out, size_t out_bytes, const struct memalloy_progr
     if (report->stage == MEMALLOY_STAGE_EMBED) {
         return embed_text(out, out_bytes, report);
     }
+    if (report->stage == MEMALLOY_STAGE_VECTORS) {
+        const double share = report->items_total > 0
+                                 ? 100.0 * (double)report->items_done / (double)report->items_total
+                                 : 0;
+        const bool is_known = report->remaining_s >= 0;
+        snprintf(out, out_bytes, "making the vector index: %.0f %%%s%s%s", share,
+                 is_known ? ", " : "", is_known ? time_text(a, report->remaining_s) : "",
+                 is_known ? " left" : "");
+        return strlen(out);
+    }
     int used =
         snprintf(out, out_bytes, "%s of %s file%s, %s of %s", cli_count_text(a, report->files_done),
                  cli_count_text(b, report->files_total), report->files_total == 1 ? "" : "s",

@@ -23,8 +23,58 @@ static json_t *hit_json(const struct memalloy_hit *hit)
     return item;
 }
 
+static json_t *explain_json(const struct memalloy_search_explain *explain)
+{
+    json_t *item = cli_object();
+    cli_put(item, "cells", cli_json_int(explain->cells));
+    cli_put(item, "cells_read", cli_json_int(explain->cells_read));
+    cli_put(item, "codes_read", cli_json_int(explain->codes_read));
+    cli_put(item, "records_read", cli_json_int(explain->records_read));
+    cli_put(item, "vectors_read", cli_json_int(explain->vectors_read));
+    cli_put(item, "scanned_rows", cli_json_int(explain->scanned_rows));
+    cli_put(item, "bytes_read", cli_json_int(explain->bytes_read));
+    cli_put(item, "index_was_damaged", json_boolean(explain->index_was_damaged));
+    json_t *seconds = cli_object();
+    cli_put(seconds, "rank", json_real(explain->rank_s));
+    cli_put(seconds, "scan", json_real(explain->scan_s));
+    cli_put(seconds, "record", json_real(explain->record_s));
+    cli_put(seconds, "vector", json_real(explain->vector_s));
+    cli_put(seconds, "exact", json_real(explain->exact_s));
+    cli_put(item, "seconds", seconds);
+    return item;
+}
+
+static void say_step(const char *name, const char *what, double seconds)
+{
+    fprintf(stderr, "  %-8s %-36s %9.3f ms\n", name, what, seconds * 1000);
+}
+
+/* By step: what was looked at, and the time. */
+static void say_explain(const struct memalloy_search_explain *explain)
+{
+    char a[CLI_NUMBER_BYTES], b[CLI_NUMBER_BYTES], text[80];
+    if (explain->index_was_damaged) {
+        fputs("  the vector index is damaged: every vector was looked at\n", stderr);
+    }
+    if (explain->cells > 0) {
+        snprintf(text, sizeof(text), "%s of %s cells", cli_count_text(a, explain->cells_read),
+                 cli_count_text(b, explain->cells));
+        say_step("choose", text, explain->rank_s);
+        snprintf(text, sizeof(text), "%s codes", cli_count_text(a, explain->codes_read));
+        say_step("scan", text, explain->scan_s);
+        snprintf(text, sizeof(text), "%s records", cli_count_text(a, explain->records_read));
+        say_step("rank", text, explain->record_s);
+        snprintf(text, sizeof(text), "%s vectors, %s of all",
+                 cli_count_text(a, explain->vectors_read), cli_bytes_text(b, explain->bytes_read));
+        say_step("score", text, explain->vector_s);
+    }
+    snprintf(text, sizeof(text), "%s vectors without the index",
+             cli_count_text(a, explain->scanned_rows));
+    say_step("exact", text, explain->exact_s);
+}
+
 static void write_json(const struct cli_args *args, const struct cli_buf *query,
-                       const memalloy_hits *hits)
+                       const memalloy_hits *hits, const struct memalloy_search_explain *explain)
 {
     json_t *list = cli_list();
     for (size_t i = 0; i < memalloy_hits_count(hits); i++) {
@@ -36,6 +86,9 @@ static void write_json(const struct cli_args *args, const struct cli_buf *query,
     cli_put(document, "query", cli_json_str((struct memalloy_str){query->data, query->bytes}));
     cli_put(document, "db", cli_json_str(cli_str(args->db.data)));
     cli_put(document, "hits", list);
+    if (args->explain) {
+        cli_put(document, "explain", explain_json(explain));
+    }
     cli_json_write(document, 9);
 }
 
@@ -55,9 +108,12 @@ static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
                         const struct cli_buf *query)
 {
     struct memalloy_error err = {0};
+    struct memalloy_search_explain explain = {.struct_bytes = sizeof(explain)};
     struct memalloy_search_options options = {
         .struct_bytes = sizeof(options),
         .top_k = args->top_k,
+        .recall = args->recall,
+        .explain = &explain,
     };
     memalloy_hits *hits = NULL;
     if (memalloy_search_text(kernel, query->data, query->bytes, &options, &hits, &err) !=
@@ -68,7 +124,7 @@ static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
     }
     size_t count = memalloy_hits_count(hits);
     if (args->json) {
-        write_json(args, query, hits);
+        write_json(args, query, hits, &explain);
     }
     for (size_t i = 0; i < count && !args->json && !cli_stdout_gone(); i++) {
         struct memalloy_hit hit = {.struct_bytes = sizeof(hit)};
@@ -79,6 +135,9 @@ static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
         write_hit(args, &hit);
     }
     memalloy_hits_destroy(hits);
+    if (args->explain && !args->json) {
+        say_explain(&explain);
+    }
     if (count == 0 && !args->quiet) {
         fputs("nothing found\n", stderr);
     }

@@ -63,7 +63,8 @@ static json_t *report_json(const struct memalloy_open_report *report)
 }
 
 static void write_json(const struct cli_args *args, const struct memalloy_status *status,
-                       const struct memalloy_open_report *report, json_t *model)
+                       const struct memalloy_open_report *report,
+                       const struct memalloy_index_status *index, json_t *model)
 {
     json_t *chunking = cli_object();
     cli_put(chunking, "kind", json_string(chunking_name(status->chunking.kind)));
@@ -86,13 +87,16 @@ static void write_json(const struct cli_args *args, const struct memalloy_status
     cli_put(document, "model_pooling", cli_json_str(status->model_pooling));
     cli_put(document, "model_quantisation", cli_json_str(status->model_quantisation));
     cli_put(document, "chunking", chunking);
+    cli_put(document, "index", cli_index_json(index));
     cli_put(document, "open_report", report_json(report));
     cli_put(document, "model", model);
     cli_json_write(document, 17);
 }
 
-static void write_lines(const struct cli_args *args, const struct memalloy_status *status)
+static void write_lines(const struct cli_args *args, const struct memalloy_status *status,
+                        const struct memalloy_index_status *index)
 {
+    char text[CLI_INDEX_BYTES];
     char a[CLI_NUMBER_BYTES], b[CLI_NUMBER_BYTES], c[CLI_NUMBER_BYTES];
     fputs("store      ", stdout);
     cli_put_field(stdout, cli_str(args->db.data));
@@ -104,6 +108,7 @@ static void write_lines(const struct cli_args *args, const struct memalloy_statu
     printf("on disk    %s; documents.lance version %s, chunks.lance version %s\n",
            cli_bytes_text(a, status->file_bytes), cli_count_text(b, status->documents_version),
            cli_count_text(c, status->chunks_version));
+    printf("index      %s\n", cli_index_text(text, index));
     fputs("made with  ", stdout);
     if (status->model_id.bytes == 0) {
         fputs("no model yet", stdout);
@@ -171,17 +176,19 @@ int cli_verb_status(struct cli_args *args)
     struct memalloy_error err = {0}, model_err = {0};
     struct memalloy_status status = {.struct_bytes = sizeof(status)};
     struct memalloy_open_report report = {.struct_bytes = sizeof(report)};
+    struct memalloy_index_status index = {.struct_bytes = sizeof(index)};
     if (memalloy_get_status(kernel, &status, &err) != MEMALLOY_OK ||
-        memalloy_get_open_report(kernel, &report, &err) != MEMALLOY_OK) {
+        memalloy_get_open_report(kernel, &report, &err) != MEMALLOY_OK ||
+        memalloy_get_index_status(kernel, &index, &err) != MEMALLOY_OK) {
         memalloy_close(kernel, NULL);
         return cli_fail(args, &err);
     }
     struct memalloy_model_info info = {.struct_bytes = sizeof(info)};
     memalloy_model *model = open_model(args, &info, &model_err);
     if (args->json) {
-        write_json(args, &status, &report, model_json(model, &info, &model_err));
+        write_json(args, &status, &report, &index, model_json(model, &info, &model_err));
     } else {
-        write_lines(args, &status);
+        write_lines(args, &status, &index);
         write_report_lines(&report);
         write_model_lines(model, &info, &model_err);
     }

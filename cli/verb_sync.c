@@ -46,7 +46,8 @@ static void put_seconds(json_t *document, const struct memalloy_sync_counts *cou
 }
 
 static void write_json(const struct cli_args *args, const memalloy_report *report,
-                       const struct memalloy_sync_counts *counts, uint64_t unreadable)
+                       const struct memalloy_sync_counts *counts, uint64_t unreadable,
+                       const struct cli_indexed *indexed)
 {
     json_t *document = cli_object();
     cli_put(document, "folder", cli_json_str(cli_str(args->rest[0])));
@@ -61,6 +62,7 @@ static void write_json(const struct cli_args *args, const memalloy_report *repor
     cli_put(document, "chunks_embedded", cli_json_int(counts->chunks_embedded));
     cli_put(document, "tokens", cli_json_int(counts->tokens));
     put_seconds(document, counts);
+    cli_put(document, "index", cli_indexed_json(indexed));
     json_t *skipped = cli_list();
     for (size_t i = 0; i < counts->skipped; i++) {
         struct memalloy_str path, reason;
@@ -137,6 +139,23 @@ static void say_summary(const struct cli_args *args, const memalloy_report *repo
     say_skipped(args, report, counts->skipped);
 }
 
+/* The store is as right without it: only a signal changes the result. */
+static int say_indexed(const struct cli_args *args, const struct cli_indexed *indexed)
+{
+    char text[CLI_INDEX_BYTES];
+    if (indexed->code == MEMALLOY_ERR_CANCELLED && cli_signal() != 0) {
+        cli_say("%s", indexed->err.message);
+        return 128 + cli_signal();
+    }
+    if (indexed->code != MEMALLOY_OK) {
+        cli_say("the vector index is not made: %s", indexed->err.message);
+    } else if (indexed->made && !args->quiet) {
+        fprintf(stderr, "vector index: %s, %.1f s\n", cli_index_text(text, &indexed->status),
+                indexed->seconds);
+    }
+    return CLI_OK;
+}
+
 static int check_folder(const struct cli_args *args)
 {
     if (args->rest_count != 1) {
@@ -183,14 +202,17 @@ static int sync_store(const struct cli_args *args, memalloy_kernel *kernel)
     struct memalloy_sync_counts counts = {.struct_bytes = sizeof(counts)};
     memalloy_report_get(report, &counts);
     uint64_t unreadable = count_unreadable(report, counts.skipped);
+    struct cli_indexed indexed;
+    cli_index_make(args, kernel, &indexed);
     if (args->json) {
-        write_json(args, report, &counts, unreadable);
+        write_json(args, report, &counts, unreadable, &indexed);
     }
     if (!args->quiet) {
         say_summary(args, report, &counts);
     }
     memalloy_report_destroy(report);
-    return unreadable > 0 ? CLI_PARTIAL : CLI_OK;
+    int result = say_indexed(args, &indexed);
+    return result == CLI_OK && unreadable > 0 ? CLI_PARTIAL : result;
 }
 
 int cli_verb_sync(struct cli_args *args)

@@ -17,6 +17,9 @@ def line(progress):
     """One line of text for a Progress."""
     if progress.stage == "walk":
         return f"looking for files: {progress.files_done} so far"
+    if progress.stage == "vectors":
+        text = f"vector index  {100 * progress.items_done // progress.items_total} %"
+        return text if progress.remaining_s is None else f"{text}  {_time(progress.remaining_s)} left"
     if progress.items_total:
         text = f"{progress.items_done}/{progress.items_total} texts  {progress.bytes_per_s / 1e3:.0f} kB/s"
         return text if progress.remaining_s is None else f"{text}  {_time(progress.remaining_s)} left"

@@ -158,6 +158,28 @@ bool mlypy_durability(struct mlypy_state *state, PyObject *object, int *out)
     return false;
 }
 
+bool mlypy_recall(struct mlypy_state *state, PyObject *object, double *out)
+{
+    *out = 0.0;
+    if (object == NULL || object == Py_None) {
+        return true;
+    }
+    double recall = PyFloat_AsDouble(object);
+    if (recall == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            mlypy_raise_type("recall", "a number or None", object);
+        }
+        return false;
+    }
+    if (!(recall >= 0.5 && recall <= 1.0)) { /* NaN too */
+        mlypy_raise_code(state, MEMALLOY_ERR_INVAL, "recall must be from 0.5 to 1, not %S", object);
+        return false;
+    }
+    *out = recall;
+    return true;
+}
+
 static bool check_keys(PyObject *value, const char *name);
 
 /* Over a snapshot, which owns its items: the methods of a dict's subclass may do anything to the

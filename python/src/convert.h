@@ -34,6 +34,9 @@ bool mlypy_int_or_none(struct mlypy_state *state, PyObject *object, const char *
 /* "full", "normal", "off", "memory", None (and NULL): as enum memalloy_durability. */
 bool mlypy_durability(struct mlypy_state *state, PyObject *object, int *out);
 
+/* A number from 0.5 to 1; None (and NULL): 0, the default. */
+bool mlypy_recall(struct mlypy_state *state, PyObject *object, double *out);
+
 /* Metadata: a dict of JSON values with str keys at every depth. New str with the JSON, or for None
  * and NULL a new reference to None. NULL on failure. */
 PyObject *mlypy_metadata(struct mlypy_state *state, PyObject *object, const char *name);

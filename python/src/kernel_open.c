@@ -77,7 +77,7 @@ static int sentence_sizes(struct mlypy_state *state, PyObject *size, PyObject *o
 
 /* What both ways of opening take behind a path. */
 struct promises {
-    PyObject *durability, *memory_limit;
+    PyObject *durability, *memory_limit, *recall;
     int network_fs;
 };
 
@@ -87,7 +87,8 @@ static bool take_promises(struct mlypy_state *state, const struct promises *prom
     int64_t memory = 0;
     if (!mlypy_durability(state, promises->durability, &options->durability) ||
         !mlypy_int_or_none(state, promises->memory_limit, "memory_limit", 1, INT64_MAX, true,
-                           &memory)) {
+                           &memory) ||
+        !mlypy_recall(state, promises->recall, &options->recall)) {
         return false;
     }
     options->memory_bytes_max = (uint64_t)memory;
@@ -98,7 +99,7 @@ static bool take_promises(struct mlypy_state *state, const struct promises *prom
 int mlypy_kernel_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"db_path",      "chunk_size",       "overlap", "durability",
-                            "memory_limit", "allow_network_fs", NULL};
+                            "memory_limit", "allow_network_fs", "recall",  NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *path = NULL;
     PyObject *size = NULL;
@@ -106,9 +107,9 @@ int mlypy_kernel_init(PyObject *object, PyObject *args, PyObject *kwargs)
     struct promises promises = {0};
     struct memalloy_options options = {.struct_bytes = sizeof(options)};
     struct memalloy_chunking chunking;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$OOp", names, &path, &size, &overlap,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$OOpO", names, &path, &size, &overlap,
                                      &promises.durability, &promises.memory_limit,
-                                     &promises.network_fs) ||
+                                     &promises.network_fs, &promises.recall) ||
         !take_promises(self->state, &promises, &options)) {
         return -1;
     }
@@ -177,7 +178,7 @@ PyObject *mlypy_kernel_open(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "path",         "model",      "dim",          "read_only",        "threads", "chunking",
-        "lock_timeout", "durability", "memory_limit", "allow_network_fs", NULL};
+        "lock_timeout", "durability", "memory_limit", "allow_network_fs", "recall",  NULL};
     struct mlypy_state *state = mlypy_module_state(module);
     PyObject *path;
     PyObject *model = NULL;
@@ -188,9 +189,10 @@ PyObject *mlypy_kernel_open(PyObject *module, PyObject *args, PyObject *kwargs)
     int read_only = 0;
     struct promises promises = {0};
     struct memalloy_options options = {.struct_bytes = sizeof(options)};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOpOOOOOp", names, &path, &model, &dim,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOpOOOOOpO", names, &path, &model, &dim,
                                      &read_only, &threads, &chunking, &wait, &promises.durability,
-                                     &promises.memory_limit, &promises.network_fs) ||
+                                     &promises.memory_limit, &promises.network_fs,
+                                     &promises.recall) ||
         !open_options(state, dim, threads, wait, chunking, &options) ||
         !take_promises(state, &promises, &options)) {
         return NULL;

@@ -1,85 +1,12 @@
-/* In: questions. Out: hits, documents, counts. What the library hands out is turned into Python
+/* In: ids. Out: documents, counts. What the library hands out is turned into Python
  * objects with the GIL held and freed in the same call. */
 #include "convert.h"
 #include "document_type.h"
-#include "hit_type.h"
 #include "kernel_type.h"
 #include "raise.h"
 #include "strategy_type.h"
 
 #include <string.h>
-
-/* More than this is all there is: no store holds as many chunks. */
-static const int64_t top_k_max = INT32_MAX;
-
-static bool search_options(struct mlypy_state *state, PyObject *top_k,
-                           struct memalloy_search_options *options)
-{
-    int64_t k = 5;
-    if (top_k != NULL && !mlypy_int(state, top_k, "top_k", 1, top_k_max, true, &k)) {
-        return false;
-    }
-    *options =
-        (struct memalloy_search_options){.struct_bytes = sizeof(*options), .top_k = (size_t)k};
-    return true;
-}
-
-PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"query", "top_k", NULL};
-    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
-    PyObject *query;
-    PyObject *top_k = NULL;
-    struct memalloy_str text;
-    struct memalloy_search_options options;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &query, &top_k) ||
-        !mlypy_text(query, "query", &text) || !search_options(self->state, top_k, &options) ||
-        !mlypy_kernel_enter(self)) {
-        return NULL;
-    }
-    memalloy_hits *hits = NULL;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_search_text(self->handle, text.data, text.bytes, &options, &hits, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *list =
-        rc == MEMALLOY_OK ? mlypy_hits_as_list(self->state, hits) : mlypy_raise(self->state, &err);
-    memalloy_hits_destroy(hits);
-    mlypy_kernel_leave(self);
-    return list;
-}
-
-PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"vector", "top_k", NULL};
-    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
-    PyObject *vector;
-    PyObject *top_k = NULL;
-    struct memalloy_search_options options;
-    struct mlypy_matrix matrix;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &vector, &top_k) ||
-        !search_options(self->state, top_k, &options) ||
-        !mlypy_vector_init(self->state, vector, "vector", &matrix)) {
-        return NULL;
-    }
-    PyObject *list = NULL;
-    if (mlypy_kernel_enter(self)) {
-        memalloy_hits *hits = NULL;
-        struct memalloy_error err = {0};
-        int rc;
-        Py_BEGIN_ALLOW_THREADS
-        rc = memalloy_search_vector(self->handle, matrix.data, matrix.columns, &options, &hits,
-                                    &err);
-        Py_END_ALLOW_THREADS
-        list = rc == MEMALLOY_OK ? mlypy_hits_as_list(self->state, hits)
-                                 : mlypy_raise(self->state, &err);
-        memalloy_hits_destroy(hits);
-        mlypy_kernel_leave(self);
-    }
-    mlypy_matrix_deinit(&matrix);
-    return list;
-}
 
 /* The one document of an id, with its text; *out is the caller's to destroy, and the call is
  * counted in on true. */

@@ -1,5 +1,5 @@
 /* The life of an open store from its birth in kernel_open.c to its end, and the table of its
- * methods, which stand in kernel_add.c, kernel_many.c, kernel_read.c and kernel_sync.c. */
+ * methods, which stand in the other files kernel_*.c. */
 #include "kernel_type.h"
 
 #include "convert.h"
@@ -322,15 +322,37 @@ static PyMethodDef kernel_methods[] = {
      "Returns a SyncReport. Errors: MissingFileError (FileNotFoundError), CancelledError, and\n"
      "as add_document. Ctrl-C stops it; what was committed stays."},
     {"search", KEYWORDS(mlypy_kernel_search), METH_VARARGS | METH_KEYWORDS,
-     "search($self, /, query, top_k=5)\n--\n\n"
+     "search($self, /, query, top_k=5, *, recall=None)\n--\n\n"
      "The passages nearest in meaning to a text, best first, as a list of Hit, each of which\n"
      "unpacks as (document, score).\n\n"
      "top_k: from 1; more than the store has gives all. score: cosine similarity, 1 is equal.\n"
+     "recall: of the true nearest, what part to find, 0.5 to 1, where there is a vector index\n"
+     "(from 20,000 passages on); 1 looks at every vector; None: as the store was opened.\n"
      "Errors: TypeError, InvalidArgumentError (ValueError), ModelError, ModelMismatchError."},
     {"search_vector", KEYWORDS(mlypy_kernel_search_vector), METH_VARARGS | METH_KEYWORDS,
-     "search_vector($self, /, vector, top_k=5)\n--\n\n"
+     "search_vector($self, /, vector, top_k=5, *, recall=None)\n--\n\n"
      "The same for a vector of dim finite numbers, not all zero: a one-dimensional buffer of\n"
      "float32 or float64, or a sequence of numbers."},
+    {"search_vectors", KEYWORDS(mlypy_kernel_search_vectors), METH_VARARGS | METH_KEYWORDS,
+     "search_vectors($self, /, vectors, top_k=5, *, recall=None)\n--\n\n"
+     "A list of hits for each of count vectors, shape (count, dim), by all threads, which share\n"
+     "what they read: sooner than one after the other."},
+    {"explain", KEYWORDS(mlypy_kernel_explain), METH_VARARGS | METH_KEYWORDS,
+     "explain($self, /, query, top_k=5, *, recall=None)\n--\n\n"
+     "Searches for a text or a vector and returns a dict: hits; what was looked at for them, in\n"
+     "the vector index cells_read of cells, codes_read, records_read, vectors_read, and without\n"
+     "it scanned_rows; bytes_read; seconds of each step; index_was_damaged (then it was thrown\n"
+     "away, and every vector was looked at)."},
+    {"make_index", KEYWORDS(mlypy_kernel_make_index), METH_VARARGS | METH_KEYWORDS,
+     "make_index($self, /, progress=None)\n--\n\n"
+     "Makes what is due of the vector index now, with all threads, instead of beside other work.\n"
+     "True if it made something; False if nothing was due, or another process is at it.\n\n"
+     "progress: as in sync; the stage is 'vectors', and items_done of items_total are done."},
+    {"index_status", mlypy_kernel_index_status, METH_NOARGS,
+     "index_status($self, /)\n--\n\n"
+     "A dict about the vector index: rows that are in it (0: every vector is looked at), pending\n"
+     "that are to come into it, cells, index_bytes, record_bytes, is_due, is_running (a thread of\n"
+     "this store is making it), done from 0 to 1 then, recall as the store was opened."},
     {"get_document", KEYWORDS(mlypy_kernel_get_document), METH_VARARGS | METH_KEYWORDS,
      "get_document($self, /, document_id)\n--\n\n"
      "The document with its whole text. NotFoundError (a KeyError) where there is none."},
@@ -388,7 +410,7 @@ static PyGetSetDef kernel_getset[] = {
 static PyType_Slot kernel_slots[] = {
     {Py_tp_doc,
      (void *)"RAGKernel(db_path=None, chunk_size=None, overlap=None, *, durability=None, "
-             "memory_limit=None, allow_network_fs=False)\n--\n\n"
+             "memory_limit=None, allow_network_fs=False, recall=None)\n--\n\n"
              "An open store: texts and files in, cited passages out. A context manager.\n\n"
              "db_path: its folder, made at the first write; None: '.memalloy_data'. Without sizes\n"
              "texts are cut by headings, paragraphs and sentences to what the model reads; with\n"

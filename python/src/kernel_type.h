@@ -51,9 +51,15 @@ PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObjec
 PyObject *mlypy_kernel_update_metadata(PyObject *object, PyObject *args, PyObject *kwargs);
 /* kernel_many.c */
 PyObject *mlypy_kernel_add_documents(PyObject *object, PyObject *args, PyObject *kwargs);
-/* kernel_read.c */
+/* kernel_search.c */
 PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_search_vectors(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_explain(PyObject *object, PyObject *args, PyObject *kwargs);
+/* kernel_index.c */
+PyObject *mlypy_kernel_make_index(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *mlypy_kernel_index_status(PyObject *object, PyObject *unused);
+/* kernel_read.c */
 PyObject *mlypy_kernel_get_document(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_count(PyObject *object, PyObject *unused);

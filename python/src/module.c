@@ -165,7 +165,7 @@ static PyMethodDef module_methods[] = {
     {"open", KEYWORDS(mlypy_kernel_open), METH_VARARGS | METH_KEYWORDS,
      "open($module, /, path, *, model=None, dim=None, read_only=False, threads=None,\n"
      "     chunking=None, lock_timeout=None, durability=None, memory_limit=None,\n"
-     "     allow_network_fs=False)\n--\n\n"
+     "     allow_network_fs=False, recall=None)\n--\n\n"
      "Opens the store in a folder, which is made at the first write, as a RAGKernel.\n\n"
      "model: a model file; None: $MEMALLOY_MODEL or the one in the package, loaded when first\n"
      "needed. dim: without a model, opens for ready vectors of so many numbers; with one, what\n"
@@ -176,7 +176,9 @@ static PyMethodDef module_methods[] = {
      "end of the process, and of a power cut all but the last 100 ms; 'off' the same without the\n"
      "100 ms; 'memory' nothing. memory_limit: bytes that this store, its model and its results\n"
      "may take, mapped files not counted; beyond, a call raises OutOfMemoryError and changes\n"
-     "nothing. allow_network_fs: opens a store on NFS, SMB, 9P, FUSE and the like, too. Errors:\n"
+     "nothing. allow_network_fs: opens a store on NFS, SMB, 9P, FUSE and the like, too.\n"
+     "recall: of the true nearest passages, what part a search must find where it does not say\n"
+     "itself, 0.5 to 1; None: 0.95; 1: every vector is looked at, with no vector index. Errors:\n"
      "NotFoundError, ModelError, ModelMismatchError, CorruptError, StoreIOError, "
      "UnsupportedError."},
     {"embed", KEYWORDS(mlypy_embed), METH_VARARGS | METH_KEYWORDS,

@@ -16,6 +16,8 @@ static const char *stage_name(int stage)
         return "index";
     case MEMALLOY_STAGE_EMBED:
         return "embed";
+    case MEMALLOY_STAGE_VECTORS:
+        return "vectors";
     default:
         return "done";
     }
@@ -149,7 +151,7 @@ bool mlypy_watch_failed(const struct mlypy_watch *watch, int rc, const struct me
 }
 
 static PyStructSequence_Field progress_fields[] = {
-    {"stage", "'walk' while looking for files, 'index'; 'embed'; 'done'"},
+    {"stage", "'walk' while looking for files, 'index'; 'embed'; 'vectors' of make_index;\n'done'"},
     {"path", "the file in hand, or None"},
     {"files_done", "files read so far"},
     {"files_total", "files that this call must read; known once the walk is done"},
@@ -159,8 +161,8 @@ static PyStructSequence_Field progress_fields[] = {
     {"elapsed_s", "seconds since the call"},
     {"remaining_s", "seconds that are left, or None while that cannot be told"},
     {"bytes_per_s", "rate of this call"},
-    {"items_done", "texts embedded so far, of embed"},
-    {"items_total", "texts of this call, of embed"},
+    {"items_done", "texts embedded so far, of embed; thousandths, of make_index"},
+    {"items_total", "texts of this call, of embed; 1000, of make_index"},
     {NULL, NULL},
 };
 
