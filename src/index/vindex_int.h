@@ -84,6 +84,7 @@ struct mly_vindex {
     struct mly_cells centroids;
     struct vindex_records *records; /* [file_count] */
     _Atomic uint8_t *checked;       /* u8[cell_count]: its sum was right when it was read first */
+    size_t used_count;              /* cells that are not empty */
 };
 
 static inline uint64_t vindex_round(uint64_t bytes, uint64_t to)

@@ -202,6 +202,8 @@ enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *k
         rc = mly_fail_nomem(err, cells + files * sizeof(segment->records[0]));
         goto done;
     }
+    for (size_t i = 0; i < cells; i++)
+        segment->used_count += segment->cells[i].count > 0 ? 1 : 0;
     for (size_t i = 0; i < files && rc == MLY_OK; i++) {
         rc = mly_vindex_records_open(env, folder, mly_vindex_file(segment, i), segment->head.dim,
                                      &segment->records[i], err);
@@ -243,9 +245,8 @@ void mly_vindex_get_info(const struct mly_vindex *segment, struct mly_vindex_inf
         .vector_count = head->vector_count,
         .posting_count = head->posting_count,
         .segment_bytes = head->segment_bytes,
+        .cell_count = segment->used_count,
     };
-    for (size_t i = 0; i < head->cell_count; i++)
-        out->cell_count += segment->cells[i].count > 0 ? 1 : 0;
     for (size_t i = 0; i < head->file_count; i++)
         out->record_bytes += segment->records[i].map.bytes;
 }

@@ -267,14 +267,16 @@ static enum mly_err search(struct mly_vindex_room *room, const struct mly_match 
 {
     double start = mly_clock_seconds(room->env);
     uint64_t vectors = 0;
+    size_t places = 0;
     MLY_TRY(prepare(room, err));
     MLY_TRY(mly_vindex_rank(room, err));
-    for (size_t i = 0; i < room->source_count; i++)
-        vectors += room->sources[i].segment->head.vector_count;
-    for (size_t i = 0; i < room->source_count; i++)
-        room->stats.cell_count += room->sources[i].segment->head.cell_count;
-    struct vindex_effort effort =
-        mly_vindex_effort(room->ask, vectors, (size_t)room->stats.cell_count);
+    for (size_t i = 0; i < room->source_count; i++) {
+        const struct mly_vindex *segment = room->sources[i].segment;
+        vectors += segment->head.vector_count;
+        room->stats.cell_count += segment->used_count;
+        places += segment->head.cell_count;
+    }
+    struct vindex_effort effort = mly_vindex_effort(room->ask, vectors, places);
     room->pool_wanted = effort.pool;
     void *pool = room->pool, *matches = room->matches;
     MLY_TRY(mly_vindex_grow(room, &pool, &room->pool_room, 4 * effort.pool, sizeof(room->pool[0]),

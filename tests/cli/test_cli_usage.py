@@ -59,6 +59,12 @@ WRONG = [
     (["embed", "--kind", "question", "x"], '--kind is one of passage, query, not "question"'),
     (["embed", "--format", "csv", "x"], '--format is one of jsonl, npy, arrow, arrow-file, not "csv"'),
     (["embed", "--on-error", "cry", "x"], "--on-error is one of stop, skip"),
+    (["search", "x", "--recall", "0.49"], '--recall is a number from 0.5 to 1, not "0.49"'),
+    (["search", "x", "--recall", "1.001"], '--recall is a number from 0.5 to 1, not "1.001"'),
+    (["search", "x", "--recall", "nan"], '--recall is a number from 0.5 to 1, not "nan"'),
+    (["search", "x", "--recall", "."], '--recall is a number from 0.5 to 1, not "."'),
+    (["ls", "--explain"], "option --explain is not for ls"),
+    (["index", "notes"], 'index takes no argument such as "notes"'),
     (["embed", "--format", "npy", "--id-field", "id"], "npy has no place for ids"),
     (["embed", "--field", "text", "x"], "--field and --id-field are for lines"),
 ]
@@ -118,7 +124,7 @@ def test_man_page_has_every_verb_and_option(bare: Command, verb: str) -> None:
         assert option in page, option
 
 
-@pytest.mark.parametrize("arguments", [["search", "x"], ["get", "x"], ["ls"], ["rm", "x"], ["status"], ["checkpoint"], ["verify"]])
+@pytest.mark.parametrize("arguments", [["search", "x"], ["get", "x"], ["ls"], ["rm", "x"], ["status"], ["checkpoint"], ["index"], ["verify"]])
 def test_reading_a_store_that_is_not_there_makes_none(bare: Command, arguments: list[str]) -> None:
     done = bare.run(*arguments)
     assert done.returncode == FAILED  # no store is another thing than no hits
