@@ -285,8 +285,9 @@ struct cli_indexed {
     double seconds;
     struct memalloy_index_status status;
 };
-/* Makes what is due of it, with progress; tells nothing else. */
-void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, struct cli_indexed *out);
+/* Makes what is due of it, with progress; tells nothing else. check: reads what there is first. */
+void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, bool check,
+                    struct cli_indexed *out);
 /* The members of status, or an error, in an object. */
 json_t *cli_index_json(const struct memalloy_index_status *status);
 json_t *cli_indexed_json(const struct cli_indexed *indexed);

@@ -58,7 +58,8 @@ const struct cli_verb cli_verbs[] = {
     {"index", cli_verb_index, INDEX, "index [options]", "make what is due of the vector index",
      "Stores of 20,000 chunks and more have one, so that a search need not look at every vector.\n"
      "sync makes it too, and so do programs that write, beside their work; searches are right\n"
-     "with it, without it and while it is made. It can be stopped, and deleted, at any time.\n"},
+     "with it, without it and while it is made. What is damaged is made again. It can be stopped,\n"
+     "and deleted, at any time.\n"},
     {"verify", cli_verb_verify, VERIFY, "verify [options]", "read every file and look for damage",
      "Compares what was written with its sums; files of other programs have none and are read.\n"
      "Each file that is damaged is printed with what is wrong. Exit code 5 where there is one.\n"},

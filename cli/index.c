@@ -12,7 +12,8 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, struct cli_indexed *out)
+void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, bool check,
+                    struct cli_indexed *out)
 {
     struct cli_progress progress;
     cli_progress_init(&progress, args);
@@ -20,6 +21,7 @@ void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, struct
         .struct_bytes = sizeof(options),
         .progress = cli_progress_report,
         .progress_context = &progress,
+        .check = check,
     };
     const double start_s = now_s();
     *out = (struct cli_indexed){.status.struct_bytes = sizeof(out->status)};

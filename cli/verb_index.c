@@ -17,7 +17,7 @@ static void say_summary(const struct cli_indexed *indexed)
 static int make_index(const struct cli_args *args, memalloy_kernel *kernel)
 {
     struct cli_indexed indexed;
-    cli_index_make(args, kernel, &indexed);
+    cli_index_make(args, kernel, true, &indexed);
     if (indexed.code != MEMALLOY_OK) {
         int result = cli_fail(args, &indexed.err);
         return result == CLI_NOTHING ? CLI_FAILED : result;

@@ -203,7 +203,7 @@ static int sync_store(const struct cli_args *args, memalloy_kernel *kernel)
     memalloy_report_get(report, &counts);
     uint64_t unreadable = count_unreadable(report, counts.skipped);
     struct cli_indexed indexed;
-    cli_index_make(args, kernel, &indexed);
+    cli_index_make(args, kernel, false, &indexed);
     if (args->json) {
         write_json(args, report, &counts, unreadable, &indexed);
     }

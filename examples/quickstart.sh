@@ -6,6 +6,8 @@ memalloy search --json -k 1 "how long are backups kept?"
 memalloy ls
 memalloy get notes/backup.md
 memalloy status
+memalloy index                                     # nothing is due in a small store
+memalloy search --recall 1 --explain "backups"
 rm notes/old.md && memalloy sync notes             # the store follows the folder
 memalloy ls | head -n 1 | cut -f 1 | xargs memalloy rm
 echo "a text" | memalloy embed

@@ -41,6 +41,7 @@ struct memalloy_index_options {
     size_t struct_bytes;
     memalloy_progress_fn progress; /* stage VECTORS: items are thousandths */
     void *progress_context;
+    int check; /* reads all of it first: what is damaged is thrown away, and made again */
 };
 
 /* Makes now, with all threads, whatever of the index is missing or behind, after a checkpoint;

@@ -6,11 +6,12 @@
 
 PyObject *mlypy_kernel_make_index(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"progress", NULL};
+    static char *names[] = {"progress", "check", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *progress = NULL;
     PyObject *callback = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O", names, &progress) ||
+    int check = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$p", names, &progress, &check) ||
         !mlypy_watch_callback(progress, &callback)) {
         return NULL;
     }
@@ -21,7 +22,8 @@ PyObject *mlypy_kernel_make_index(PyObject *object, PyObject *args, PyObject *kw
         int made = 0;
         const struct memalloy_index_options options = {.struct_bytes = sizeof(options),
                                                        .progress = mlypy_watch_progress,
-                                                       .progress_context = &watch};
+                                                       .progress_context = &watch,
+                                                       .check = check};
         mlypy_watch_begin(&watch, self->state, self, callback);
         int rc = memalloy_make_index(self->handle, &options, &made, &err);
         mlypy_watch_end(&watch);

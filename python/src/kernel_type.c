@@ -344,10 +344,12 @@ static PyMethodDef kernel_methods[] = {
      "it scanned_rows; bytes_read; seconds of each step; index_was_damaged (then it was thrown\n"
      "away, and every vector was looked at)."},
     {"make_index", KEYWORDS(mlypy_kernel_make_index), METH_VARARGS | METH_KEYWORDS,
-     "make_index($self, /, progress=None)\n--\n\n"
+     "make_index($self, /, progress=None, *, check=False)\n--\n\n"
      "Makes what is due of the vector index now, with all threads, instead of beside other work.\n"
      "True if it made something; False if nothing was due, or another process is at it.\n\n"
-     "progress: as in sync; the stage is 'vectors', and items_done of items_total are done."},
+     "progress: as in sync; the stage is 'vectors', and items_done of items_total are done. "
+     "check:\n"
+     "reads all of it first, and makes again what is damaged."},
     {"index_status", mlypy_kernel_index_status, METH_NOARGS,
      "index_status($self, /)\n--\n\n"
      "A dict about the vector index: rows that are in it (0: every vector is looked at), pending\n"

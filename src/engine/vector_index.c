@@ -52,7 +52,8 @@ enum mly_err mly_engine_make_index(memalloy_kernel *kernel,
     if (rc == MLY_OK) rc = mly_store_checkpoint(kernel->store, err);
     if (rc == MLY_OK) {
         mly_store_index_pause(kernel->store);
-        rc = mly_store_make_index(kernel->store, pool, tell, &telling, made, err);
+        if (local.check) rc = mly_store_check_index(kernel->store, err);
+        if (rc == MLY_OK) rc = mly_store_make_index(kernel->store, pool, tell, &telling, made, err);
         mly_store_index_resume(kernel->store);
     }
     if (pool != NULL) mly_pool_destroy(pool);

@@ -159,6 +159,8 @@ void mly_snapshot_distrust_index(struct mly_snapshot_index *index);
 MLY_MUST_USE enum mly_err mly_store_make_index(struct mly_store *store, struct mly_pool *pool,
                                                mly_vindex_pulse_fn pulse, void *context, bool *made,
                                                struct mly_error *err);
+/* Reads every segment, and throws those away that are damaged. */
+MLY_MUST_USE enum mly_err mly_store_check_index(struct mly_store *store, struct mly_error *err);
 /* Lets a thread of the store's do that where it is due, and returns at once. close stops it. */
 void mly_store_index_soon(struct mly_store *store);
 /* Ends that thread's work, and lets none begin before as many calls of resume: who waits for the

@@ -258,6 +258,27 @@ static enum mly_err fold(const struct making *making, const struct mly_vindex_ma
     return rc;
 }
 
+enum mly_err mly_store_check_index(struct mly_store *store, struct mly_error *err)
+{
+    struct mly_store_segment **segments = NULL;
+    size_t count = 0;
+    if (store->index == NULL) return MLY_OK;
+    mly_mutex_lock(&store->mutex);
+    mly_store_index_refresh(store);
+    mly_mutex_unlock(&store->mutex);
+    MLY_TRY(hold_segments(store, &segments, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        if (mly_vindex_verify(segments[i]->vindex, NULL) != MLY_OK) {
+            mly_mutex_lock(&store->mutex);
+            mly_store_index_remove(store, segments[i]);
+            mly_mutex_unlock(&store->mutex);
+        }
+        mly_store_segment_release(segments[i]);
+    }
+    mly_mem_free(store->mem, segments);
+    return MLY_OK;
+}
+
 static enum mly_err make(struct making *making, struct mly_pool *pool, struct mly_error *err)
 {
     struct mly_store *store = making->store;

@@ -291,6 +291,26 @@ def test_damage_is_told_by_explain_and_answers_stay_right(large, tmp_path):
             wait_for(lambda: store.index_status()["rows"] == ROWS)
 
 
+def test_what_is_damaged_can_be_looked_for(large, tmp_path):
+    _, path, rows = large
+    place = copy_of(path, tmp_path / "copy")
+    (file,) = segments(place)
+    flip(file, os.path.getsize(file) * 3 // 4)
+    with memalloy.open(place, dim=DIM) as store:
+        assert store.make_index() is False  # nothing is missing
+        assert store.make_index(check=True) is True
+        assert file not in segments(place) and len(segments(place)) == 1
+        assert store.make_index(check=True) is False
+        told = [store.explain(query, 5) for query in rows[:: ROWS // 400]]
+        assert not any(each["index_was_damaged"] or each["scanned_rows"] for each in told)
+    (records, *_) = sorted((place / "_memalloy" / "index" / "records").glob("*.q8"))
+    flip(records, os.path.getsize(records) // 2)
+    with memalloy.open(place, dim=DIM) as store:
+        assert store.make_index(check=True) is True
+        assert store.make_index(check=True) is False
+        assert store.explain(rows[5], 1)["hits"][0].content == "text 5"
+
+
 @pytest.mark.parametrize("what", ["cut", "empty", "rubbish", "header"])
 def test_a_segment_that_cannot_be_opened_is_as_good_as_none(large, tmp_path, what):
     _, path, rows = large
