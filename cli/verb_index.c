@@ -7,8 +7,6 @@ static void say_summary(const struct cli_indexed *indexed)
     if (indexed->made) {
         fprintf(stderr, "made: %s, %.1f s\n", cli_index_text(text, &indexed->status),
                 indexed->seconds);
-    } else if (indexed->status.is_due) {
-        fputs("another process is making it\n", stderr);
     } else {
         fprintf(stderr, "nothing is due: %s\n", cli_index_text(text, &indexed->status));
     }

@@ -346,7 +346,7 @@ static PyMethodDef kernel_methods[] = {
     {"make_index", KEYWORDS(mlypy_kernel_make_index), METH_VARARGS | METH_KEYWORDS,
      "make_index($self, /, progress=None, *, check=False)\n--\n\n"
      "Makes what is due of the vector index now, with all threads, instead of beside other work.\n"
-     "True if it made something; False if nothing was due, or another process is at it.\n\n"
+     "True if it made something; False if nothing was due, or somebody else made it meanwhile.\n\n"
      "progress: as in sync; the stage is 'vectors', and items_done of items_total are done. "
      "check:\n"
      "reads all of it first, and makes again what is damaged."},

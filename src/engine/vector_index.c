@@ -50,12 +50,8 @@ enum mly_err mly_engine_make_index(memalloy_kernel *kernel,
     enum mly_err rc = mly_pool_create(kernel->env, kernel->threads, &pool, err);
     /* Rows of the log are no part of a data file yet. */
     if (rc == MLY_OK) rc = mly_store_checkpoint(kernel->store, err);
-    if (rc == MLY_OK) {
-        mly_store_index_pause(kernel->store);
-        if (local.check) rc = mly_store_check_index(kernel->store, err);
-        if (rc == MLY_OK) rc = mly_store_make_index(kernel->store, pool, tell, &telling, made, err);
-        mly_store_index_resume(kernel->store);
-    }
+    if (rc == MLY_OK && local.check) rc = mly_store_check_index(kernel->store, err);
+    if (rc == MLY_OK) rc = mly_store_make_index(kernel->store, pool, tell, &telling, made, err);
     if (pool != NULL) mly_pool_destroy(pool);
     mly_kernel_leave(kernel);
     return rc;

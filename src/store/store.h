@@ -163,10 +163,6 @@ MLY_MUST_USE enum mly_err mly_store_make_index(struct mly_store *store, struct m
 MLY_MUST_USE enum mly_err mly_store_check_index(struct mly_store *store, struct mly_error *err);
 /* Lets a thread of the store's do that where it is due, and returns at once. close stops it. */
 void mly_store_index_soon(struct mly_store *store);
-/* Ends that thread's work, and lets none begin before as many calls of resume: who waits for the
- * index makes it sooner, with a pool. */
-void mly_store_index_pause(struct mly_store *store);
-void mly_store_index_resume(struct mly_store *store);
 
 struct mly_store_index_state {
     uint64_t rows;    /* that segments have, of the newest snapshot; 0: everything is scanned */

@@ -54,7 +54,6 @@ struct mly_store_index {
     struct mly_mutex task_mutex; /* guards what follows */
     struct mly_cond task_cond;
     bool starting, running, joinable;
-    uint32_t pauses;
     _Atomic bool stop;
     _Atomic uint32_t callers; /* threads that make it now, and do not wait for the builder */
     uint64_t thread;

@@ -80,37 +80,17 @@ void mly_store_index_soon(struct mly_store *store)
     mly_mutex_unlock(&index->task_mutex);
 }
 
-void mly_store_index_pause(struct mly_store *store)
+void mly_store_index_stop(struct mly_store *store)
 {
     struct mly_store_index *index = store->index;
     if (index == NULL) return;
     mly_mutex_lock(&index->task_mutex);
-    index->pauses++;
     atomic_store(&index->stop, true);
     /* One that is being started has no number yet. */
     while (index->starting)
         mly_cond_wait_ms(&index->task_cond, &index->task_mutex, 50);
-    uint64_t thread = index->thread;
     bool join = index->joinable;
     index->joinable = false;
     mly_mutex_unlock(&index->task_mutex);
-    if (join) (void)store->env->thread_join(store->env->context, thread);
-}
-
-void mly_store_index_resume(struct mly_store *store)
-{
-    struct mly_store_index *index = store->index;
-    if (index == NULL) return;
-    mly_mutex_lock(&index->task_mutex);
-    index->pauses--;
-    if (index->pauses == 0) atomic_store(&index->stop, false);
-    mly_mutex_unlock(&index->task_mutex);
-    mly_mutex_lock(&store->mutex);
-    index->looked_version = 0; /* hints that came meanwhile were lost */
-    mly_mutex_unlock(&store->mutex);
-}
-
-void mly_store_index_stop(struct mly_store *store)
-{
-    mly_store_index_pause(store);
+    if (join) (void)store->env->thread_join(store->env->context, index->thread);
 }

@@ -339,14 +339,15 @@ static void flip(const char *path, double share)
     fclose(file);
 }
 
+static const struct {
+    const char *below, *suffix;
+    double share;
+} places[] = {{"vectors", ".vec", 0.0},  {"vectors", ".vec", 0.02}, {"vectors", ".vec", 0.4},
+              {"vectors", ".vec", 0.97}, {"records", ".q8", 0.0},   {"records", ".q8", 0.5}};
+
 static void a_damaged_index_changes_no_answer(void **state)
 {
     (void)state;
-    static const struct {
-        const char *below, *suffix;
-        double share;
-    } places[] = {{"vectors", ".vec", 0.0},  {"vectors", ".vec", 0.02}, {"vectors", ".vec", 0.4},
-                  {"vectors", ".vec", 0.97}, {"records", ".q8", 0.0},   {"records", ".q8", 0.5}};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         char path[TEMP_DIR_BYTES + 512];
         memalloy_kernel *kernel = open_store(store_path);
@@ -362,11 +363,36 @@ static void a_damaged_index_changes_no_answer(void **state)
     }
 }
 
+static void damage_is_looked_for_where_it_is_asked_for(void **state)
+{
+    (void)state;
+    const struct memalloy_index_options check = {.struct_bytes = sizeof(check), .check = 1};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        char path[TEMP_DIR_BYTES + 512];
+        struct memalloy_error err = {0};
+        int made = -1;
+        memalloy_kernel *kernel = open_store(store_path);
+        make_index(kernel);
+        ok(memalloy_make_index(kernel, &check, &made, &err), &err);
+        assert_int_equal(made, 0);
+        assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
+        find_file(places[i].below, places[i].suffix, path, sizeof(path));
+        flip(path, places[i].share);
+        kernel = open_store(store_path);
+        ok(memalloy_make_index(kernel, &check, &made, &err), &err);
+        assert_int_equal(made, 1);
+        ok(memalloy_make_index(kernel, &check, &made, &err), &err);
+        assert_int_equal(made, 0);
+        assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
+    }
+}
+
 /* ---- faults ---- */
 
 static void whatever_fails_while_it_is_made_the_store_answers(void **state)
 {
     (void)state;
+    const struct memalloy_index_options check = {.struct_bytes = sizeof(check), .check = 1};
     uint64_t runs = 0;
     for (int by_memory = 0; by_memory < 2; by_memory++) {
         bool fired = true;
@@ -385,7 +411,7 @@ static void whatever_fails_while_it_is_made_the_store_answers(void **state)
             } else {
                 fault.fail_at = fault.calls + at;
             }
-            enum mly_err rc = mly_engine_make_index(kernel, NULL, &made, &err);
+            enum mly_err rc = mly_engine_make_index(kernel, &check, &made, &err);
             fired = by_memory == 1 ? fault.mem.calls >= fault.mem.fail_at
                                    : fault.calls >= fault.fail_at;
             fault.mem.fail_at = 0;
