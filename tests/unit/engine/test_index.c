@@ -459,6 +459,7 @@ int main(void)
         TEST(new_rows_are_found_at_once_and_removed_ones_never),
         TEST(many_queries_get_what_each_would_get),
         TEST(a_damaged_index_changes_no_answer),
+        TEST(damage_is_looked_for_where_it_is_asked_for),
         TEST(whatever_fails_while_it_is_made_the_store_answers),
         TEST(a_small_store_has_none_and_bad_values_are_told),
     };
