@@ -1,5 +1,5 @@
-/* In: questions, as text or vectors. Out: hits, and what finding them took. Numbers that the library
- * reads without the GIL are held or copied by the matrix (convert_vectors.c). */
+/* In: questions, as text or vectors. Out: hits, and what finding them took. Numbers that are read
+ * without the GIL are held or copied by the matrix (convert_vectors.c). */
 #include "convert.h"
 #include "hit_type.h"
 #include "kernel_type.h"
