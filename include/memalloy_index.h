@@ -30,8 +30,8 @@ struct memalloy_search_explain {
     int index_was_damaged;                     /* it was thrown away; every vector was looked at */
 };
 
-/* The same for count vectors, f32[count][dim], with all threads, sharing what is read: out is an
- * array of count. All or none. */
+/* The same for count vectors, f32[count][dim], with all threads, of one state of the store: out is
+ * an array of count. All or none. */
 MEMALLOY_CALL int memalloy_search_vectors(memalloy_kernel *kernel, const float *vectors,
                                           size_t count, size_t dim,
                                           const struct memalloy_search_options *options,
