@@ -332,8 +332,8 @@ static bool is_made_up(const struct crash_ledger *ledger)
                                      crash_mark_at(ledger, ledger->crash.skipped_moment).durable;
 }
 
-/* A sync that is missing shows with any compiler: under a sanitizer, ten times as slow, every eighth
- * is left out. */
+/* A sync that is missing shows with any compiler: under a sanitizer, ten times as slow, only every
+ * eighth is left out. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SKIP_STEP 8
 #else
