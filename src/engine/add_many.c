@@ -119,14 +119,19 @@ static enum mly_err check_ids_differ(struct mly_ingest *ingest, const struct man
     return MLY_OK;
 }
 
-static enum mly_err check_dim(const struct mly_ingest *ingest, size_t dim, struct mly_error *err)
+enum mly_err mly_engine_check_dim(const struct mly_snapshot *snapshot, size_t dim,
+                                  struct mly_error *err)
 {
     struct mly_store_counts counts;
-    mly_snapshot_get_counts(ingest->snapshot, &counts);
-    if (counts.dim != 0 && counts.dim != dim) {
-        return mly_fail(err, MLY_ERR_INVAL, "vectors have %zu numbers, the store's have %u", dim,
-                        counts.dim);
-    }
+    mly_snapshot_get_counts(snapshot, &counts);
+    if (counts.dim == 0 || counts.dim == dim) return MLY_OK;
+    return mly_fail(err, MLY_ERR_INVAL, "vectors have %zu numbers, the store's have %u", dim,
+                    counts.dim);
+}
+
+static enum mly_err check_dim(const struct mly_ingest *ingest, size_t dim, struct mly_error *err)
+{
+    MLY_TRY(mly_engine_check_dim(ingest->snapshot, dim, err));
     /* The store may be empty and yet open for another dimension, that of open() or its model. */
     uint32_t asked = mly_store_dim(ingest->kernel->store);
     if (asked != 0 && asked != dim) {

@@ -103,6 +103,12 @@ static inline struct memalloy_str mly_str_out(struct mly_str text)
 /* 0, or 0.5 to 1. */
 MLY_MUST_USE enum mly_err mly_options_recall(double given, struct mly_error *err);
 
+/* ---- add_many.c ---- */
+
+/* INVAL where the snapshot's vectors have another dimension. */
+MLY_MUST_USE enum mly_err mly_engine_check_dim(const struct mly_snapshot *snapshot, size_t dim,
+                                               struct mly_error *err);
+
 /* ---- answer.c ---- */
 
 /* Search options, resolved. */

@@ -94,16 +94,6 @@ static enum mly_err make_units(const float *vectors, size_t count, size_t dim, f
     return MLY_OK;
 }
 
-static enum mly_err check_vectors(const struct mly_snapshot *snapshot, size_t dim,
-                                  struct mly_error *err)
-{
-    struct mly_store_counts counts;
-    mly_snapshot_get_counts(snapshot, &counts);
-    if (counts.dim == 0 || counts.dim == dim) return MLY_OK;
-    return mly_fail(err, MLY_ERR_INVAL, "vectors have %zu numbers, the store's have %u", dim,
-                    counts.dim);
-}
-
 struct found {
     struct mly_match **matches; /* [count] */
     size_t *counts;
@@ -169,7 +159,7 @@ enum mly_err mly_engine_search_vectors(memalloy_kernel *kernel, const float *vec
     enum mly_err rc = units == NULL ? mly_fail_nomem(err, SIZE_MAX) : MLY_OK;
     if (rc == MLY_OK) rc = make_units(vectors, count, dim, units, err);
     if (rc == MLY_OK) rc = mly_store_pin(kernel->store, &snapshot, err);
-    if (rc == MLY_OK) rc = check_vectors(snapshot, dim, err);
+    if (rc == MLY_OK) rc = mly_engine_check_dim(snapshot, dim, err);
     if (rc == MLY_OK) rc = find(kernel, snapshot, units, count, dim, &asked, &found, err);
     for (size_t i = 0; rc == MLY_OK && i < count; i++) {
         out[i] = found.hits[i];

@@ -239,13 +239,17 @@ static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex
     size_t done = 0, wanted = effort->probes, opened = 0;
     float least = -INFINITY;
     for (;;) {
+        double start = mly_clock_seconds(room->env);
         if (opened < room->group_count) open_groups(room, wanted, done == 0, &opened);
         if (wanted > room->ranked_count) wanted = room->ranked_count;
         mly_vindex_rank_next(room->ranked, room->ranked_count, done, wanted - done);
+        double ranked = mly_clock_seconds(room->env);
+        room->stats.rank_seconds += ranked - start;
         if (done == 0 && wanted > 0 && room->metric == MLY_VINDEX_COSINE) {
             least = room->ranked[0].score - effort->gap;
         }
         MLY_TRY(scan_up_to(room, effort, wanted, least, &done, err));
+        room->stats.scan_seconds += mly_clock_seconds(room->env) - ranked;
         /* A full pool was cut at least once, or is about to be: there is enough to choose from. */
         if (room->pool_count >= 2 * room->pool_wanted || room->floor > -INFINITY) return MLY_OK;
         mly_vindex_pool_unite(room);
@@ -283,11 +287,10 @@ static enum mly_err search(struct mly_vindex_room *room, const struct mly_match 
                             err));
     room->pool = pool;
     double middle = mly_clock_seconds(room->env);
-    room->stats.rank_seconds = middle - start;
+    room->stats.rank_seconds += middle - start;
     MLY_TRY(scan_cells(room, &effort, err));
     mly_vindex_pool_cut(room);
     mly_vindex_pool_unite(room);
-    room->stats.scan_seconds = mly_clock_seconds(room->env) - middle;
     MLY_TRY(mly_vindex_rescore(room, err));
     size_t count = room->pool_count;
     MLY_TRY(

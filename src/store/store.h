@@ -144,8 +144,6 @@ const struct mly_vindex_source *mly_snapshot_index_sources(const struct mly_snap
                                                            size_t *count);
 /* Is that block of the snapshot in a segment? Others are to be scanned. */
 bool mly_snapshot_index_covers(const struct mly_snapshot_index *index, size_t block_i);
-/* Rows of the parts that are in segments, dead ones included. */
-uint64_t mly_snapshot_index_rows(const struct mly_snapshot_index *index);
 /* A mly_vindex_vector_fn for these sources; context is the snapshot. */
 MLY_MUST_USE enum mly_err mly_snapshot_get_vector(void *context, const struct mly_vindex_part *part,
                                                   uint32_t row, const float **out,

@@ -288,7 +288,6 @@ static bool match(struct mly_snapshot_index *attached, const struct mly_store_vi
         const struct mly_store_part *part = &view->parts[part_i];
         if (part->row_count != file.row_count) continue;
         attached->covers_part[part_i] = true;
-        attached->covered_rows += part->row_count;
         parts[i] = (struct mly_vindex_part){
             .is_present = true,
             .first_address = part->fragment->id << 32,
@@ -412,11 +411,6 @@ const struct mly_vindex_source *mly_snapshot_index_sources(const struct mly_snap
 bool mly_snapshot_index_covers(const struct mly_snapshot_index *index, size_t block_i)
 {
     return index->covers_block[block_i];
-}
-
-uint64_t mly_snapshot_index_rows(const struct mly_snapshot_index *index)
-{
-    return index->covered_rows;
 }
 
 enum mly_err mly_snapshot_get_vector(void *context, const struct mly_vindex_part *part,

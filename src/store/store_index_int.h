@@ -37,7 +37,6 @@ struct mly_snapshot_index {
     struct mly_vindex_part *parts; /* of all sources */
     bool *covers_part;             /* [part_count] of the chunks' view */
     bool *covers_block;            /* [block_count] of it */
-    uint64_t covered_rows;         /* of the parts that are covered, dead ones included */
 };
 
 /* NULL in a store that has none: opened without kernels, or in memory alone. */

@@ -542,8 +542,7 @@ enum mly_err mly_store_step_back(struct mly_store *store, bool *done, struct mly
             return rc;
         }
         snprintf(store->report.reason, sizeof(store->report.reason),
-                 "%.300s: version %llu has commit %llu, which the log lost before it was "
-                 "acknowledged",
+                 "%.300s: version %llu has commit %llu, and the log ends before it: taken back",
                  mly_lance_table_path(table->lance),
                  (unsigned long long)mly_lance_manifest_version(view->manifest),
                  (unsigned long long)view->lsn);

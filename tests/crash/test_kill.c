@@ -17,6 +17,7 @@
 #define THREADS_MAX 3
 #define CYCLES 500
 #define CYCLES_LONG 10000
+#define STRETCH_MAX 16
 #define CYCLES_PER_STORE 250
 
 /* ---- in a child, which leaves by _exit ---- */
@@ -162,7 +163,7 @@ static void no_acknowledged_operation_is_lost_to_kill_9(void **state)
     const char *given = getenv("MLY_TEST_KILLS");
     uint64_t cycles =
         given != NULL ? strtoull(given, NULL, 10) : (driver_is_long() ? CYCLES_LONG : CYCLES);
-    uint64_t acked = 0, in_flight_seen = 0;
+    uint64_t acked = 0, in_flight_seen = 0, stretch = 1;
     struct driver_board *board = driver_board_make();
     struct driver_writer writers[THREADS_MAX];
     for (uint64_t cycle = 1; cycle <= cycles; cycle++) {
@@ -180,7 +181,10 @@ static void no_acknowledged_operation_is_lost_to_kill_9(void **state)
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) child_writes(board, writers, threads, child_random);
-        uint64_t most = driver_random(&random) % 2 == 0 ? 5000 : 40000;
+        /* On a machine that is busy with other things writers get more time, too. */
+        if (acked * 2 < cycle && stretch < STRETCH_MAX) stretch *= 2;
+        if (acked > cycle && stretch > 1) stretch /= 2;
+        uint64_t most = (driver_random(&random) % 2 == 0 ? 5000 : 40000) * stretch;
         if (driver_random(&random) % 4 != 0) wait_for_open(board, opens);
         if (!kill_after(child, driver_random(&random) % most, &status)) {
             fail_cycle(board, cycle, seed, "the writer ended by itself");
@@ -199,7 +203,7 @@ static void no_acknowledged_operation_is_lost_to_kill_9(void **state)
                   (unsigned long long)cycles, (unsigned long long)acked,
                   (unsigned long long)in_flight_seen,
                   (unsigned long long)atomic_load(&board->counts[0]), (unsigned long long)seed);
-    assert_true(acked > cycles / 20); /* however slow the machine */
+    assert_true(acked > cycles / 4); /* however slow the machine */
     driver_board_free(board);
 }
 
