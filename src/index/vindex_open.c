@@ -29,45 +29,59 @@ static enum mly_err fail_damaged(const char *what, struct mly_error *err)
 
 /* ---- records ---- */
 
-enum mly_err mly_vindex_records_open(const struct mly_env *env, const char *folder,
-                                     struct mly_vindex_file file, uint32_t dim,
-                                     struct vindex_records *out, struct mly_error *err)
+/* Maps the records of a file and asks the disk for their head; an empty map where there are none.
+ */
+static enum mly_err map_records(const struct mly_env *env, const char *folder, struct mly_str name,
+                                struct mly_map *out, struct mly_error *err)
 {
     char path[MLY_PATH_BYTES_MAX];
-    struct vindex_records_head head;
-    struct mly_map map = {0};
     struct mly_error missing;
-    MLY_TRY(mly_vindex_path(path, folder, MLY_VINDEX_RECORDS, file.name, MLY_VINDEX_RECORDS_SUFFIX,
-                            err));
-    enum mly_err rc = mly_file_map_or_copy(env, MLY_AT_CWD, path, COPY_BELOW_BYTES, &map, &missing);
+    MLY_TRY(
+        mly_vindex_path(path, folder, MLY_VINDEX_RECORDS, name, MLY_VINDEX_RECORDS_SUFFIX, err));
+    enum mly_err rc = mly_file_map_or_copy(env, MLY_AT_CWD, path, COPY_BELOW_BYTES, out, &missing);
     if (rc == MLY_ERR_NOTFOUND) return MLY_OK;
     if (rc != MLY_OK) {
         if (err != NULL) *err = missing;
         return rc;
     }
+    /* Else looking at the head would read some megabytes behind it. */
+    mly_map_advise(out, 0, out->bytes, MLY_ADVICE_RANDOM);
+    mly_map_advise(out, 0, VINDEX_RECORDS_HEAD_BYTES, MLY_ADVICE_SOON);
+    return MLY_OK;
+}
+
+static enum mly_err check_records(const struct mly_map *map, struct mly_vindex_file file,
+                                  uint32_t dim, struct mly_error *err)
+{
+    struct vindex_records_head head;
     uint32_t width = (uint32_t)MLY_KERN_CODE_WIDTH(dim), sum = 0;
     uint64_t bytes = VINDEX_RECORDS_HEAD_BYTES + file.row_count * (uint64_t)(width + 8);
-    if (map.bytes != bytes) {
-        rc = fail_damaged("records of another size than their rows", err);
-        goto done;
-    }
-    /* Else looking at the header would read some megabytes behind it. */
-    mly_map_advise(&map, 0, map.bytes, MLY_ADVICE_RANDOM);
-    memcpy(&head, map.data, sizeof(head));
-    memcpy(&sum, map.data + VINDEX_RECORDS_HEAD_BYTES - 4, 4);
+    if (map->bytes != bytes) return fail_damaged("records of another size than their rows", err);
+    memcpy(&head, map->data, sizeof(head));
+    memcpy(&sum, map->data + VINDEX_RECORDS_HEAD_BYTES - 4, 4);
     if (memcmp(head.magic, VINDEX_RECORDS_MAGIC, 8) != 0 || head.format != VINDEX_FORMAT ||
         head.dim != dim || head.width != width || head.row_count != file.row_count ||
         head.name_bytes != file.name.bytes ||
         memcmp(head.name, file.name.data, file.name.bytes) != 0 ||
-        mly_crc32c_pick()(0, map.data, VINDEX_RECORDS_HEAD_BYTES - 4) != sum) {
-        rc = fail_damaged("records of another file", err);
-        goto done;
+        mly_crc32c_pick()(0, map->data, VINDEX_RECORDS_HEAD_BYTES - 4) != sum) {
+        return fail_damaged("records of another file", err);
+    }
+    return MLY_OK;
+}
+
+enum mly_err mly_vindex_records_open(const struct mly_env *env, const char *folder,
+                                     struct mly_vindex_file file, uint32_t dim,
+                                     struct vindex_records *out, struct mly_error *err)
+{
+    struct mly_map map = {0};
+    MLY_TRY(map_records(env, folder, file.name, &map, err));
+    enum mly_err rc = map.data == NULL ? MLY_OK : check_records(&map, file, dim, err);
+    if (rc != MLY_OK) {
+        mly_map_close(&map);
+        return rc;
     }
     out->map = map;
-    map = (struct mly_map){0};
-done:
-    mly_map_close(&map);
-    return rc;
+    return MLY_OK;
 }
 
 const uint8_t *mly_vindex_record(const struct mly_vindex *segment, uint32_t file_i, uint32_t row)
@@ -175,6 +189,22 @@ static enum mly_err check_tables(const struct mly_vindex *segment, struct mly_er
     return MLY_OK;
 }
 
+/* All heads are asked for before the first is looked at: the disk gives them together. */
+static enum mly_err open_records(struct mly_vindex *segment, const char *folder,
+                                 struct mly_error *err)
+{
+    for (uint32_t i = 0; i < segment->head.file_count; i++) {
+        MLY_TRY(map_records(segment->env, folder, mly_vindex_file(segment, i).name,
+                            &segment->records[i].map, err));
+    }
+    for (uint32_t i = 0; i < segment->head.file_count; i++) {
+        const struct mly_map *map = &segment->records[i].map;
+        if (map->data == NULL) continue;
+        MLY_TRY(check_records(map, mly_vindex_file(segment, i), segment->head.dim, err));
+    }
+    return MLY_OK;
+}
+
 enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *kern,
                              const char *folder, const char *name, struct mly_vindex **out,
                              struct mly_error *err)
@@ -204,10 +234,7 @@ enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *k
     }
     for (size_t i = 0; i < cells; i++)
         segment->used_count += segment->cells[i].count > 0 ? 1 : 0;
-    for (size_t i = 0; i < files && rc == MLY_OK; i++) {
-        rc = mly_vindex_records_open(env, folder, mly_vindex_file(segment, i), segment->head.dim,
-                                     &segment->records[i], err);
-    }
+    rc = open_records(segment, folder, err);
     if (rc != MLY_OK) goto done;
     *out = segment;
     segment = NULL;

@@ -204,6 +204,16 @@ static void open_groups(struct mly_vindex_room *room, size_t wanted, bool is_fir
     *opened = target;
 }
 
+/* How many ranked cells are read if those before them give enough candidates. */
+static size_t near_cells(const struct mly_vindex_room *room, const struct vindex_effort *effort,
+                         size_t done, size_t wanted, float least)
+{
+    size_t count = done > effort->probes_min ? done : effort->probes_min;
+    while (count < wanted && room->ranked[count].score >= least)
+        count++;
+    return count < wanted ? count : wanted;
+}
+
 /* Reads cells up to wanted, but for those that are too far. *done: how many are read. Where one
  * takes as long as the disk does, all others are asked for at once: a query that finds nothing in
  * memory takes a few reads' time and not that of a hundred, and one that finds everything asks for
@@ -213,7 +223,7 @@ static enum mly_err scan_up_to(struct mly_vindex_room *room, const struct vindex
 {
     double last = mly_clock_seconds(room->env);
     bool is_asked = false;
-    room->scan_end = wanted;
+    room->scan_end = near_cells(room, effort, *done, wanted, least);
     if (*done < wanted && !mly_vindex_cell_was_read(room, *done)) {
         mly_vindex_scan_soon(room, *done);
         is_asked = true;
@@ -221,6 +231,10 @@ static enum mly_err scan_up_to(struct mly_vindex_room *room, const struct vindex
     for (; *done < wanted; ++*done) {
         bool is_far = *done >= effort->probes_min && room->ranked[*done].score < least;
         if (is_far && room->pool_count >= room->pool_wanted) break;
+        if (*done == room->scan_end) { /* too few may be found in those */
+            room->scan_end = wanted;
+            is_asked = false;
+        }
         MLY_TRY(mly_vindex_scan(room, *done, err));
         double now = mly_clock_seconds(room->env);
         if (!is_asked && now - last > VINDEX_WARM_SECONDS) {
