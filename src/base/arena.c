@@ -49,7 +49,7 @@ static struct mly_arena_block *add_block(struct mly_arena *arena, size_t bytes)
 {
     size_t capacity = arena->block == NULL ? ARENA_BLOCK_BYTES_MIN : arena->block->capacity * 2;
     if (capacity > ARENA_BLOCK_BYTES_MAX) capacity = ARENA_BLOCK_BYTES_MAX;
-    if (capacity < bytes) capacity = bytes;
+    if (capacity < bytes || arena->mem->tight) capacity = bytes;
     size_t total;
     if (!mly_size_add(capacity, sizeof(struct mly_arena_block), &total)) return NULL;
     struct mly_arena_block *block = mly_mem_alloc(arena->mem, total);

@@ -28,6 +28,7 @@ enum mly_err mly_bytes_reserve(struct mly_bytes *buffer, size_t more_bytes, stru
     while (capacity < needed) {
         capacity = capacity > buffer->bytes_max / 2 ? buffer->bytes_max : capacity * 2;
     }
+    if (buffer->mem->tight) capacity = needed;
     uint8_t *data = mly_mem_realloc(buffer->mem, buffer->data, capacity);
     if (data == NULL) return mly_fail_nomem(err, capacity);
     buffer->data = data;

@@ -90,6 +90,7 @@ struct mly_mem *mly_mem_create_limited(struct mly_mem *above, uint64_t bytes_max
     if (mem == NULL) return NULL;
     mem->above = above;
     mem->bytes_max = bytes_max;
+    mem->tight = above->tight;
     atomic_store(&mem->live, 1); /* whoever made it */
     return mem;
 }

@@ -22,6 +22,8 @@ struct mly_mem {
     _Atomic bool fail_forever; /* and so do all after it */
     _Atomic uint64_t bytes;    /* in blocks not freed yet */
     uint64_t bytes_max;        /* 0: no ceiling */
+    bool tight;                /* arenas and buffers ask for what they need and no more: each of
+                                  their requests can fail, and each end of a piece is seen */
     struct mly_mem *above;     /* where it takes from and what counts the same once more; or NULL */
 };
 

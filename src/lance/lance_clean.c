@@ -73,7 +73,7 @@ static enum mly_err remove_file(struct cleaner *cleaner, const char *folder, con
     struct lance_path path;
     struct mly_file_info info;
     const struct mly_env *env = cleaner->table->env;
-    MLY_TRY(mly_lance_path(cleaner->table, folder, name, &path, err));
+    mly_lance_path(cleaner->table, folder, name, &path);
     enum mly_err rc = mly_file_info_at(env, MLY_AT_CWD, path.text, false, &info, err);
     if (rc == MLY_ERR_NOTFOUND) return MLY_OK;
     if (rc != MLY_OK) return rc;
@@ -150,7 +150,7 @@ static enum mly_err take_tag(void *context, const char *folder, const char *name
     struct mly_file_info info;
     struct mly_bytes bytes;
     struct mly_error own;
-    MLY_TRY(mly_lance_path(cleaner->table, folder, name, &path, err));
+    mly_lance_path(cleaner->table, folder, name, &path);
     mly_bytes_init(&bytes, cleaner->table->env->mem, TAG_BYTES_MAX);
     enum mly_err rc = mly_lance_read_file(cleaner->table->env, path.text, &bytes, &info, &own);
     uint64_t version = rc == MLY_OK ? find_tagged_version(&bytes) : 0;
@@ -254,7 +254,7 @@ static enum mly_err remove_versions(struct cleaner *cleaner, struct mly_error *e
     }
     mly_mem_free(cleaner->table->env->mem, goes);
     if (rc != MLY_OK || cleaner->report.versions == 0) return rc;
-    MLY_TRY(mly_lance_path(cleaner->table, "_versions", NULL, &path, err));
+    mly_lance_path(cleaner->table, "_versions", NULL, &path);
     return mly_dir_sync(cleaner->table->env, MLY_AT_CWD, path.text, err);
 }
 

@@ -242,7 +242,7 @@ static enum mly_err sync_folder(const struct lance_commit *commit, const char *f
                                 struct mly_error *err)
 {
     struct lance_path path;
-    MLY_TRY(mly_lance_path(commit->table, folder, NULL, &path, err));
+    mly_lance_path(commit->table, folder, NULL, &path);
     return mly_dir_sync(commit->table->env, MLY_AT_CWD, path.text, err);
 }
 
@@ -291,8 +291,8 @@ static void write_hint(const struct lance_commit *commit)
     const struct mly_env *env = commit->table->env;
     int bytes = snprintf(text, sizeof(text), "{\"version\":%" PRIu64 "}", commit->read_version + 1);
     if (mly_lance_temp_name(commit->table, temp_name, &ignored) != MLY_OK) return;
-    if (mly_lance_path(commit->table, "_versions", temp_name, &temp, &ignored) != MLY_OK) return;
-    if (mly_lance_path(commit->table, "_versions", HINT_NAME, &path, &ignored) != MLY_OK) return;
+    mly_lance_path(commit->table, "_versions", temp_name, &temp);
+    mly_lance_path(commit->table, "_versions", HINT_NAME, &path);
     if (mly_file_open(env, MLY_AT_CWD, temp.text, MLY_OPEN_WRITE | MLY_OPEN_CREATE | MLY_OPEN_EXCL,
                       &file, &ignored) != MLY_OK) {
         return;
@@ -314,8 +314,8 @@ static enum mly_err link_manifest(const struct lance_commit *commit, const struc
     manifest->naming = commit->base == NULL ? LANCE_NAMING_V2 : commit->base->naming;
     mly_lance_version_name(commit->read_version + 1, manifest->naming, name);
     MLY_TRY(mly_lance_temp_name(commit->table, temp_name, err));
-    MLY_TRY(mly_lance_path(commit->table, "_versions", temp_name, &temp, err));
-    MLY_TRY(mly_lance_path(commit->table, "_versions", name, &path, err));
+    mly_lance_path(commit->table, "_versions", temp_name, &temp);
+    mly_lance_path(commit->table, "_versions", name, &path);
     MLY_TRY(mly_file_create(env, MLY_AT_CWD, temp.text, bytes->data, bytes->bytes, err));
     enum mly_err rc = mly_file_info_at(env, MLY_AT_CWD, temp.text, false, &manifest->info, err);
     if (rc == MLY_OK) rc = mly_file_link(env, MLY_AT_CWD, temp.text, path.text, err);

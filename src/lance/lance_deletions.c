@@ -75,7 +75,7 @@ static enum mly_err read_file(const struct mly_lance_table *table, uint64_t frag
     struct mly_bytes bytes;
     struct mly_file_info info;
     mly_lance_deletion_name(fragment_id, pb, name);
-    MLY_TRY(mly_lance_path(table, "_deletions", name, &path, err));
+    mly_lance_path(table, "_deletions", name, &path);
     if (pb->type != LANCE_DELETION_ARROW && pb->type != LANCE_DELETION_BITMAP) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED, "%s: is of kind %d, which is not supported",
                         path.text, (int)pb->type);

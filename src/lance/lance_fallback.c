@@ -77,7 +77,7 @@ enum mly_err mly_lance_manifest_load_sound(const struct mly_lance_table *table,
     return rc;
 }
 
-/* A name in the folder that is free. */
+/* A name in the folder, which exists, that is free. */
 static enum mly_err find_aside(const struct mly_lance_table *table, const char *folder,
                                const char *name, struct lance_path *out, struct mly_error *err)
 {
@@ -87,12 +87,8 @@ static enum mly_err find_aside(const struct mly_lance_table *table, const char *
         char number[16] = "";
         bool exists;
         if (try_i > 0) (void)snprintf(number, sizeof(number), ".%d", try_i);
-        int bytes =
-            snprintf(out->text, sizeof(out->text), "%s/%s-%s%s", folder, table_name, name, number);
-        if (bytes < 0 || (size_t)bytes >= sizeof(out->text)) {
-            return mly_fail(err, MLY_ERR_LIMIT, "path of %d bytes, limit is %zu", bytes,
-                            sizeof(out->text) - 1);
-        }
+        (void)snprintf(out->text, sizeof(out->text), "%s/%s-%s%s", folder, table_name, name,
+                       number);
         MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, out->text, &exists, err));
         if (!exists) return MLY_OK;
     }
@@ -143,7 +139,7 @@ enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
         mly_lance_version_name(version, naming, name);
         MLY_TRY(mly_dir_make_all(env, folder, err));
         MLY_TRY(find_aside(table, folder, name, &to, err));
-        MLY_TRY(mly_lance_path(table, "_versions", name, &from, err));
+        mly_lance_path(table, "_versions", name, &from);
         /* The next version of this number must not meet them. */
         mly_lance_sums_forget(table, name);
         MLY_TRY(mly_file_rename(env, MLY_AT_CWD, from.text, to.text, err));
@@ -151,6 +147,6 @@ enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
     }
     if (!moved) return MLY_OK;
     MLY_TRY(mly_dir_sync(env, MLY_AT_CWD, folder, err));
-    MLY_TRY(mly_lance_path(table, "_versions", NULL, &from, err));
+    mly_lance_path(table, "_versions", NULL, &from);
     return mly_dir_sync(env, MLY_AT_CWD, from.text, err);
 }

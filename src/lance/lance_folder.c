@@ -9,7 +9,7 @@ enum mly_err mly_lance_each_name(const struct mly_lance_table *table, const char
     struct lance_path path;
     struct mly_dir dir;
     bool exists = false;
-    MLY_TRY(mly_lance_path(table, folder, NULL, &path, err));
+    mly_lance_path(table, folder, NULL, &path);
     MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, &exists, err));
     if (!exists) return MLY_OK;
     MLY_TRY(mly_dir_open(table->env, MLY_AT_CWD, path.text, &dir, err));

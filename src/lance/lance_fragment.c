@@ -198,7 +198,7 @@ static enum mly_err open_file(struct mly_lance_fragment *fragment, const MlyPb__
     struct lance_open_file *file = &fragment->files[fragment->file_count];
     file->name = mly_arena_copy(&fragment->arena, lance_pb_str(pb->path));
     if (file->name.data == NULL) return mly_fail_nomem(err, pb->path.len);
-    MLY_TRY(mly_lance_path(fragment->table, "data", file->name.data, &path, err));
+    mly_lance_path(fragment->table, "data", file->name.data, &path);
     file->path = mly_arena_copy(&fragment->arena, mly_str_of(path.text)).data;
     if (file->path == NULL) return mly_fail_nomem(err, sizeof(path));
     MLY_TRY(mly_file_map_or_copy(fragment->table->env, MLY_AT_CWD, path.text, COPY_BELOW_BYTES,

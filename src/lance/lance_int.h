@@ -21,6 +21,9 @@
 #define LANCE_PARENT_NONE (-1)
 #define LANCE_FIELD_TOMBSTONE (-2) /* a column that its table no longer has */
 
+/* Of one name in a folder: file systems have none longer, manifests with such are refused. */
+#define LANCE_FILE_NAME_BYTES_MAX ((size_t)255)
+
 #define LANCE_FLAG_DELETIONS ((uint64_t)1)
 #define LANCE_FLAG_OBSOLETE ((uint64_t)4)
 #define LANCE_FLAG_CONFIG ((uint64_t)8)
@@ -56,7 +59,7 @@ static inline struct mly_str lance_pb_str(ProtobufCBinaryData data)
  */
 static inline bool lance_is_plain_name(struct mly_str name)
 {
-    if (name.bytes == 0 || name.bytes > 255) return false;
+    if (name.bytes == 0 || name.bytes > LANCE_FILE_NAME_BYTES_MAX) return false;
     if (memchr(name.data, '/', name.bytes) != NULL) return false;
     if (memchr(name.data, '\0', name.bytes) != NULL) return false;
     return name.data[0] != '.';
@@ -103,13 +106,14 @@ struct mly_lance_table {
     char *sums_path; /* NULL: there are no sums */
 };
 
+/* Room for the longest path of a table or of its sums, and two names below it: it always fits, and
+ * what is too long for the system the system refuses. */
 struct lance_path {
-    char text[MLY_PATH_BYTES_MAX];
+    char text[MLY_PATH_BYTES_MAX + 2 * LANCE_FILE_NAME_BYTES_MAX + 2];
 };
 /* "<table>/<folder>/<name>"; folder or name may be NULL. */
-MLY_MUST_USE enum mly_err mly_lance_path(const struct mly_lance_table *table, const char *folder,
-                                         const char *name, struct lance_path *out,
-                                         struct mly_error *err);
+void mly_lance_path(const struct mly_lance_table *table, const char *folder, const char *name,
+                    struct lance_path *out);
 /* A result other than MLY_OK ends the listing and is passed on. */
 typedef enum mly_err (*mly_lance_name_fn)(void *context, const char *folder, const char *name,
                                           struct mly_error *err);
@@ -163,10 +167,8 @@ MLY_MUST_USE enum mly_err mly_lance_deletion_id(const struct mly_lance_table *ta
 
 /* ---- sums (lance_sums.c) ---- */
 
-/* A file of the table -> the file with its sums; names of all folders differ. */
+/* What the name of a file's sums has behind the file's own. */
 #define LANCE_SUMS_SUFFIX ".sum"
-MLY_MUST_USE enum mly_err mly_lance_sums_path(const struct mly_lance_table *table, const char *name,
-                                              struct lance_path *out, struct mly_error *err);
 /* *found false: there are none, or none that can be read; out is untouched then. */
 MLY_MUST_USE enum mly_err mly_lance_sums_read(const struct mly_lance_table *table, const char *name,
                                               struct mly_sums *out, bool *found,

@@ -22,16 +22,11 @@ enum mly_err mly_lance_table_set_sums(struct mly_lance_table *table, const char 
     return MLY_OK;
 }
 
-enum mly_err mly_lance_sums_path(const struct mly_lance_table *table, const char *name,
-                                 struct lance_path *out, struct mly_error *err)
+/* A file of the table -> the file with its sums; names of all folders differ. */
+static void set_path(const struct mly_lance_table *table, const char *name, struct lance_path *out)
 {
-    int bytes = snprintf(out->text, sizeof(out->text), "%s/%s%s", table->sums_path, name,
-                         LANCE_SUMS_SUFFIX);
-    if (bytes < 0 || (size_t)bytes >= sizeof(out->text)) {
-        return mly_fail(err, MLY_ERR_LIMIT, "path of %d bytes, limit is %zu", bytes,
-                        MLY_PATH_BYTES_MAX - 1);
-    }
-    return MLY_OK;
+    (void)snprintf(out->text, sizeof(out->text), "%s/%s%s", table->sums_path, name,
+                   LANCE_SUMS_SUFFIX);
 }
 
 enum mly_err mly_lance_sums_read(const struct mly_lance_table *table, const char *name,
@@ -41,7 +36,7 @@ enum mly_err mly_lance_sums_read(const struct mly_lance_table *table, const char
     struct mly_error own;
     *found = false;
     if (table->sums_path == NULL) return MLY_OK;
-    if (mly_lance_sums_path(table, name, &path, &own) != MLY_OK) return MLY_OK;
+    set_path(table, name, &path);
     enum mly_err rc = mly_sums_read(table->env, path.text, out, &own);
     *found = rc == MLY_OK;
     if (rc == MLY_OK || rc == MLY_ERR_NOTFOUND || rc == MLY_ERR_CORRUPT || rc == MLY_ERR_LIMIT ||
@@ -57,7 +52,7 @@ void mly_lance_sums_write(const struct mly_lance_table *table, const char *name,
     struct lance_path path;
     struct mly_error ignored;
     if (table->sums_path == NULL) return;
-    if (mly_lance_sums_path(table, name, &path, &ignored) != MLY_OK) return;
+    set_path(table, name, &path);
     enum mly_err rc = mly_sums_write(table->env, path.text, sums, &ignored);
     if (rc != MLY_ERR_NOTFOUND) return;
     /* The first of this folder. */
@@ -82,7 +77,7 @@ void mly_lance_sums_forget(const struct mly_lance_table *table, const char *name
     struct lance_path path;
     struct mly_error ignored;
     if (table->sums_path == NULL) return;
-    if (mly_lance_sums_path(table, name, &path, &ignored) != MLY_OK) return;
+    set_path(table, name, &path);
     enum mly_err rc = mly_file_unlink(table->env, MLY_AT_CWD, path.text, &ignored);
     (void)rc; /* Cleaning takes it. */
 }
@@ -138,7 +133,7 @@ static enum mly_err is_needed(const struct mly_lance_table *table, const char *n
     const char *folder = ends_with(file, ".lance")      ? "data"
                          : ends_with(file, ".manifest") ? "_versions"
                                                         : "_deletions";
-    MLY_TRY(mly_lance_path(table, folder, file, &path, err));
+    mly_lance_path(table, folder, file, &path);
     return mly_file_exists(table->env, MLY_AT_CWD, path.text, out, err);
 }
 
@@ -167,8 +162,7 @@ static enum mly_err remove_some(const struct mly_lance_table *table, bool versio
         }
         if (rc != MLY_OK) break;
         if (stays) continue;
-        int bytes = snprintf(path.text, sizeof(path.text), "%s/%s", table->sums_path, name);
-        if (bytes < 0 || (size_t)bytes >= sizeof(path.text)) continue;
+        (void)snprintf(path.text, sizeof(path.text), "%s/%s", table->sums_path, name);
         rc = mly_file_unlink(env, MLY_AT_CWD, path.text, err);
         if (rc != MLY_OK) break;
     }

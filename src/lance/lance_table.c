@@ -44,17 +44,12 @@ const char *mly_lance_table_path(const struct mly_lance_table *table)
     return table->path;
 }
 
-enum mly_err mly_lance_path(const struct mly_lance_table *table, const char *folder,
-                            const char *name, struct lance_path *out, struct mly_error *err)
+void mly_lance_path(const struct mly_lance_table *table, const char *folder, const char *name,
+                    struct lance_path *out)
 {
-    int bytes =
-        snprintf(out->text, sizeof(out->text), "%s%s%s%s%s", table->path, folder == NULL ? "" : "/",
-                 folder == NULL ? "" : folder, name == NULL ? "" : "/", name == NULL ? "" : name);
-    if (bytes < 0 || (size_t)bytes >= sizeof(out->text)) {
-        return mly_fail(err, MLY_ERR_LIMIT, "path of %d bytes, limit is %zu", bytes,
-                        MLY_PATH_BYTES_MAX - 1);
-    }
-    return MLY_OK;
+    (void)snprintf(out->text, sizeof(out->text), "%s%s%s%s%s", table->path,
+                   folder == NULL ? "" : "/", folder == NULL ? "" : folder, name == NULL ? "" : "/",
+                   name == NULL ? "" : name);
 }
 
 enum mly_err mly_lance_table_make(const struct mly_lance_table *table, struct mly_error *err)
@@ -62,7 +57,7 @@ enum mly_err mly_lance_table_make(const struct mly_lance_table *table, struct ml
     static const char *const folders[] = {NULL, "data", "_deletions", "_transactions", "_versions"};
     struct lance_path path;
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-        MLY_TRY(mly_lance_path(table, folders[i], NULL, &path, err));
+        mly_lance_path(table, folders[i], NULL, &path);
         MLY_TRY(mly_dir_make(table->env, MLY_AT_CWD, path.text, err));
     }
     return MLY_OK;
@@ -73,7 +68,7 @@ enum mly_err mly_lance_need_folder(const struct mly_lance_table *table, const ch
 {
     struct lance_path path;
     bool exists = false;
-    MLY_TRY(mly_lance_path(table, folder, NULL, &path, err));
+    mly_lance_path(table, folder, NULL, &path);
     MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, &exists, err));
     if (exists) return MLY_OK;
     return mly_dir_make(table->env, MLY_AT_CWD, path.text, err);
@@ -101,8 +96,8 @@ enum mly_err mly_lance_write_file(const struct mly_lance_table *table, const cha
     char temp_name[LANCE_TEMP_NAME_BYTES];
     struct lance_path temp, path;
     MLY_TRY(mly_lance_temp_name(table, temp_name, err));
-    MLY_TRY(mly_lance_path(table, folder, temp_name, &temp, err));
-    MLY_TRY(mly_lance_path(table, folder, name, &path, err));
+    mly_lance_path(table, folder, temp_name, &temp);
+    mly_lance_path(table, folder, name, &path);
     MLY_TRY(mly_file_create(table->env, MLY_AT_CWD, temp.text, data, bytes, err));
     enum mly_err rc = mly_file_rename(table->env, MLY_AT_CWD, temp.text, path.text, err);
     if (rc != MLY_OK) mly_lance_unlink(table, folder, temp_name);
@@ -113,7 +108,7 @@ void mly_lance_unlink(const struct mly_lance_table *table, const char *folder, c
 {
     struct lance_path path;
     struct mly_error ignored;
-    if (mly_lance_path(table, folder, name, &path, &ignored) != MLY_OK) return;
+    mly_lance_path(table, folder, name, &path);
     enum mly_err rc = mly_file_unlink(table->env, MLY_AT_CWD, path.text, &ignored);
     (void)rc; /* An orphan does no harm. */
 }

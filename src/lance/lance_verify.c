@@ -65,7 +65,7 @@ static enum mly_err adopt_file(struct file_walk *walk, const char *folder, const
     MLY_TRY(mly_lance_sums_read(table, name, &sums, &found, err));
     mly_sums_deinit(&sums);
     if (found && !is_version) return MLY_OK;
-    MLY_TRY(mly_lance_path(table, folder, name, &path, err));
+    mly_lance_path(table, folder, name, &path);
     MLY_TRY(mly_file_map_or_copy(table->env, MLY_AT_CWD, path.text, COPY_BELOW_BYTES, &map, err));
     if (is_version && mly_lance_is_strange(map.data, map.bytes)) {
         mly_lance_sums_forget(table, name); /* another table's, if there are any */
@@ -157,7 +157,7 @@ static enum mly_err verify_file(struct file_walk *walk, const char *folder, cons
     struct mly_file_info info;
     struct lance_path path;
     struct mly_error own = {0};
-    MLY_TRY(mly_lance_path(table, folder, name, &path, err));
+    mly_lance_path(table, folder, name, &path);
     file.path = path.text;
     file.code = mly_file_info_at(table->env, MLY_AT_CWD, path.text, false, &info, &own);
     if (file.code == MLY_OK) {

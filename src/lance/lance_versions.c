@@ -116,7 +116,7 @@ enum mly_err mly_lance_load_version(const struct mly_lance_table *table, uint64_
     struct mly_file_info info;
     struct mly_lance_manifest *manifest = NULL;
     mly_lance_version_name(version, naming, name);
-    MLY_TRY(mly_lance_path(table, "_versions", name, &path, err));
+    mly_lance_path(table, "_versions", name, &path);
     mly_bytes_init(&bytes, table->env->mem, MLY_META_BYTES_MAX);
     enum mly_err rc = mly_lance_read_file(table->env, path.text, &bytes, &info, err);
     if (rc != MLY_OK) goto done;
@@ -170,17 +170,17 @@ enum mly_err mly_lance_manifest_is_stale(const struct mly_lance_table *table,
     char name[LANCE_VERSION_NAME_BYTES];
     struct lance_path path;
     if (manifest == NULL) {
-        MLY_TRY(mly_lance_path(table, "_versions", NULL, &path, err));
+        mly_lance_path(table, "_versions", NULL, &path);
         return mly_file_exists(table->env, MLY_AT_CWD, path.text, stale, err);
     }
     uint64_t version = mly_lance_manifest_version(manifest);
     mly_lance_version_name(version + 1, manifest->naming, name);
-    MLY_TRY(mly_lance_path(table, "_versions", name, &path, err));
+    mly_lance_path(table, "_versions", name, &path);
     MLY_TRY(mly_file_exists(table->env, MLY_AT_CWD, path.text, stale, err));
     if (*stale) return MLY_OK;
     /* A table that was dropped and made anew may have come to the same number. */
     mly_lance_version_name(version, manifest->naming, name);
-    MLY_TRY(mly_lance_path(table, "_versions", name, &path, err));
+    mly_lance_path(table, "_versions", name, &path);
     struct mly_file_info info;
     struct mly_error own;
     if (err == NULL) err = &own;

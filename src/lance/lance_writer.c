@@ -76,8 +76,7 @@ enum mly_err mly_lance_writer_open(const struct mly_lance_table *table,
     if (rc != MLY_OK) goto done;
     rc = mly_lance_temp_name(table, writer->temp_name, err);
     if (rc != MLY_OK) goto done;
-    rc = mly_lance_path(table, "data", writer->temp_name, &path, err);
-    if (rc != MLY_OK) goto done;
+    mly_lance_path(table, "data", writer->temp_name, &path);
     rc = mly_file_open(table->env, MLY_AT_CWD, path.text,
                        MLY_OPEN_WRITE | MLY_OPEN_CREATE | MLY_OPEN_EXCL, &writer->file, err);
     if (rc != MLY_OK) goto done;
@@ -324,8 +323,8 @@ static enum mly_err sync_and_name(struct mly_lance_writer *writer, const char *n
                                   struct mly_error *err)
 {
     struct lance_path temp, path;
-    MLY_TRY(mly_lance_path(writer->table, "data", writer->temp_name, &temp, err));
-    MLY_TRY(mly_lance_path(writer->table, "data", name, &path, err));
+    mly_lance_path(writer->table, "data", writer->temp_name, &temp);
+    mly_lance_path(writer->table, "data", name, &path);
     enum mly_err rc = mly_file_sync(&writer->file, err);
     if (rc != MLY_OK) return mly_fail_in(err, rc, "%s", temp.text);
     return mly_file_rename(writer->table->env, MLY_AT_CWD, temp.text, path.text, err);

@@ -265,6 +265,7 @@ void fault_env_init(struct fault_env *fault)
     memset(fault, 0, sizeof(*fault));
     fault->env = *real();
     fault->env.mem = &fault->mem;
+    fault->mem.tight = true;
     fault->env.context = fault;
     fault->env.open = fault_open;
     fault->env.close = fault_close;

@@ -77,6 +77,32 @@ static void an_arena_gives_aligned_pieces_and_frees_them_all(void **state)
     assert_int_equal(mem.live, 0);
 }
 
+/* So that tests can fail each of them. */
+static void of_tight_memory_every_piece_is_a_request(void **state)
+{
+    (void)state;
+    struct mly_mem above = MLY_MEM_INIT;
+    above.tight = true;
+    struct mly_mem *mem = mly_mem_create_limited(&above, 1 << 20);
+    struct mly_arena arena;
+    struct mly_bytes buffer;
+    struct mly_error err;
+    mly_arena_init(&arena, mem, (size_t)1 << 23);
+    mly_bytes_init(&buffer, mem, SIZE_MAX);
+    for (size_t i = 1; i <= 10; i++) {
+        uint64_t before = mem->calls;
+        assert_non_null(mly_arena_take(&arena, 16));
+        assert_int_equal(mem->calls, before + 1);
+        assert_int_equal(mly_bytes_append(&buffer, "x", 1, &err), MLY_OK);
+        assert_int_equal(mem->calls, before + 2);
+        assert_int_equal(buffer.capacity, i);
+    }
+    mly_bytes_deinit(&buffer);
+    mly_arena_deinit(&arena);
+    mly_mem_let_go(mem);
+    assert_int_equal(above.live, 0);
+}
+
 static void sizes_that_overflow_are_seen(void **state)
 {
     (void)state;
@@ -127,6 +153,7 @@ int main(void)
         cmocka_unit_test(a_buffer_keeps_its_content_when_memory_fails),
         cmocka_unit_test(a_buffer_refuses_sizes_that_do_not_add_up),
         cmocka_unit_test(an_arena_gives_aligned_pieces_and_frees_them_all),
+        cmocka_unit_test(of_tight_memory_every_piece_is_a_request),
         cmocka_unit_test(sizes_that_overflow_are_seen),
         cmocka_unit_test(hashes_are_those_of_the_specification),
         cmocka_unit_test(messages_are_cut_never_overrun),
