@@ -176,8 +176,8 @@ struct mly_vindex_ask {
     float recall; /* part of the true nearest to be found, 0.5 to 1; 0: 0.95 */
     mly_vindex_vector_fn vector;
     void *vector_context;
-    /* 0: as recall needs. cells that are read at most, codes that get a second look, and how much
-     * below the best cell (in cosine) the last may be. */
+    /* 0: as recall needs. Cells that are read at most, codes that get a second look, and how far
+     * below the middle of the best cell and the last of the k nearest (in cosine) a cell may be. */
     uint32_t probes_max, pool;
     float gap;
 };

@@ -147,7 +147,7 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
         if (room->is_cold) ask_for_records(room, i + 1);
         last = now;
     }
-    qsort(pool, room->pool_count, sizeof(pool[0]), mly_vindex_compare_best);
+    mly_vindex_pool_order(room);
     room->stats.records_read = room->pool_count;
     double middle = mly_clock_seconds(room->env);
     room->stats.record_seconds += middle - start;
@@ -165,7 +165,7 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
         room->pool_count * vindex_record_bytes(MLY_KERN_CODE_WIDTH(room->ask->dim)) +
         count * room->ask->dim * sizeof(float);
     room->pool_count = kept;
-    qsort(pool, kept, sizeof(pool[0]), mly_vindex_compare_best);
+    mly_vindex_pool_order(room);
     room->stats.vector_seconds += mly_clock_seconds(room->env) - middle;
     return MLY_OK;
 }

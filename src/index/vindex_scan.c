@@ -12,9 +12,10 @@
 
 /* Blocks that are scanned at a time, and how far ahead of them memory is asked for: cells are short
  * and lie anywhere, so that the processor does not find out by itself what comes next (a third less
- * time where they come from memory). */
+ * time where they come from memory). It goes to the second level: the first has too few places for
+ * lines that are under way, and then everything waits (a fifth less time again). */
 #define SCAN_BLOCKS 4
-#define AHEAD_BLOCKS 12
+#define AHEAD_BLOCKS 16
 
 /* ---- cells ---- */
 
@@ -100,16 +101,12 @@ enum mly_err mly_vindex_rank(struct mly_vindex_room *room, struct mly_error *err
     return MLY_OK;
 }
 
-static bool ranks_before(const struct vindex_ranked *a, const struct vindex_ranked *b)
+static bool ranks_before(const void *one, const void *other)
 {
+    const struct vindex_ranked *a = one, *b = other;
     if (a->score > b->score || a->score < b->score) return a->score > b->score;
     if (a->source_i != b->source_i) return a->source_i < b->source_i;
     return a->cell_i < b->cell_i;
-}
-
-static int compare_ranked(const void *a, const void *b)
-{
-    return ranks_before(a, b) ? -1 : ranks_before(b, a) ? 1 : 0;
 }
 
 static void swap_ranked(struct vindex_ranked *a, struct vindex_ranked *b)
@@ -117,6 +114,15 @@ static void swap_ranked(struct vindex_ranked *a, struct vindex_ranked *b)
     struct vindex_ranked kept = *a;
     *a = *b;
     *b = kept;
+}
+
+size_t mly_vindex_rank_above(struct vindex_ranked *items, size_t count, float least)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].score >= least) swap_ranked(&items[i], &items[kept++]);
+    }
+    return kept;
 }
 
 void mly_vindex_rank_next(struct vindex_ranked *items, size_t count, size_t start, size_t wanted)
@@ -137,35 +143,37 @@ void mly_vindex_rank_next(struct vindex_ranked *items, size_t count, size_t star
             low = at + 1;
         }
     }
-    qsort(items + start, wanted, sizeof(items[0]), compare_ranked);
+    vindex_sort(items + start, wanted, sizeof(items[0]), ranks_before);
 }
 
 /* ---- the pool ---- */
 
-static bool is_better(const struct vindex_candidate *a, const struct vindex_candidate *b)
+static bool is_better(const void *one, const void *other)
 {
+    const struct vindex_candidate *a = one, *b = other;
     if (a->score > b->score || a->score < b->score) return a->score > b->score;
     if (a->source_i != b->source_i) return a->source_i < b->source_i;
     return a->slot < b->slot;
 }
 
-int mly_vindex_compare_best(const void *a, const void *b)
+void mly_vindex_pool_order(struct mly_vindex_room *room)
 {
-    return is_better(a, b) ? -1 : is_better(b, a) ? 1 : 0;
+    vindex_sort(room->pool, room->pool_count, sizeof(room->pool[0]), is_better);
 }
 
-static int compare_place(const void *a, const void *b)
+/* By place, the best estimate of a row first. */
+static bool is_before(const void *one, const void *other)
 {
-    const struct vindex_candidate *x = a, *y = b;
-    if (x->source_i != y->source_i) return x->source_i < y->source_i ? -1 : 1;
-    if (x->slot != y->slot) return x->slot < y->slot ? -1 : 1;
-    return (x->score < y->score) - (x->score > y->score);
+    const struct vindex_candidate *a = one, *b = other;
+    if (a->source_i != b->source_i) return a->source_i < b->source_i;
+    if (a->slot != b->slot) return a->slot < b->slot;
+    return a->score > b->score;
 }
 
 void mly_vindex_pool_unite(struct mly_vindex_room *room)
 {
     size_t kept = 0;
-    qsort(room->pool, room->pool_count, sizeof(room->pool[0]), compare_place);
+    vindex_sort(room->pool, room->pool_count, sizeof(room->pool[0]), is_before);
     for (size_t i = 0; i < room->pool_count; i++) {
         if (kept > 0 && room->pool[i].slot == room->pool[kept - 1].slot &&
             room->pool[i].source_i == room->pool[kept - 1].source_i) {
@@ -217,6 +225,24 @@ static bool may_be_found(const struct vindex_view *view, uint32_t row)
     return view->allowed == NULL || (view->allowed[row / 8] >> (row % 8) & 1) != 0;
 }
 
+/* A row is once among them, however many cells it stands in. */
+static void follow_nearest(struct mly_vindex_room *room, const struct vindex_candidate *found)
+{
+    struct vindex_candidate *nearest = room->nearest;
+    size_t at = room->nearest_count;
+    for (size_t i = 0; i < room->nearest_count; i++) {
+        if (nearest[i].slot != found->slot || nearest[i].source_i != found->source_i) continue;
+        if (nearest[i].score >= found->score) return;
+        at = i; /* the better estimate takes its place, further up */
+        break;
+    }
+    if (at == room->nearest_wanted) at--;
+    if (at == room->nearest_count) room->nearest_count++;
+    for (; at > 0 && nearest[at - 1].score < found->score; at--)
+        nearest[at] = nearest[at - 1];
+    nearest[at] = *found;
+}
+
 static void take_hits(struct mly_vindex_room *room, uint32_t source_i, const uint8_t *slots,
                       uint32_t hits, const float *estimates, float unit)
 {
@@ -233,7 +259,12 @@ static void take_hits(struct mly_vindex_room *room, uint32_t source_i, const uin
             mly_vindex_pool_cut(room);
             if (!(score > room->floor)) continue;
         }
-        room->pool[room->pool_count++] = (struct vindex_candidate){score, source_i, slot};
+        struct vindex_candidate found = {score, source_i, slot};
+        room->pool[room->pool_count++] = found;
+        if (room->nearest_count < room->nearest_wanted ||
+            score > room->nearest[room->nearest_wanted - 1].score) {
+            follow_nearest(room, &found);
+        }
     }
 }
 
@@ -261,7 +292,7 @@ static void fetch_ahead(struct ahead *ahead, size_t blocks)
         const uint8_t *at =
             segment->map.data + segment->cells[ranked->cell_i].at + ahead->block_i * stride;
         for (size_t i = 0; i < count * stride; i += 64)
-            __builtin_prefetch(at + i);
+            __builtin_prefetch(at + i, 0, 2);
         blocks -= count;
         ahead->block_i += count;
         if (count < left) return;

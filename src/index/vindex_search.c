@@ -72,13 +72,14 @@ static enum mly_err grow_query(struct mly_vindex_room *room, size_t width, struc
 /* ---- how far to look ---- */
 
 /* What part of the ten nearest was found with which effort among a million sentences (384
- * dimensions, 1,000 of them held out as queries), less 0.003; with fewer rows it is more. */
+ * dimensions, 1,000 of them held out as queries), less 0.0045; with fewer rows it is more. */
 struct effort_row {
     float recall, gap, probes, pool;
 };
 static const struct effort_row effort_rows[] = {
-    {0.80F, 0.10F, 12, 60},    {0.928F, 0.20F, 48, 80},   {0.961F, 0.25F, 96, 100},
-    {0.972F, 0.27F, 128, 110}, {0.981F, 0.30F, 192, 130}, {0.990F, 0.35F, 384, 180},
+    {0.831F, 0.07F, 12, 40},   {0.855F, 0.10F, 24, 45},   {0.925F, 0.17F, 64, 52},
+    {0.949F, 0.20F, 96, 58},   {0.9655F, 0.23F, 128, 64}, {0.978F, 0.26F, 192, 80},
+    {0.987F, 0.30F, 256, 110}, {0.991F, 0.34F, 384, 150}, {0.9935F, 0.40F, 640, 200},
 };
 #define EFFORT_ROWS (sizeof(effort_rows) / sizeof(effort_rows[0]))
 
@@ -116,6 +117,10 @@ struct vindex_effort mly_vindex_effort(const struct mly_vindex_ask *ask, uint64_
 /* Cells to choose from for each that is read, and groups besides. */
 #define GROUP_CHOICE 14
 #define GROUPS_MIN 8
+/* How much below the best cell's cosine the last of the nearest rows may be, half of it. */
+#define LAST_BELOW_BEST 0.05F
+/* Fewer than ten rows are looked for as far as ten. */
+#define NEAREST_MIN ((size_t)10)
 
 static enum mly_err check_ask(const struct mly_vindex_room *room, struct mly_error *err)
 {
@@ -204,10 +209,23 @@ static void open_groups(struct mly_vindex_room *room, size_t wanted, bool is_fir
     *opened = target;
 }
 
+/* Cells below it are too far: gap below the middle of the best cell and of the last of the nearest
+ * rows so far, so that a query whose neighbours are near reads less. */
+static float least_score(const struct mly_vindex_room *room, const struct vindex_effort *effort)
+{
+    if (room->metric != MLY_VINDEX_COSINE || room->ranked_count == 0) return -INFINITY;
+    float best = room->ranked[0].score, last = best - 2 * LAST_BELOW_BEST;
+    if (room->nearest_count == room->nearest_wanted && room->query_length > 0) {
+        last = room->nearest[room->nearest_wanted - 1].score / room->query_length;
+    }
+    return (best + last) / 2 - effort->gap;
+}
+
 /* How many ranked cells are read if those before them give enough candidates. */
 static size_t near_cells(const struct mly_vindex_room *room, const struct vindex_effort *effort,
-                         size_t done, size_t wanted, float least)
+                         size_t done, size_t wanted)
 {
+    float least = least_score(room, effort);
     size_t count = done > effort->probes_min ? done : effort->probes_min;
     while (count < wanted && room->ranked[count].score >= least)
         count++;
@@ -219,20 +237,22 @@ static size_t near_cells(const struct mly_vindex_room *room, const struct vindex
  * memory takes a few reads' time and not that of a hundred, and one that finds everything asks for
  * nothing. */
 static enum mly_err scan_up_to(struct mly_vindex_room *room, const struct vindex_effort *effort,
-                               size_t wanted, float least, size_t *done, struct mly_error *err)
+                               size_t wanted, size_t *done, struct mly_error *err)
 {
     double last = mly_clock_seconds(room->env);
     bool is_asked = false;
-    room->scan_end = near_cells(room, effort, *done, wanted, least);
+    room->scan_end = near_cells(room, effort, *done, wanted);
     if (*done < wanted && !mly_vindex_cell_was_read(room, *done)) {
         mly_vindex_scan_soon(room, *done);
         is_asked = true;
     }
     for (; *done < wanted; ++*done) {
-        bool is_far = *done >= effort->probes_min && room->ranked[*done].score < least;
+        bool is_far =
+            *done >= effort->probes_min && room->ranked[*done].score < least_score(room, effort);
         if (is_far && room->pool_count >= room->pool_wanted) break;
-        if (*done == room->scan_end) { /* too few may be found in those */
-            room->scan_end = wanted;
+        if (*done == room->scan_end) { /* too few are found in those */
+            room->scan_end = near_cells(room, effort, *done, wanted);
+            if (room->scan_end == *done) room->scan_end = wanted;
             is_asked = false;
         }
         MLY_TRY(mly_vindex_scan(room, *done, err));
@@ -246,7 +266,30 @@ static enum mly_err scan_up_to(struct mly_vindex_room *room, const struct vindex
     return MLY_OK;
 }
 
-/* Reads cells: the effort's, then as many again until there are enough candidates. */
+/* Ranks the cells of the first round, those that are far for no query; how many they are. */
+static size_t first_round(struct mly_vindex_room *room, const struct vindex_effort *effort,
+                          float *least)
+{
+    size_t count = room->ranked_count, wanted = effort->probes < count ? effort->probes : count;
+    *least = -INFINITY;
+    if (room->metric != MLY_VINDEX_COSINE || effort->gap == INFINITY) {
+        mly_vindex_rank_next(room->ranked, count, 0, wanted);
+        return wanted;
+    }
+    float best = -INFINITY;
+    for (size_t i = 0; i < count; i++)
+        best = room->ranked[i].score > best ? room->ranked[i].score : best;
+    *least = best - effort->gap - LAST_BELOW_BEST;
+    size_t near = mly_vindex_rank_above(room->ranked, count, *least);
+    if (near >= effort->probes_min) count = near;
+    if (near < effort->probes_min) near = effort->probes_min;
+    if (near < wanted) wanted = near;
+    mly_vindex_rank_next(room->ranked, count, 0, wanted);
+    return wanted;
+}
+
+/* Reads cells: the nearest of the effort's, its other ones, then as many again until there are
+ * enough candidates. */
 static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex_effort *effort,
                                struct mly_error *err)
 {
@@ -256,14 +299,20 @@ static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex
         double start = mly_clock_seconds(room->env);
         if (opened < room->group_count) open_groups(room, wanted, done == 0, &opened);
         if (wanted > room->ranked_count) wanted = room->ranked_count;
-        mly_vindex_rank_next(room->ranked, room->ranked_count, done, wanted - done);
+        if (done == 0) {
+            wanted = first_round(room, effort, &least);
+        } else {
+            mly_vindex_rank_next(room->ranked, room->ranked_count, done, wanted - done);
+        }
         double ranked = mly_clock_seconds(room->env);
         room->stats.rank_seconds += ranked - start;
-        if (done == 0 && wanted > 0 && room->metric == MLY_VINDEX_COSINE) {
-            least = room->ranked[0].score - effort->gap;
-        }
-        MLY_TRY(scan_up_to(room, effort, wanted, least, &done, err));
+        MLY_TRY(scan_up_to(room, effort, wanted, &done, err));
         room->stats.scan_seconds += mly_clock_seconds(room->env) - ranked;
+        bool is_cut = done < wanted || least_score(room, effort) >= least;
+        if (done < effort->probes && !is_cut && done < room->ranked_count) {
+            wanted = effort->probes;
+            continue;
+        }
         /* A full pool was cut at least once, or is about to be: there is enough to choose from. */
         if (room->pool_count >= 2 * room->pool_wanted || room->floor > -INFINITY) return MLY_OK;
         mly_vindex_pool_unite(room);
@@ -273,11 +322,11 @@ static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex
     }
 }
 
-static int compare_matches(const void *a, const void *b)
+static bool is_better_match(const void *one, const void *other)
 {
-    const struct mly_match *x = a, *y = b;
-    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
-    return (x->row_address > y->row_address) - (x->row_address < y->row_address);
+    const struct mly_match *a = one, *b = other;
+    if (a->score > b->score || a->score < b->score) return a->score > b->score;
+    return a->row_address < b->row_address;
 }
 
 static enum mly_err search(struct mly_vindex_room *room, const struct mly_match **out,
@@ -296,6 +345,9 @@ static enum mly_err search(struct mly_vindex_room *room, const struct mly_match 
     }
     struct vindex_effort effort = mly_vindex_effort(room->ask, vectors, places);
     room->pool_wanted = effort.pool;
+    room->nearest_count = 0;
+    room->nearest_wanted = room->ask->k < NEAREST_MIN ? NEAREST_MIN : room->ask->k;
+    if (room->nearest_wanted > VINDEX_NEAREST_MAX) room->nearest_wanted = VINDEX_NEAREST_MAX;
     void *pool = room->pool, *matches = room->matches;
     MLY_TRY(mly_vindex_grow(room, &pool, &room->pool_room, 4 * effort.pool, sizeof(room->pool[0]),
                             err));
@@ -317,7 +369,7 @@ static enum mly_err search(struct mly_vindex_room *room, const struct mly_match 
         uint64_t row = view->first_row + (candidate->slot & 0xFFFF);
         room->matches[i] = (struct mly_match){view->part->first_address + row, candidate->score};
     }
-    qsort(room->matches, count, sizeof(room->matches[0]), compare_matches);
+    vindex_sort(room->matches, count, sizeof(room->matches[0]), is_better_match);
     *out = room->matches;
     *out_count = count < room->ask->k ? count : room->ask->k;
     return MLY_OK;
