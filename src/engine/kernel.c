@@ -108,6 +108,7 @@ static enum mly_err limit_memory(memalloy_kernel *kernel, uint64_t bytes_max, st
     if (kernel->own_mem == NULL) return mly_fail_nomem(err, sizeof(*kernel->own_mem));
     kernel->own_env = *kernel->env;
     kernel->own_env.mem = kernel->own_mem;
+    kernel->own_env.origin = kernel->birth_env;
     kernel->env = &kernel->own_env;
     return MLY_OK;
 }

@@ -154,7 +154,6 @@ struct mly_log {
     uint32_t sync_within_ms;
     struct mly_mutex mutex;
     struct mly_cond changed; /* a write or a sync ended */
-    struct mly_cond unsynced_changed;
     /* guarded by mutex */
     uint8_t owner[MLY_LOG_OWNER_BYTES];
     bool writing, syncing;      /* somebody is; the file and what is below belongs to them */
@@ -179,9 +178,10 @@ struct mly_log {
     struct log_segment_head head;
     uint64_t end, allocated;
     uint32_t previous;
-    /* the thread that syncs for MLY_DURABILITY_NORMAL */
-    uint64_t flusher;
-    bool flusher_runs, flusher_tried, stop;
+    /* what syncs for MLY_DURABILITY_NORMAL */
+    struct mly_runtime *runtime;
+    struct mly_timer *timer; /* NULL: there is none yet, or cannot be */
+    bool timer_tried, stop;
 };
 
 /* A new newest segment, with all that is unsynced in it; durable, with its name, when it returns
@@ -200,7 +200,7 @@ MLY_MUST_USE enum mly_err mly_log_make_room(struct mly_log *log, const struct ml
 void mly_log_batch_destroy(struct mly_mem *mem, struct log_batch *batch);
 /* Frees the unsynced batches up to lsn. mutex is held. */
 void mly_log_drop_unsynced(struct mly_log *log, uint64_t lsn);
-/* Stops and joins the flusher. */
-void mly_log_stop_flusher(struct mly_log *log);
+/* When it returns nothing syncs by itself any more. */
+void mly_log_stop_timer(struct mly_log *log);
 
 #endif

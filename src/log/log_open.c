@@ -217,7 +217,6 @@ static void destroy(struct mly_log *log)
         mly_log_batch_destroy(log->mem, batch);
     }
     mly_log_segments_deinit(&log->segments);
-    mly_cond_deinit(&log->unsynced_changed);
     mly_cond_deinit(&log->changed);
     mly_mutex_deinit(&log->mutex);
     mly_mem_free(log->mem, log->dir);
@@ -243,7 +242,6 @@ enum mly_err mly_log_open(const struct mly_env *env, const char *dir,
     memcpy(log->owner, options->owner, sizeof(log->owner));
     mly_mutex_init(&log->mutex);
     mly_cond_init(&log->changed);
-    mly_cond_init(&log->unsynced_changed);
     struct recovery recovery = {.log = log, .options = options};
     enum mly_err rc = MLY_OK;
     log->dir = mly_mem_alloc(env->mem, dir_bytes + 1);
@@ -269,7 +267,7 @@ enum mly_err mly_log_close(struct mly_log *log, struct mly_error *err)
     /* In a child of fork() other threads were cut off in the midst of whatever they did. */
     if (log->pid != log->env->pid(log->env->context)) return MLY_OK;
     enum mly_err rc = mly_log_flush(log, err);
-    mly_log_stop_flusher(log);
+    mly_log_stop_timer(log);
     destroy(log);
     return rc;
 }

@@ -73,6 +73,12 @@ static void set_synced(struct mly_log *log, uint64_t lsn)
 
 /* ---- syncing ---- */
 
+/* At half the time: threads wake late. */
+static int64_t soon_ns(const struct mly_log *log)
+{
+    return (int64_t)log->sync_within_ms * 500000;
+}
+
 /* mutex is held, and nobody writes or syncs. */
 static void lead_sync(struct mly_log *log)
 {
@@ -104,51 +110,48 @@ static void lead_sync(struct mly_log *log)
     mly_cond_wake_all(&log->changed);
 }
 
-static void *run_flusher(void *argument)
+/* On a thread of the runtime's. */
+static void sync_when_due(void *context)
 {
-    struct mly_log *log = argument;
+    struct mly_log *log = context;
     mly_mutex_lock(&log->mutex);
-    while (!log->stop) {
-        if (log->unsynced_since_ns == 0 || log->failed) {
-            mly_cond_wait(&log->unsynced_changed, &log->mutex);
-            continue;
-        }
-        /* At half the time: threads wake late. */
-        int64_t due_ns = log->unsynced_since_ns + (int64_t)log->sync_within_ms * 500000;
+    while (log->unsynced_since_ns != 0 && !log->failed && !log->stop) {
+        int64_t due_ns = log->unsynced_since_ns + soon_ns(log);
         int64_t left_ns = due_ns - log->env->monotonic_ns(log->env->context);
         if (left_ns > 0) {
-            uint32_t ms = (uint32_t)(left_ns / 1000000) + 1;
-            mly_cond_wait_ms(&log->unsynced_changed, &log->mutex, ms);
-        } else if (log->writing || log->syncing) {
+            mly_timer_set(log->timer, (uint64_t)(left_ns / 1000000) + 1);
+            break;
+        }
+        if (log->writing || log->syncing) {
             mly_cond_wait(&log->changed, &log->mutex);
         } else {
             lead_sync(log);
         }
     }
     mly_mutex_unlock(&log->mutex);
-    return NULL;
 }
 
-/* False: there is no such thread and cannot be. */
-static bool start_flusher(struct mly_log *log)
+/* False: there is none and cannot be. */
+static bool has_timer(struct mly_log *log)
 {
-    if (!log->flusher_tried) {
-        log->flusher_tried = true;
-        log->flusher_runs =
-            log->env->thread_start(log->env->context, run_flusher, log, &log->flusher) == 0;
+    if (!log->timer_tried) {
+        log->timer_tried = true;
+        if (mly_runtime_hold(log->env, &log->runtime, NULL) == MLY_OK) {
+            (void)!mly_timer_create(log->runtime, MLY_LANE_SYNC, sync_when_due, log, &log->timer,
+                                    NULL);
+        }
     }
-    return log->flusher_runs;
+    return log->timer != NULL;
 }
 
-void mly_log_stop_flusher(struct mly_log *log)
+void mly_log_stop_timer(struct mly_log *log)
 {
     mly_mutex_lock(&log->mutex);
     log->stop = true;
-    mly_cond_wake_all(&log->unsynced_changed);
     mly_cond_wake_all(&log->changed);
     mly_mutex_unlock(&log->mutex);
-    if (log->flusher_runs) (void)log->env->thread_join(log->env->context, log->flusher);
-    log->flusher_runs = false;
+    mly_timer_destroy(log->timer);
+    mly_runtime_drop(log->runtime);
 }
 
 /* ---- writing ---- */
@@ -366,7 +369,7 @@ enum mly_err mly_log_append(struct mly_log *log, const struct mly_log_entry *ent
         goto done;
     }
     bool timed = durability == MLY_DURABILITY_NORMAL;
-    if (timed && !start_flusher(log)) waiter.full = true;
+    if (timed && !has_timer(log)) waiter.full = true;
     batch->waiter = &waiter;
     struct log_batch **last = &log->queue;
     while (*last != NULL)
@@ -378,7 +381,7 @@ enum mly_err mly_log_append(struct mly_log *log, const struct mly_log_entry *ent
     if (rc != MLY_OK && err != NULL) *err = waiter.error;
     if (rc == MLY_OK && timed && waiter.lsn > log->synced_lsn && log->unsynced_since_ns == 0) {
         log->unsynced_since_ns = log->env->monotonic_ns(log->env->context);
-        mly_cond_wake_all(&log->unsynced_changed);
+        mly_timer_set(log->timer, (uint64_t)(soon_ns(log) / 1000000));
     }
 done:
     mly_mutex_unlock(&log->mutex);

@@ -47,6 +47,8 @@ struct mly_dir_stream;
 struct mly_env {
     struct mly_mem *mem;
     void *context; /* given to every call below */
+    /* the table that it was copied from with another mem, whose runtime it shares; NULL: none */
+    const struct mly_env *origin;
     /* files */
     int (*open)(void *context, int dir_fd, const char *path, uint32_t flags);
     int (*close)(void *context, int fd);

@@ -4,6 +4,7 @@
 #include "os/lock.h"
 
 #include "os/clock.h"
+#include "os/registry.h"
 
 #include <errno.h>
 #include <time.h>
@@ -60,6 +61,11 @@ void mly_cond_wait_ms(struct mly_cond *cond, struct mly_mutex *mutex, uint32_t m
     (void)pthread_cond_timedwait(&cond->native, &mutex->native, &end);
 }
 
+void mly_cond_wake_one(struct mly_cond *cond)
+{
+    pthread_cond_signal(&cond->native);
+}
+
 void mly_cond_wake_all(struct mly_cond *cond)
 {
     pthread_cond_broadcast(&cond->native);
@@ -67,62 +73,31 @@ void mly_cond_wake_all(struct mly_cond *cond)
 
 /* ---- files that are open to be locked ---- */
 
-/* The only thing of the library's that changes and belongs to no handle: fork() tells nobody which
- * handles there are. The mutex is held over fork(), so that the child finds the list whole. */
-static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct mly_lock_file *open_files;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void before_fork(void)
-{
-    pthread_mutex_lock(&open_mutex);
-}
-
-static void after_fork(void)
-{
-    pthread_mutex_unlock(&open_mutex);
-}
-
-/* Closing does not unlock: the parent's descriptor is still there. */
-static void after_fork_in_child(void)
-{
-    for (struct mly_lock_file *lock = open_files; lock != NULL; lock = lock->next)
-        mly_file_close(&lock->file);
-    open_files = NULL;
-    pthread_mutex_unlock(&open_mutex);
-}
-
-static void watch_fork(void)
-{
-    (void)pthread_atfork(before_fork, after_fork, after_fork_in_child);
-}
-
 enum mly_err mly_lock_file_open(const struct mly_env *env, const char *path,
                                 struct mly_lock_file *out, struct mly_error *err)
 {
     *out = MLY_LOCK_FILE_CLOSED;
-    pthread_once(&once, watch_fork);
-    pthread_mutex_lock(&open_mutex);
+    struct mly_registry *registry = mly_registry_enter();
     enum mly_err rc = mly_file_open(
         env, MLY_AT_CWD, path, MLY_OPEN_READ | MLY_OPEN_WRITE | MLY_OPEN_CREATE, &out->file, err);
     if (rc == MLY_OK) {
-        out->next = open_files;
-        open_files = out;
+        out->next = registry->lock_files;
+        registry->lock_files = out;
     }
-    pthread_mutex_unlock(&open_mutex);
+    mly_registry_leave();
     return rc;
 }
 
 void mly_lock_file_close(struct mly_lock_file *lock)
 {
-    pthread_mutex_lock(&open_mutex);
-    for (struct mly_lock_file **at = &open_files; *at != NULL; at = &(*at)->next) {
+    struct mly_registry *registry = mly_registry_enter();
+    for (struct mly_lock_file **at = &registry->lock_files; *at != NULL; at = &(*at)->next) {
         if (*at != lock) continue;
         *at = lock->next;
         break;
     }
     mly_file_close(&lock->file);
-    pthread_mutex_unlock(&open_mutex);
+    mly_registry_leave();
 }
 
 /* ---- one byte of a file ---- */

@@ -23,6 +23,7 @@ void mly_cond_deinit(struct mly_cond *cond);
 void mly_cond_wait(struct mly_cond *cond, struct mly_mutex *mutex);
 /* The same, at most about ms by a clock that nobody sets; the caller looks again why it waited. */
 void mly_cond_wait_ms(struct mly_cond *cond, struct mly_mutex *mutex, uint32_t ms);
+void mly_cond_wake_one(struct mly_cond *cond);
 void mly_cond_wake_all(struct mly_cond *cond);
 
 /* A file that is opened to be locked. The lock belongs to what was opened and so to every process

@@ -8,5 +8,6 @@
 #include "os/file.h"
 #include "os/lock.h"
 #include "os/pool.h"
+#include "os/runtime.h"
 
 #endif

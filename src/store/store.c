@@ -8,6 +8,7 @@
 
 /* A checkpoint at close waits that long for whoever writes. */
 #define CLOSE_WAIT_S 1.0
+#define CHECKPOINT_SECONDS 30.0
 
 /* A copy with a NUL behind it. */
 static char *copy_text(struct mly_mem *mem, struct mly_str text)
@@ -97,6 +98,8 @@ static enum mly_err fill_store(struct mly_store *store, const char *path,
     store->in_memory = options->durability == MLY_DURABILITY_MEMORY;
     store->asked = MLY_DURABILITY_DEFAULT;
     store->checkpoint_s = mly_clock_seconds(store->env);
+    store->checkpoint_after_s = options->checkpoint_after_ms * 1e-3;
+    if (options->checkpoint_after_ms == 0) store->checkpoint_after_s = CHECKPOINT_SECONDS;
     if (options->durability >= MLY_DURABILITY_DEFAULT) {
         return mly_fail(err, MLY_ERR_INVAL, "durability %d, there are 0 to %d",
                         (int)options->durability, (int)MLY_DURABILITY_MEMORY);
@@ -180,6 +183,7 @@ enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
     /* In a child of fork() other threads were cut off in the midst of whatever they did: what they
      * wait for cannot be destroyed, what they changed not be freed. The lock's file is closed. */
     if (store->pid != store->env->pid(store->env->context)) return MLY_OK;
+    mly_store_idle_stop(store);
     mly_store_index_stop(store);
     enum mly_err rc = finish(store, err);
     mly_lock_file_close(&store->lock_file);

@@ -27,6 +27,7 @@ struct mly_store_options {
     bool read_only;
     bool allow_network; /* a network file system is not refused */
     uint32_t lock_wait_ms;
+    uint32_t checkpoint_after_ms; /* a commit is in the tables after that; 0: 30 s */
     /* What a commit's OK means where the commit does not say. MEMORY: nothing is written at all,
      * and what was committed is gone with the store object. */
     enum mly_durability durability;

@@ -143,6 +143,7 @@ enum mly_err mly_store_end(struct mly_store *store, struct mly_error *err)
 {
     /* What does not get into the tables now stays in the log. */
     if (store->lock_held) (void)!mly_store_checkpoint_if_due(store, NULL);
+    mly_store_idle_soon(store);
     mly_mutex_lock(&store->mutex);
     bool wait = store->asked == MLY_DURABILITY_FULL && !store->in_memory;
     struct mly_log *log = store->log;

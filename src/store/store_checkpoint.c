@@ -13,7 +13,6 @@
 #define CHECKPOINT_TRIES 20
 #define MERGING_TRIES 10
 #define TAIL_BYTES_MAX ((uint64_t)8 << 20)
-#define CHECKPOINT_SECONDS 30.0
 /* Of records that the tables have: a segment with more is left. */
 #define LOG_BYTES_KEPT ((uint64_t)1 << 20)
 /* The newest, and the one to fall back on. */
@@ -286,9 +285,9 @@ enum mly_err mly_store_checkpoint_if_due(struct mly_store *store, struct mly_err
 {
     double now_s = mly_clock_seconds(store->env);
     mly_mutex_lock(&store->mutex);
-    bool due =
-        !store->in_memory && store->record_count > 0 &&
-        (store->tail_bytes >= TAIL_BYTES_MAX || now_s - store->checkpoint_s >= CHECKPOINT_SECONDS);
+    bool due = !store->in_memory && store->record_count > 0 &&
+               (store->tail_bytes >= TAIL_BYTES_MAX ||
+                now_s - store->checkpoint_s >= store->checkpoint_after_s);
     mly_mutex_unlock(&store->mutex);
     if (!due) return MLY_OK;
     return mly_store_run_checkpoint(store, err);

@@ -70,6 +70,12 @@ struct mly_store {
     enum mly_durability asked; /* by the commits since begin, the strongest */
     double checkpoint_s;       /* when the tail was empty last */
     struct mly_store_index *index; /* NULL: none is used; store_index_int.h */
+    /* the checkpoint that comes by itself; of whoever writes */
+    double checkpoint_after_s;
+    struct mly_runtime *runtime;  /* NULL: not needed yet */
+    struct mly_timer *idle_timer; /* NULL: there is none yet, or cannot be */
+    double idle_due_s;            /* what it is set to; 0: nothing */
+    bool idle_tried;
 };
 
 /* store_snapshot.c; mutex is held in all of these */
@@ -131,9 +137,15 @@ MLY_MUST_USE enum mly_err mly_store_commit_table(struct mly_store *store,
                                                  struct mly_error *err);
 /* Puts the tail into the tables; between begin and end, committing is not set. */
 MLY_MUST_USE enum mly_err mly_store_run_checkpoint(struct mly_store *store, struct mly_error *err);
-/* The same where it is due. */
+/* The same where it is due: after 8 MB, or checkpoint_after_s. */
 MLY_MUST_USE enum mly_err mly_store_checkpoint_if_due(struct mly_store *store,
                                                       struct mly_error *err);
+
+/* store_idle.c. After a write, before its turn ends: sees to it that the checkpoint comes. Where no
+ * timer can be had it comes with a later write, or at close. */
+void mly_store_idle_soon(struct mly_store *store);
+/* When it returns none comes any more. */
+void mly_store_idle_stop(struct mly_store *store);
 
 /* ---- the log: store_log.c ---- */
 

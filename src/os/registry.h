@@ -1,0 +1,24 @@
+/* The one thing of the library's that changes and belongs to no handle: what is open in this
+ * process, since fork() tells nobody which handles there are.
+ *
+ * Threads  between enter and leave it is the caller's. It is held over fork(), so that the child
+ *          finds it whole.
+ */
+#ifndef MLY_OS_REGISTRY_H
+#define MLY_OS_REGISTRY_H
+
+#include "os/lock.h"
+#include "os/runtime.h"
+
+struct mly_registry {
+    struct mly_lock_file *lock_files; /* open; closed in a child */
+    struct mly_runtime *runtimes;     /* held by somebody */
+    struct mly_runtime *forgotten;    /* in a child: its parent's, which are never touched again */
+};
+
+struct mly_registry *mly_registry_enter(void);
+void mly_registry_leave(void);
+/* In a child: the list of runtimes becomes forgotten. */
+void mly_runtime_forget(struct mly_registry *registry);
+
+#endif
