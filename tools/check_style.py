@@ -230,7 +230,7 @@ def generate_protobuf(root: Path, out: str) -> bool:
 def compile_headers(root: Path, files: list[Path]) -> tuple[list[str], str]:
     """(complaints, what was left out): each header of ours through the compiler on its own."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    modules = ["jansson", "libb2", "libxxhash", "libzstd", "libprotobuf-c", "libzstd", "cmocka", "roaring"]
+    modules = ["jansson", "libb2", "libxxhash", "libzstd", "libprotobuf-c", "libuv", "cmocka", "roaring"]
     found = [subprocess.run(["pkg-config", "--cflags", name], capture_output=True, text=True, check=False).stdout for name in modules]
     flags = ["-std=c11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", str(root / "include"), "-I", str(root / "src")]
     flags += shlex.split(" ".join(found))

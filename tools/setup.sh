@@ -37,6 +37,7 @@ libxxhash-dev:libxxhash
 libzstd-dev:libzstd
 libprotobuf-c-dev:libprotobuf-c
 libroaring-dev:roaring
+libuv1-dev:libuv
 libcmocka-dev:cmocka
 "
 
@@ -168,7 +169,7 @@ if [ ${#missing[@]} -ne 0 ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
         say "setup: this is not a Debian or Ubuntu system. Install these by your package manager, then run make again:" >&2
         say "  a C11 compiler, git, pkg-config, Python 3.11 or later with its headers and the venv module, and the" >&2
-        say "  development files of jansson, libb2, xxHash, utf8proc, protobuf-c (with protoc-c), zstd, CRoaring, cmocka" >&2
+        say "  development files of jansson, libb2, xxHash, protobuf-c (with protoc-c), zstd, libuv, CRoaring, cmocka" >&2
         say "  (missing here, by Debian's names: ${missing[*]})" >&2
         exit 1
     fi

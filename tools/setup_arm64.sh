@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-libraries=(libjansson-dev libb2-dev libxxhash-dev libzstd-dev libprotobuf-c-dev libroaring-dev libcmocka-dev)
+libraries=(libjansson-dev libb2-dev libxxhash-dev libzstd-dev libprotobuf-c-dev libroaring-dev libuv1-dev libcmocka-dev)
 fail() {
     printf 'setup: %s\n' "$*" >&2
     exit 1
