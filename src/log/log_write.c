@@ -131,17 +131,21 @@ static void sync_when_due(void *context)
     mly_mutex_unlock(&log->mutex);
 }
 
-/* False: there is none and cannot be. */
-static bool has_timer(struct mly_log *log)
+/* Once. OK without a timer where the system has no thread for it: whoever asked waits then. */
+static enum mly_err make_timer(struct mly_log *log, struct mly_error *err)
 {
-    if (!log->timer_tried) {
-        log->timer_tried = true;
-        if (mly_runtime_hold(log->env, &log->runtime, NULL) == MLY_OK) {
-            (void)!mly_timer_create(log->runtime, MLY_LANE_SYNC, sync_when_due, log, &log->timer,
-                                    NULL);
-        }
+    if (log->timer_tried) return MLY_OK;
+    enum mly_err rc = mly_runtime_hold(log->env, &log->runtime, err);
+    if (rc == MLY_OK) {
+        rc = mly_timer_create(log->runtime, MLY_LANE_SYNC, sync_when_due, log, &log->timer, err);
     }
-    return log->timer != NULL;
+    if (rc == MLY_ERR_NOMEM) {
+        mly_runtime_drop(log->runtime);
+        log->runtime = NULL;
+        return rc;
+    }
+    log->timer_tried = true;
+    return MLY_OK;
 }
 
 void mly_log_stop_timer(struct mly_log *log)
@@ -359,6 +363,8 @@ enum mly_err mly_log_append(struct mly_log *log, const struct mly_log_entry *ent
     if (!log->memory) MLY_TRY(make_batch(log, entries, count, &batch, err));
     mly_mutex_lock(&log->mutex);
     enum mly_err rc = check_usable(log, err);
+    bool timed = durability == MLY_DURABILITY_NORMAL && !log->memory;
+    if (rc == MLY_OK && timed) rc = make_timer(log, err);
     if (rc != MLY_OK) {
         mly_log_batch_destroy(log->mem, batch);
         goto done;
@@ -368,8 +374,7 @@ enum mly_err mly_log_append(struct mly_log *log, const struct mly_log_entry *ent
         *lsn = log->last_lsn;
         goto done;
     }
-    bool timed = durability == MLY_DURABILITY_NORMAL;
-    if (timed && !has_timer(log)) waiter.full = true;
+    if (timed && log->timer == NULL) waiter.full = true;
     batch->waiter = &waiter;
     struct log_batch **last = &log->queue;
     while (*last != NULL)

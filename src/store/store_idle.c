@@ -1,7 +1,7 @@
 /* The checkpoint that comes when nobody writes any more.
  *
  * In: the end of each write. Out: a timer, set to the moment at which the tail has waited long
- * enough; then a thread of the runtime becomes the writer for a moment, as any other would, and what
+ * enough; then a thread of the runtime becomes the writer for a moment, as any other, and what
  * was committed is in the tables, where other programs see it. */
 #include "store/store_state_int.h"
 
