@@ -381,8 +381,8 @@ MEMALLOY_CALL int memalloy_add_file(memalloy_kernel *kernel, const char *path,
                                     const struct memalloy_add_options *options,
                                     struct memalloy_id *out_id, struct memalloy_error *err);
 /* Adds count documents of one chunk each with vectors of the caller's: f32[count][dim], finite and
- * not all zero, stored at unit length. options is NULL or an array of count; out_ids is NULL or an
- * array of count. One commit: all or none. */
+ * not all zero, stored at unit length; each number is read once. options is NULL or an array of
+ * count; out_ids is NULL or an array of count. One commit: all or none. */
 MEMALLOY_CALL int memalloy_add_vectors(memalloy_kernel *kernel, const struct memalloy_str *contents,
                                        const float *vectors, size_t count, size_t dim,
                                        const struct memalloy_add_options *options,

@@ -52,8 +52,12 @@ PyObject *mlypy_str(struct mlypy_state *state, struct memalloy_str text);
 /* An array of count items of item_bytes, all zero; NULL with MemoryError. PyMem_Free frees it. */
 void *mlypy_array(size_t count, size_t item_bytes);
 
-/* Numbers as f32[rows][columns], row-major: borrowed where the object is a read-only C-contiguous
- * buffer of native float32, else copied. */
+/* What becomes of numbers that somebody may write while the GIL is released. Only a call that reads
+ * each of them once may borrow them. */
+enum mlypy_keep { MLYPY_COPY, MLYPY_BORROW };
+
+/* Numbers as f32[rows][columns], row-major: borrowed where the object is a C-contiguous buffer of
+ * native float32, and read-only or for a call that may borrow, else copied. */
 struct mlypy_matrix {
     const float *data;
     size_t rows, columns;
@@ -64,7 +68,7 @@ struct mlypy_matrix {
 /* A buffer of float32 or float64 with two dimensions, or a sequence of rows, each a buffer or a
  * sequence of numbers; all rows of one length. */
 bool mlypy_matrix_init(struct mlypy_state *state, PyObject *object, const char *name,
-                       struct mlypy_matrix *out);
+                       enum mlypy_keep keep, struct mlypy_matrix *out);
 /* One row: a buffer with one dimension, or a sequence of numbers. */
 bool mlypy_vector_init(struct mlypy_state *state, PyObject *object, const char *name,
                        struct mlypy_matrix *out);

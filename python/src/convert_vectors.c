@@ -1,8 +1,8 @@
 /* In: any object that holds numbers. Out: f32[rows][columns]. A C-contiguous buffer of native
  * float32 that is read-only is used where it lies; other buffers of float32 and float64 are walked
  * by their strides; everything else is read as a sequence, number by number. What can be written is
- * copied while the GIL is held: the library checks the numbers and then reads them again, and what
- * another thread wrote in between would be stored unchecked. */
+ * copied while the GIL is held, but for calls that read each number once: others check the numbers
+ * and then read them again, and see what another thread wrote in between unchecked. */
 #include "convert.h"
 
 #include "raise.h"
@@ -64,7 +64,7 @@ static void copy_strided(const Py_buffer *view, char format, size_t rows, size_t
 
 /* A buffer with the wanted number of dimensions. */
 static bool from_buffer(struct mlypy_state *state, PyObject *object, const char *name,
-                        int dimensions, struct mlypy_matrix *out)
+                        int dimensions, enum mlypy_keep keep, struct mlypy_matrix *out)
 {
     if (PyObject_GetBuffer(object, &out->view, PyBUF_RECORDS_RO) < 0) {
         memset(&out->view, 0, sizeof(out->view));
@@ -84,7 +84,8 @@ static bool from_buffer(struct mlypy_state *state, PyObject *object, const char 
     out->rows = dimensions == 2 ? (size_t)out->view.shape[0] : 1;
     out->columns = (size_t)out->view.shape[dimensions - 1];
     bool is_plain = format == 'f' && PyBuffer_IsContiguous(&out->view, 'C');
-    if (is_plain && out->view.readonly && (uintptr_t)out->view.buf % sizeof(float) == 0) {
+    bool may_borrow = out->view.readonly || keep == MLYPY_BORROW;
+    if (is_plain && may_borrow && (uintptr_t)out->view.buf % sizeof(float) == 0) {
         out->data = out->view.buf;
         return true;
     }
@@ -140,7 +141,7 @@ bool mlypy_vector_init(struct mlypy_state *state, PyObject *object, const char *
 {
     memset(out, 0, sizeof(*out));
     if (PyObject_CheckBuffer(object) && !is_textual(object)) {
-        return from_buffer(state, object, name, 1, out);
+        return from_buffer(state, object, name, 1, MLYPY_COPY, out);
     }
     PyObject *tuple = mlypy_tuple(object, name, "a buffer or a sequence of numbers");
     if (tuple == NULL) {
@@ -200,11 +201,11 @@ done:
 }
 
 bool mlypy_matrix_init(struct mlypy_state *state, PyObject *object, const char *name,
-                       struct mlypy_matrix *out)
+                       enum mlypy_keep keep, struct mlypy_matrix *out)
 {
     memset(out, 0, sizeof(*out));
     if (PyObject_CheckBuffer(object) && !is_textual(object)) {
-        return from_buffer(state, object, name, 2, out);
+        return from_buffer(state, object, name, 2, keep, out);
     }
     PyObject *rows =
         mlypy_tuple(object, name, "a two-dimensional buffer or a sequence of rows of numbers");

@@ -185,7 +185,7 @@ static bool batch_init(struct mlypy_state *state, struct vector_batch *batch, Py
     if (!side_list(state, metadata, "metadata", "a sequence of dicts or None", count,
                    &batch->metadata) ||
         !side_list(state, ids, "ids", "a sequence of str or None", count, &batch->ids) ||
-        !mlypy_matrix_init(state, vectors, "vectors", &batch->matrix)) {
+        !mlypy_matrix_init(state, vectors, "vectors", MLYPY_BORROW, &batch->matrix)) {
         return false;
     }
     if (batch->matrix.rows != count) {

@@ -139,7 +139,7 @@ PyObject *mlypy_kernel_search_vectors(PyObject *object, PyObject *args, PyObject
     struct mlypy_matrix matrix;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &vectors, &top_k, &recall) ||
         !search_options(self->state, top_k, recall, &options) ||
-        !mlypy_matrix_init(self->state, vectors, "vectors", &matrix)) {
+        !mlypy_matrix_init(self->state, vectors, "vectors", MLYPY_COPY, &matrix)) {
         return NULL;
     }
     PyObject *lists = NULL;

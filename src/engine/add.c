@@ -104,7 +104,8 @@ static enum mly_err add_text_in(struct mly_ingest *ingest, struct add_call *call
     MLY_TRY(
         mly_choose_document_id(env, request->wanted_id, &ingest->arena, &item.document.id, err));
     mly_give_id(&call->id, item.document.id);
-    if (request->wanted_id.data != NULL) {
+    item.is_new = request->wanted_id.data == NULL;
+    if (!item.is_new) {
         MLY_TRY(mly_snapshot_find_document(ingest->snapshot, item.document.id, &ingest->arena, &old,
                                            &item.replaces, err));
         if (item.replaces && old.path.data != NULL) {

@@ -217,6 +217,7 @@ struct mly_ingest_item {
     enum mly_change_kind kind;
     struct mly_document document;
     bool replaces;        /* a document of this id is there already */
+    bool is_new;          /* its id was made just now: nobody else has it */
     bool keeps_metadata;  /* none was given: what the document has stays */
     struct mly_text text; /* owned by the item once it is added */
     struct mly_chunks chunks;
@@ -254,6 +255,11 @@ void mly_ingest_deinit(struct mly_ingest *ingest);
  * reused. */
 MLY_MUST_USE enum mly_err mly_ingest_add(struct mly_ingest *ingest, struct mly_ingest_item *item,
                                          struct mly_error *err);
+/* Room for count items, all zero, behind those that were added; to be filled in place, with rows that
+ * have their vectors and texts that are borrowed. Then fill_room takes them all. */
+MLY_MUST_USE enum mly_err mly_ingest_room(struct mly_ingest *ingest, size_t count,
+                                          struct mly_ingest_item **out, struct mly_error *err);
+void mly_ingest_fill_room(struct mly_ingest *ingest, size_t count);
 /* Embeds what must be embedded and commits everything as one; then it is empty again. */
 MLY_MUST_USE enum mly_err mly_ingest_commit(struct mly_ingest *ingest, struct mly_error *err);
 /* Time for a commit, so that memory stays bounded. */
@@ -287,6 +293,11 @@ MLY_MUST_USE enum mly_err mly_check_document_id(struct mly_str id, struct mly_er
 MLY_MUST_USE enum mly_err mly_choose_document_id(const struct mly_env *env, struct mly_str wanted,
                                                  struct mly_arena *arena, struct mly_str *out,
                                                  struct mly_error *err);
+/* A new UUIDv7 in arena, one of many. */
+MLY_MUST_USE enum mly_err mly_make_document_id(const struct mly_env *env,
+                                               struct mly_uuid_source *source,
+                                               struct mly_arena *arena, struct mly_str *out,
+                                               struct mly_error *err);
 /* The ids of a document's chunks, into rows, from document id, heading, content and repetition. */
 MLY_MUST_USE enum mly_err mly_make_chunk_ids(struct mly_mem *mem, struct mly_str document_id,
                                              struct mly_chunk_row *rows, size_t count,

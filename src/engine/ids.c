@@ -21,6 +21,15 @@ enum mly_err mly_check_document_id(struct mly_str id, struct mly_error *err)
     return MLY_OK;
 }
 
+static enum mly_err keep_id(struct mly_str id, struct mly_arena *arena, struct mly_str *out,
+                            struct mly_error *err)
+{
+    struct mly_str copy = mly_arena_copy(arena, id);
+    if (copy.data == NULL) return mly_fail_nomem(err, id.bytes + 1);
+    *out = copy;
+    return MLY_OK;
+}
+
 enum mly_err mly_choose_document_id(const struct mly_env *env, struct mly_str wanted,
                                     struct mly_arena *arena, struct mly_str *out,
                                     struct mly_error *err)
@@ -32,10 +41,16 @@ enum mly_err mly_choose_document_id(const struct mly_env *env, struct mly_str wa
         MLY_TRY(mly_uuid7(env, made, err));
         wanted = (struct mly_str){made, 36};
     }
-    struct mly_str copy = mly_arena_copy(arena, wanted);
-    if (copy.data == NULL) return mly_fail_nomem(err, wanted.bytes + 1);
-    *out = copy;
-    return MLY_OK;
+    return keep_id(wanted, arena, out, err);
+}
+
+enum mly_err mly_make_document_id(const struct mly_env *env, struct mly_uuid_source *source,
+                                  struct mly_arena *arena, struct mly_str *out,
+                                  struct mly_error *err)
+{
+    char made[37];
+    MLY_TRY(mly_uuid7_next(env, source, made, err));
+    return keep_id((struct mly_str){made, 36}, arena, out, err);
 }
 
 /* A slot of the table that counts repetitions: which content, how often so far. */
@@ -59,6 +74,12 @@ static uint64_t repetition_of(struct seen *table, size_t mask, const struct mly_
 enum mly_err mly_make_chunk_ids(struct mly_mem *mem, struct mly_str document_id,
                                 struct mly_chunk_row *rows, size_t count, struct mly_error *err)
 {
+    if (count == 1) { /* it cannot come again */
+        const struct mly_str parts[3] = {document_id, rows[0].heading, rows[0].content};
+        struct mly_hash hash = mly_hash_parts(parts, 3);
+        mly_uuid8(hash.bytes, rows[0].id);
+        return MLY_OK;
+    }
     size_t slots = 16;
     while (slots < count * 2) {
         slots *= 2;
@@ -86,9 +107,9 @@ enum mly_err mly_make_chunk_ids(struct mly_mem *mem, struct mly_str document_id,
 void mly_give_id(struct memalloy_id *out, struct mly_str id)
 {
     if (out == NULL) return;
-    memset(out, 0, sizeof(*out));
     out->bytes = id.bytes <= MLY_ID_BYTES_MAX ? id.bytes : MLY_ID_BYTES_MAX;
     memcpy(out->text, id.data, out->bytes);
+    out->text[out->bytes] = '\0';
 }
 
 enum mly_err mly_show_path(struct mly_str raw, struct mly_arena *arena, struct mly_document *out,

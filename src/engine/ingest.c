@@ -177,11 +177,15 @@ static struct mly_str title_of(const struct mly_ingest_item *item)
     return MLY_STR_NULL;
 }
 
-static enum mly_err grow_items(struct mly_ingest *ingest, struct mly_error *err)
+static enum mly_err grow_items(struct mly_ingest *ingest, size_t more, struct mly_error *err)
 {
-    if (ingest->count < ingest->capacity) return MLY_OK;
+    if (more <= ingest->capacity - ingest->count) return MLY_OK;
     size_t capacity = ingest->capacity == 0 ? 16 : ingest->capacity * 2;
-    size_t bytes = capacity * sizeof(ingest->items[0]);
+    size_t bytes;
+    if (capacity - ingest->count < more) capacity = ingest->count + more;
+    if (!mly_size_mul(capacity, sizeof(ingest->items[0]), &bytes)) {
+        return mly_fail_nomem(err, SIZE_MAX);
+    }
     struct mly_ingest_item *items = mly_mem_realloc(ingest->kernel->env->mem, ingest->items, bytes);
     if (items == NULL) return mly_fail_nomem(err, bytes);
     ingest->items = items;
@@ -207,7 +211,7 @@ static enum mly_err prepare_text(struct mly_ingest *ingest, struct mly_ingest_it
 enum mly_err mly_ingest_add(struct mly_ingest *ingest, struct mly_ingest_item *item,
                             struct mly_error *err)
 {
-    MLY_TRY(grow_items(ingest, err));
+    MLY_TRY(grow_items(ingest, 1, err));
     size_t ids_bytes = ingest->ids.bytes;
     size_t starts_bytes = ingest->starts.bytes;
     size_t targets_bytes = ingest->targets.bytes;
@@ -229,6 +233,25 @@ enum mly_err mly_ingest_add(struct mly_ingest *ingest, struct mly_ingest_item *i
     ingest->row_count += item->row_count;
     ingest->text_bytes += item->text.text.bytes;
     return MLY_OK;
+}
+
+enum mly_err mly_ingest_room(struct mly_ingest *ingest, size_t count, struct mly_ingest_item **out,
+                             struct mly_error *err)
+{
+    MLY_TRY(grow_items(ingest, count, err));
+    *out = ingest->items + ingest->count;
+    memset(*out, 0, count * sizeof((*out)[0]));
+    return MLY_OK;
+}
+
+void mly_ingest_fill_room(struct mly_ingest *ingest, size_t count)
+{
+    for (size_t end = ingest->count + count; ingest->count < end; ingest->count++) {
+        struct mly_ingest_item *item = &ingest->items[ingest->count];
+        item->chunks.mem = ingest->kernel->env->mem;
+        ingest->row_count += item->row_count;
+        ingest->text_bytes += item->text.text.bytes;
+    }
 }
 
 /* Embeds everything that is queued, a batch at a time, and hands the vectors to their rows. */
@@ -343,7 +366,7 @@ static enum mly_err revise_touch(struct mly_ingest *ingest, struct mly_ingest_it
 static enum mly_err revise(struct mly_ingest *ingest, const struct mly_snapshot *newest,
                            struct mly_ingest_item *item, bool *again, struct mly_error *err)
 {
-    if (item->kind == MLY_CHANGE_REMOVE) return MLY_OK;
+    if (item->kind == MLY_CHANGE_REMOVE || item->is_new) return MLY_OK;
     struct mly_document current;
     bool found = false;
     MLY_TRY(follow_path(ingest, newest, item, err));
@@ -383,7 +406,8 @@ static enum mly_err commit_items(struct mly_ingest *ingest, struct mly_error *er
                                          .document = item->document,
                                          .rows = item->rows,
                                          .row_count = item->row_count,
-                                         .dim = ingest->dim};
+                                         .dim = ingest->dim,
+                                         .is_new = item->is_new};
     }
     return mly_store_commit(ingest->kernel->store, changes, ingest->count, ingest->durability, err);
 }

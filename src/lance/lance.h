@@ -293,6 +293,20 @@ MLY_MUST_USE enum mly_err mly_lance_put_vector(struct mly_lance_writer *writer, 
 /* A null in a column of any type. A null mly_str given to put_string is one too. */
 MLY_MUST_USE enum mly_err mly_lance_put_null(struct mly_lance_writer *writer, size_t column_i,
                                              struct mly_error *err);
+/* The same for count rows of one column; columns need not keep in step with each other. is_null:
+ * bool[count], or NULL: none is. values of vectors: f32[count][dim], where a long run comes at once
+ * a page is written from where they stand. */
+MLY_MUST_USE enum mly_err mly_lance_put_strings(struct mly_lance_writer *writer, size_t column_i,
+                                                const struct mly_str *values, size_t count,
+                                                struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_lance_put_int64s(struct mly_lance_writer *writer, size_t column_i,
+                                               const int64_t *values, const bool *is_null,
+                                               size_t count, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_lance_put_vectors(struct mly_lance_writer *writer, size_t column_i,
+                                                const float *values, size_t count,
+                                                struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_lance_put_nulls(struct mly_lance_writer *writer, size_t column_i,
+                                              size_t count, struct mly_error *err);
 /* Writes the rest, and lets the disk begin with it; no row may follow. For files that are finished
  * one after the other: the disk has all of them before anybody waits. */
 MLY_MUST_USE enum mly_err mly_lance_writer_complete(struct mly_lance_writer *writer,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define HINT_BYTES ((uint64_t)1 << 20)
+#define WRITE_BYTES ((size_t)256 << 10)
 
 static void deinit_column(struct lance_column_writer *column)
 {
@@ -87,16 +88,35 @@ done:
     return rc;
 }
 
+/* The disk works while rows are gathered. */
+static void hint(struct mly_lance_writer *writer, uint64_t bytes_min)
+{
+    uint64_t bytes = writer->file_bytes - writer->hinted_bytes;
+    if (bytes < bytes_min) return;
+    mly_file_write_back(&writer->file, writer->hinted_bytes, bytes);
+    writer->hinted_bytes = writer->file_bytes;
+}
+
+/* Summed before it is written, in parts that stay near the processor: memory is read once. */
 static enum mly_err write_bytes(struct mly_lance_writer *writer, const void *data, size_t bytes,
                                 struct mly_error *err)
 {
-    enum mly_err rc = mly_file_write(&writer->file, data, bytes, writer->file_bytes, err);
-    if (rc != MLY_OK) {
-        return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
+    const uint8_t *at = data;
+    while (bytes > 0) {
+        size_t part = bytes < WRITE_BYTES ? bytes : WRITE_BYTES;
+        if (writer->table->sums_path != NULL) {
+            MLY_TRY(mly_sums_maker_add(&writer->maker, at, part, err));
+        }
+        enum mly_err rc = mly_file_write(&writer->file, at, part, writer->file_bytes, err);
+        if (rc != MLY_OK) {
+            return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
+        }
+        writer->file_bytes += part;
+        hint(writer, HINT_BYTES);
+        at += part;
+        bytes -= part;
     }
-    writer->file_bytes += bytes;
-    if (writer->table->sums_path == NULL) return MLY_OK;
-    return mly_sums_maker_add(&writer->maker, data, bytes, err);
+    return MLY_OK;
 }
 
 /* Appends a buffer to the file and tells where it stands. */
@@ -125,6 +145,7 @@ static void mark_null_strings(struct lance_column_writer *column)
 }
 
 static enum mly_err write_page(struct mly_lance_writer *writer, struct lance_column_writer *column,
+                               const void *values, size_t values_bytes,
                                struct lance_page_record *record, struct mly_error *err)
 {
     bool is_text = lance_is_text(column->field.type);
@@ -135,9 +156,8 @@ static enum mly_err write_page(struct mly_lance_writer *writer, struct lance_col
                              err));
         record->valid_bytes = column->valid.bytes;
     }
-    MLY_TRY(write_buffer(writer, column->values.data, column->values.bytes, &record->values_offset,
-                         err));
-    record->values_bytes = column->values.bytes;
+    MLY_TRY(write_buffer(writer, values, values_bytes, &record->values_offset, err));
+    record->values_bytes = values_bytes;
     if (is_text) {
         MLY_TRY(write_buffer(writer, column->bytes.data, column->bytes.bytes, &record->text_offset,
                              err));
@@ -146,17 +166,27 @@ static enum mly_err write_page(struct mly_lance_writer *writer, struct lance_col
     return MLY_OK;
 }
 
-/* The disk works while rows are gathered. */
-static void hint(struct mly_lance_writer *writer, uint64_t bytes_min)
+static enum mly_err write_rows(struct mly_lance_writer *writer, struct lance_column_writer *column,
+                               const void *values, size_t values_bytes,
+                               struct lance_page_record *record, struct mly_error *err)
 {
-    uint64_t bytes = writer->file_bytes - writer->hinted_bytes;
-    if (bytes < bytes_min) return;
-    mly_file_write_back(&writer->file, writer->hinted_bytes, bytes);
-    writer->hinted_bytes = writer->file_bytes;
+    MLY_TRY(write_page(writer, column, values, values_bytes, record, err));
+    return mly_bytes_append(&column->pages, record, sizeof(*record), err);
 }
 
-static enum mly_err flush_page(struct mly_lance_writer *writer, struct lance_column_writer *column,
-                               struct mly_error *err)
+enum mly_err mly_lance_write_page_of(struct mly_lance_writer *writer,
+                                     struct lance_column_writer *column, const void *values,
+                                     size_t row_count, struct mly_error *err)
+{
+    struct lance_page_record record = {.first_row = column->rows, .row_count = row_count};
+    size_t bytes = row_count * lance_value_bytes(&column->field);
+    MLY_TRY(write_rows(writer, column, values, bytes, &record, err));
+    column->rows += row_count;
+    return MLY_OK;
+}
+
+enum mly_err mly_lance_flush_page(struct mly_lance_writer *writer,
+                                  struct lance_column_writer *column, struct mly_error *err)
 {
     if (column->page_rows == 0) return MLY_OK;
     struct lance_page_record record = {
@@ -164,123 +194,13 @@ static enum mly_err flush_page(struct mly_lance_writer *writer, struct lance_col
         .row_count = column->page_rows,
         .null_count = column->page_nulls,
     };
-    MLY_TRY(write_page(writer, column, &record, err));
-    hint(writer, HINT_BYTES);
-    MLY_TRY(mly_bytes_append(&column->pages, &record, sizeof(record), err));
+    MLY_TRY(write_rows(writer, column, column->values.data, column->values.bytes, &record, err));
     column->values.bytes = 0;
     column->bytes.bytes = 0;
     column->valid.bytes = 0;
     column->page_rows = 0;
     column->page_nulls = 0;
     return MLY_OK;
-}
-
-/* Pages of vectors begin at rows that are multiples of 8, so that scans take the bits of dead rows
- * as they stand. */
-static bool is_full(const struct lance_column_writer *column, size_t more)
-{
-    size_t rows = column->field.type == MLY_LANCE_VECTOR ? LANCE_PAGE_BYTES / more / 8 * 8 : 0;
-    if (rows > 0) return column->page_rows >= rows;
-    return column->values.bytes + column->bytes.bytes + more > LANCE_PAGE_BYTES;
-}
-
-/* Adds one row whose values (and text) are about to be appended: makes room for all of it first, so
- * that a row is there whole or not at all. */
-static enum mly_err begin_row(struct mly_lance_writer *writer, size_t column_i,
-                              enum mly_lance_type a, enum mly_lance_type b, bool is_null,
-                              size_t value_bytes, size_t text_bytes,
-                              struct lance_column_writer **out, struct mly_error *err)
-{
-    if (column_i >= writer->column_count || writer->is_complete) {
-        return mly_fail(err, MLY_ERR_INVAL, "column %zu of %zu", column_i, writer->column_count);
-    }
-    struct lance_column_writer *column = &writer->columns[column_i];
-    if (column->field.type != a && column->field.type != b) {
-        return mly_fail(err, MLY_ERR_INVAL, "column %.100s has another type",
-                        column->field.name.data);
-    }
-    if (is_null && !column->field.nullable) {
-        return mly_fail(err, MLY_ERR_INVAL, "column %.100s takes no null, row %" PRIu64 " is one",
-                        column->field.name.data, column->rows);
-    }
-    if (column->rows >= MLY_FRAGMENT_ROWS_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "a fragment takes %zu rows", MLY_FRAGMENT_ROWS_MAX);
-    }
-    size_t more = value_bytes + text_bytes;
-    if (is_full(column, more)) MLY_TRY(flush_page(writer, column, err));
-    MLY_TRY(mly_bytes_reserve(&column->values, value_bytes, err));
-    MLY_TRY(mly_bytes_reserve(&column->bytes, text_bytes, err));
-    if (column->page_rows % 8 == 0) MLY_TRY(mly_bytes_append_zeros(&column->valid, 1, err));
-    if (!is_null) {
-        uint64_t row = column->page_rows;
-        column->valid.data[row >> 3] |= (uint8_t)(1u << (row & 7));
-    }
-    column->page_nulls += is_null;
-    column->page_rows++;
-    column->rows++;
-    *out = column;
-    return MLY_OK;
-}
-
-enum mly_err mly_lance_put_string(struct mly_lance_writer *writer, size_t column_i,
-                                  struct mly_str value, struct mly_error *err)
-{
-    struct lance_column_writer *column = NULL;
-    if (value.data != NULL && value.bytes > MLY_META_BYTES_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "text of %zu bytes, limit is %zu", value.bytes,
-                        MLY_META_BYTES_MAX);
-    }
-    size_t bytes = value.data == NULL ? 0 : value.bytes;
-    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_STRING, MLY_LANCE_BINARY, value.data == NULL, 8,
-                      bytes, &column, err));
-    MLY_TRY(mly_bytes_append(&column->bytes, value.data, bytes, err));
-    return mly_bytes_append_u64le(&column->values, column->bytes.bytes, err);
-}
-
-enum mly_err mly_lance_put_int64(struct mly_lance_writer *writer, size_t column_i, int64_t value,
-                                 struct mly_error *err)
-{
-    struct lance_column_writer *column = NULL;
-    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_INT64, MLY_LANCE_TIMESTAMP_US, false, 8, 0,
-                      &column, err));
-    return mly_bytes_append_u64le(&column->values, (uint64_t)value, err);
-}
-
-enum mly_err mly_lance_put_float32(struct mly_lance_writer *writer, size_t column_i, float value,
-                                   struct mly_error *err)
-{
-    struct lance_column_writer *column = NULL;
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_FLOAT32, MLY_LANCE_FLOAT32, false, 4, 0, &column,
-                      err));
-    return mly_bytes_append_u32le(&column->values, bits, err);
-}
-
-enum mly_err mly_lance_put_vector(struct mly_lance_writer *writer, size_t column_i,
-                                  const float *values, struct mly_error *err)
-{
-    struct lance_column_writer *column = NULL;
-    size_t dim = column_i < writer->column_count ? writer->columns[column_i].field.dim : 0;
-    MLY_TRY(begin_row(writer, column_i, MLY_LANCE_VECTOR, MLY_LANCE_VECTOR, false,
-                      dim * sizeof(float), 0, &column, err));
-    return mly_bytes_append(&column->values, values, dim * sizeof(float), err);
-}
-
-enum mly_err mly_lance_put_null(struct mly_lance_writer *writer, size_t column_i,
-                                struct mly_error *err)
-{
-    struct lance_column_writer *column = NULL;
-    if (column_i >= writer->column_count) {
-        return mly_fail(err, MLY_ERR_INVAL, "column %zu of %zu", column_i, writer->column_count);
-    }
-    const struct mly_lance_field *field = &writer->columns[column_i].field;
-    if (lance_is_text(field->type)) {
-        return mly_lance_put_string(writer, column_i, MLY_STR_NULL, err);
-    }
-    size_t bytes = lance_value_bytes(field);
-    MLY_TRY(begin_row(writer, column_i, field->type, field->type, true, bytes, 0, &column, err));
-    return mly_bytes_append_zeros(&column->values, bytes, err);
 }
 
 static enum mly_err check_rows(const struct mly_lance_writer *writer, struct mly_error *err)
@@ -358,7 +278,7 @@ enum mly_err mly_lance_writer_complete(struct mly_lance_writer *writer, struct m
     if (writer->is_complete) return MLY_OK;
     MLY_TRY(check_rows(writer, err));
     for (size_t i = 0; i < writer->column_count; i++) {
-        MLY_TRY(flush_page(writer, &writer->columns[i], err));
+        MLY_TRY(mly_lance_flush_page(writer, &writer->columns[i], err));
     }
     MLY_TRY(write_tail(writer, err));
     writer->is_complete = true;

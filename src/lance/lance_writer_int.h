@@ -46,6 +46,16 @@ static inline size_t lance_value_bytes(const struct mly_lance_field *field)
     return field->type == MLY_LANCE_FLOAT32 ? 4 : 8;
 }
 
+/* The gathered page goes to the file; nothing where it is empty. */
+MLY_MUST_USE enum mly_err mly_lance_flush_page(struct mly_lance_writer *writer,
+                                               struct lance_column_writer *column,
+                                               struct mly_error *err);
+/* A page of its own, of values as they stand; none of fixed width is null, and no page is being
+ * gathered. */
+MLY_MUST_USE enum mly_err mly_lance_write_page_of(struct mly_lance_writer *writer,
+                                                  struct lance_column_writer *column,
+                                                  const void *values, size_t row_count,
+                                                  struct mly_error *err);
 /* All that follows the pages: global buffer, column metadata, tables, footer. The tail begins at
  * file offset `at`, a multiple of 64. */
 MLY_MUST_USE enum mly_err mly_lance_encode_tail(const struct mly_lance_writer *writer, uint64_t at,

@@ -31,6 +31,7 @@ struct mly_operation {
     const struct mly_chunk_row *rows; /* PUT */
     size_t row_count;
     uint32_t dim; /* of the rows' vectors */
+    bool is_new;  /* PUT: there is nothing to replace; not encoded */
 };
 
 /* Appends the payload to out; LIMIT where out's ceiling would be passed. */

@@ -51,15 +51,31 @@ static void write_uuid(uint8_t bytes[16], unsigned version, char out[37])
     out[at] = '\0';
 }
 
-enum mly_err mly_uuid7(const struct mly_env *env, char out[37], struct mly_error *err)
+static void write_uuid7(const struct mly_env *env, uint8_t bytes[16], char out[37])
 {
-    uint8_t bytes[16];
-    MLY_TRY(mly_random_bytes(env, bytes, sizeof(bytes), err));
     uint64_t ms = (uint64_t)(env->wall_ns(env->context) / 1000000);
     for (int i = 0; i < 6; i++) {
         bytes[i] = (uint8_t)(ms >> (8 * (5 - i)));
     }
     write_uuid(bytes, 7, out);
+}
+
+enum mly_err mly_uuid7(const struct mly_env *env, char out[37], struct mly_error *err)
+{
+    uint8_t bytes[16];
+    MLY_TRY(mly_random_bytes(env, bytes, sizeof(bytes), err));
+    write_uuid7(env, bytes, out);
+    return MLY_OK;
+}
+
+enum mly_err mly_uuid7_next(const struct mly_env *env, struct mly_uuid_source *source, char out[37],
+                            struct mly_error *err)
+{
+    if (source->left == 0) {
+        MLY_TRY(mly_random_bytes(env, source->random, sizeof(source->random), err));
+        source->left = sizeof(source->random) / sizeof(source->random[0]);
+    }
+    write_uuid7(env, source->random[--source->left], out);
     return MLY_OK;
 }
 

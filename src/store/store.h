@@ -195,6 +195,7 @@ struct mly_change {
     size_t row_count;
     uint32_t
         dim; /* of the rows' vectors; 0: the store's. Another one than the store's is MISMATCH */
+    bool is_new; /* PUT: the id was made for it just now, so that there is nothing to replace */
 };
 
 /* Becomes the writer: takes the lock (BUSY after lock_wait_ms), catches up with other programs'

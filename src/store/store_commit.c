@@ -3,6 +3,7 @@
  * In: changes. Out: a record of the log, and the snapshot that shows it, in this order: what cannot
  * be shown is found out before the record is written, and what is written is shown. The tables get
  * it later (store_checkpoint.c). */
+#include "store/store_index_int.h"
 #include "store/store_state_int.h"
 
 #include "base/limits.h"
@@ -249,11 +250,13 @@ static enum mly_err commit_all(struct mly_store *store, const struct mly_change 
     for (size_t i = 0; i < change_count; i++)
         urgent = urgent && changes[i].kind == MLY_CHANGE_REMOVE;
     bool is_load = !store->in_memory && mly_store_is_load(changes, change_count, dim);
+    if (is_load) mly_store_index_yield(store);
     if (is_load) MLY_TRY(mly_store_load_write(store, changes, change_count, &load, err));
     enum mly_err rc = mly_store_record_make(store->mem, changes, change_count, dim,
                                             is_load ? &load : NULL, &record, err);
     if (rc == MLY_OK) rc = commit_record(store, record, urgent, dim, durability, err);
     mly_store_record_release(record);
+    if (is_load) mly_store_index_yield(store);
     if (rc == MLY_OK) {
         mly_store_load_deinit(&load);
     } else if (store->log != NULL && mly_log_has_failed(store->log)) {

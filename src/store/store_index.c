@@ -74,6 +74,7 @@ enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_kern
     atomic_init(&index->stop, false);
     atomic_init(&index->callers, 0);
     atomic_init(&index->done, 0.0);
+    atomic_init(&index->loaded_s, -1.0);
     mly_mutex_init(&index->task_mutex);
     mly_cond_init(&index->task_cond);
     index->folder = mly_store_join(store->mem, store->path, "_memalloy/index");

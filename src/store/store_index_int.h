@@ -56,7 +56,8 @@ struct mly_store_index {
     _Atomic bool stop;
     _Atomic uint32_t callers; /* threads that make it now, and do not wait for the builder */
     uint64_t thread;
-    _Atomic double done; /* of what is being made, 0 to 1 */
+    _Atomic double loaded_s; /* when the last load was written, by mly_clock_seconds */
+    _Atomic double done;     /* of what is being made, 0 to 1 */
     size_t looked_parts;
     uint64_t looked_version; /* of the chunks, when it was last asked whether anything is due */
     uint64_t looked_generation;
@@ -79,6 +80,8 @@ void mly_store_index_remove(struct mly_store *store, struct mly_store_segment *s
 MLY_MUST_USE enum mly_err mly_store_index_make(struct mly_store *store, struct mly_pool *pool,
                                                bool wait, mly_vindex_pulse_fn pulse, void *context,
                                                bool *made, struct mly_error *err);
+/* A load is under way: the builder rests, for 10 seconds at most. store_index_task.c */
+void mly_store_index_yield(struct mly_store *store);
 /* Ends the builder's thread, for good. store_index_task.c */
 void mly_store_index_stop(struct mly_store *store);
 /* The name of the data file with the vectors of a part that an index may cover; false: none may. */

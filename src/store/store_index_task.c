@@ -4,14 +4,49 @@
  * it; it ends when nothing is. It works alone: the other cores are the caller's. */
 #include "store/store_index_int.h"
 
+/* Loads go first: while they follow each other the thread rests, but not for ever. */
+#define QUIET_S 0.3
+#define REST_MS_MAX 10000u
+#define REST_MS 20u
+
+/* One turn of the thread. */
+struct task {
+    struct mly_store *store;
+    uint32_t rested_ms;
+};
+
+static bool is_wanted(const struct mly_store_index *index)
+{
+    return !atomic_load(&index->stop) && atomic_load(&index->callers) == 0;
+}
+
+static void rest(struct task *task)
+{
+    struct mly_store_index *index = task->store->index;
+    for (; task->rested_ms < REST_MS_MAX && is_wanted(index); task->rested_ms += REST_MS) {
+        double quiet_s = mly_clock_seconds(task->store->env) - atomic_load(&index->loaded_s);
+        if (quiet_s >= QUIET_S) return;
+        mly_mutex_lock(&index->task_mutex);
+        mly_cond_wait_ms(&index->task_cond, &index->task_mutex, REST_MS);
+        mly_mutex_unlock(&index->task_mutex);
+    }
+}
+
 static enum mly_err ask_stop(void *context, double done, struct mly_error *err)
 {
     (void)done;
-    const struct mly_store *store = context;
-    const struct mly_store_index *index = store->index;
-    if (!atomic_load(&index->stop) && atomic_load(&index->callers) == 0) return MLY_OK;
+    struct task *task = context;
+    const struct mly_store *store = task->store;
+    rest(task);
+    if (is_wanted(store->index)) return MLY_OK;
     return mly_fail(err, MLY_ERR_CANCELLED, "store %s: it is not this thread's work now",
                     store->path);
+}
+
+void mly_store_index_yield(struct mly_store *store)
+{
+    if (store->index == NULL) return;
+    atomic_store(&store->index->loaded_s, mly_clock_seconds(store->env));
 }
 
 static void *run(void *argument)
@@ -20,8 +55,10 @@ static void *run(void *argument)
     struct mly_store_index *index = store->index;
     bool made = true;
     while (made && !atomic_load(&index->stop)) {
+        struct task task = {.store = store};
+        rest(&task);
         /* What cannot be made now is made another time; until then its rows are scanned. */
-        if (mly_store_index_make(store, NULL, false, ask_stop, store, &made, NULL) != MLY_OK)
+        if (mly_store_index_make(store, NULL, false, ask_stop, &task, &made, NULL) != MLY_OK)
             made = false;
     }
     mly_mutex_lock(&index->task_mutex);
@@ -86,6 +123,7 @@ void mly_store_index_stop(struct mly_store *store)
     if (index == NULL) return;
     mly_mutex_lock(&index->task_mutex);
     atomic_store(&index->stop, true);
+    mly_cond_wake_all(&index->task_cond);
     /* One that is being started has no number yet. */
     while (index->starting)
         mly_cond_wait_ms(&index->task_cond, &index->task_mutex, 50);

@@ -140,6 +140,7 @@ uint32_t mly_keys_next(const struct mly_keys *keys, uint32_t hash, uint32_t run_
 /* Data files that the log names; of a record they belong to its arena. */
 struct mly_store_load {
     struct mly_lance_data_file files[MLY_STORE_TABLES]; /* name "": none */
+    bool is_new; /* none of its documents replaces one; never read from a log */
 };
 bool mly_store_is_load(const struct mly_change *changes, size_t change_count, uint32_t dim);
 /* Or is it an operation of the record, even so? */

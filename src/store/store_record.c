@@ -199,6 +199,21 @@ static enum mly_err decode(struct mly_store_record *record, struct mly_error *er
 
 /* ---- records ---- */
 
+/* What the bytes do not say, as it holds only now. */
+static void note_new(struct mly_store_record *record, const struct mly_change *changes,
+                     size_t count)
+{
+    size_t operation_i = 0;
+    if (record->load != NULL) record->load->is_new = true;
+    for (size_t i = 0; i < count; i++) {
+        if (record->load != NULL && mly_store_goes_into_load(&changes[i])) {
+            record->load->is_new = record->load->is_new && changes[i].is_new;
+        } else {
+            record->operations[operation_i++].is_new = changes[i].is_new;
+        }
+    }
+}
+
 enum mly_err mly_store_record_make(struct mly_mem *mem, const struct mly_change *changes,
                                    size_t count, uint32_t dim, const struct mly_store_load *load,
                                    struct mly_store_record **out, struct mly_error *err)
@@ -211,6 +226,7 @@ enum mly_err mly_store_record_make(struct mly_mem *mem, const struct mly_change 
         mly_store_record_release(record);
         return rc;
     }
+    note_new(record, changes, count);
     *out = record;
     return MLY_OK;
 }

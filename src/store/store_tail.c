@@ -168,7 +168,9 @@ static enum mly_err put(struct work *work, struct mly_store_record *record,
         }
         work->dim = operation->dim;
     }
-    MLY_TRY(bury(work, MLY_STORE_CHUNKS, operation->document.id, err));
+    if (!operation->is_new) {
+        MLY_TRY(bury(work, MLY_STORE_CHUNKS, operation->document.id, err));
+    }
     for (size_t i = 0; i < operation->row_count; i++) {
         MLY_TRY(add_row(work, MLY_STORE_CHUNKS, record, &operation->rows[i], err));
     }
@@ -197,7 +199,9 @@ static enum mly_err apply_to_documents(struct work *work, struct mly_store_recor
     if (operation->kind == MLY_OPERATION_METADATA) {
         return revise_document(work, record, operation, err);
     }
-    MLY_TRY(bury(work, MLY_STORE_DOCUMENTS, operation->document.id, err));
+    if (!operation->is_new) {
+        MLY_TRY(bury(work, MLY_STORE_DOCUMENTS, operation->document.id, err));
+    }
     if (operation->kind == MLY_OPERATION_REMOVE) return MLY_OK;
     return add_row(work, MLY_STORE_DOCUMENTS, record, &operation->document, err);
 }
@@ -227,7 +231,7 @@ static enum mly_err apply_load(struct work *work, struct mly_store_record *recor
     struct mly_store_view *view = NULL;
     struct gathered *gathered = &work->tables[kind];
     MLY_TRY(mly_store_fragment_adopt(work->views[kind], record, &fragment, err));
-    enum mly_err rc = find_replaced(work, kind, fragment, err);
+    enum mly_err rc = record->load->is_new ? MLY_OK : find_replaced(work, kind, fragment, err);
     if (rc == MLY_OK) {
         mly_store_rows_sort(&gathered->dead);
         rc = mly_store_view_grow(work->views[kind], &gathered->dead, NULL, 0, 0, fragment, &view,
