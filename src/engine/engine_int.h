@@ -255,8 +255,8 @@ void mly_ingest_deinit(struct mly_ingest *ingest);
  * reused. */
 MLY_MUST_USE enum mly_err mly_ingest_add(struct mly_ingest *ingest, struct mly_ingest_item *item,
                                          struct mly_error *err);
-/* Room for count items, all zero, behind those that were added; to be filled in place, with rows that
- * have their vectors and texts that are borrowed. Then fill_room takes them all. */
+/* Room for count items, all zero, behind those that were added; to be filled in place, with rows
+ * that have their vectors and texts that are borrowed. Then fill_room takes them all. */
 MLY_MUST_USE enum mly_err mly_ingest_room(struct mly_ingest *ingest, size_t count,
                                           struct mly_ingest_item **out, struct mly_error *err);
 void mly_ingest_fill_room(struct mly_ingest *ingest, size_t count);
