@@ -307,8 +307,9 @@ struct memalloy_options {
     const struct memalloy_model_options *model; /* NULL: the default, loaded when needed */
     const struct memalloy_chunking *chunking;   /* NULL: heading with its own sizes */
     int durability;                             /* enum memalloy_durability */
-    /* what this handle, its model and its results hold at most, mapped files not counted; a call
-     * that needs more fails with NOMEM and changes nothing. 0: no limit */
+    /* what this handle, its model and its results hold at most; a call
+     * that needs more fails with NOMEM and changes nothing. What is mapped of files is let go of
+     * beyond it. 0: no limit */
     uint64_t memory_bytes_max;
     /* of the true nearest passages, what part a search must find, 0.5 to 1, where it does not say
      * itself; 1: every vector is looked at. 0: 0.95 */

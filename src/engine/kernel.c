@@ -110,7 +110,8 @@ static enum mly_err limit_memory(memalloy_kernel *kernel, uint64_t bytes_max, st
     kernel->own_env.mem = kernel->own_mem;
     kernel->own_env.origin = kernel->birth_env;
     kernel->env = &kernel->own_env;
-    return MLY_OK;
+    return mly_maps_create(kernel->birth_env, kernel->own_mem, bytes_max, &kernel->own_env.maps,
+                           err);
 }
 
 void mly_kernel_explain(const memalloy_kernel *kernel, enum mly_err rc, struct mly_error *err)
@@ -173,6 +174,7 @@ enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err)
     mly_searcher_destroy(kernel->searcher);
     enum mly_err rc = mly_store_close(kernel->store, err);
     mly_arena_deinit(&kernel->arena);
+    mly_maps_destroy(kernel->own_env.maps);
     mly_mem_let_go(kernel->own_mem);
     mly_mem_free(env->mem, kernel);
     return rc;
@@ -215,6 +217,7 @@ enum mly_err mly_kernel_enter(memalloy_kernel *kernel, struct mly_error *err)
 
 void mly_kernel_leave(memalloy_kernel *kernel)
 {
+    mly_maps_trim(kernel->env->maps);
     mly_mutex_lock(&kernel->mutex);
     kernel->calls--;
     if (kernel->calls == 0) mly_cond_wake_all(&kernel->idle);

@@ -16,9 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How a part of a mapped file is going to be read: in no order, so that nothing is read besides; or
- * soon, so that it is read now, beside whatever else is. */
-enum mly_advice { MLY_ADVICE_RANDOM, MLY_ADVICE_SOON };
+/* How a part of a mapped file is going to be read: in no order, so that nothing is read besides;
+ * soon, so that it is read now, beside whatever else is; or not for now, so that the process lets
+ * go of its pages (the system may keep them). */
+enum mly_advice { MLY_ADVICE_RANDOM, MLY_ADVICE_SOON, MLY_ADVICE_GONE };
 
 enum mly_file_kind { MLY_KIND_FILE, MLY_KIND_DIR, MLY_KIND_LINK, MLY_KIND_OTHER };
 
@@ -43,10 +44,12 @@ struct mly_file_info {
 #define MLY_AT_CWD (-100) /* dir_fd: names count from the working directory */
 
 struct mly_dir_stream;
+struct mly_maps;
 
 struct mly_env {
     struct mly_mem *mem;
-    void *context; /* given to every call below */
+    struct mly_maps *maps; /* what of files is mapped through it (maps.h), or NULL */
+    void *context;         /* given to every call below */
     /* the table that it was copied from with another mem, whose runtime it shares; NULL: none */
     const struct mly_env *origin;
     /* files */
@@ -67,6 +70,8 @@ struct mly_env {
     int (*map)(void *context, int fd, size_t bytes, const void **out); /* read-only, shared */
     int (*unmap)(void *context, const void *map, size_t bytes);
     int (*advise)(void *context, const void *at, size_t bytes, enum mly_advice advice);
+    /* bytes of mapped files, of whatever mapping, in this process's memory; -ENOSYS: unknown */
+    int64_t (*resident_files)(void *context);
     /* OFD lock of one byte, exclusive, without waiting: 0, or -EAGAIN where another holds it */
     int (*lock)(void *context, int fd, uint64_t byte);
     int (*unlock)(void *context, int fd, uint64_t byte);

@@ -160,8 +160,34 @@ static int sys_advise(void *context, const void *at, size_t bytes, enum mly_advi
     (void)context;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t first = (uintptr_t)at / page * page;
+    size_t whole = (uintptr_t)at + bytes - first;
+    /* What POSIX calls so does nothing in glibc. */
+    if (advice == MLY_ADVICE_GONE) return result_of(madvise((void *)first, whole, MADV_DONTNEED));
     int native = advice == MLY_ADVICE_RANDOM ? POSIX_MADV_RANDOM : POSIX_MADV_WILLNEED;
-    return -posix_madvise((void *)first, (uintptr_t)at + bytes - first, native);
+    return -posix_madvise((void *)first, whole, native);
+}
+
+static int64_t sys_resident_files(void *context)
+{
+    (void)context;
+#if defined(__linux__)
+    /* In pages: all, resident, and of those of files and shared memory. */
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    ssize_t bytes = read(fd, text, sizeof(text) - 1);
+    int failure = errno;
+    close(fd);
+    if (bytes <= 0) return bytes < 0 ? -failure : -EIO;
+    text[bytes] = '\0';
+    char *end = text;
+    uint64_t pages = 0;
+    for (int i = 0; i < 3; i++)
+        pages = strtoull(end, &end, 10);
+    return (int64_t)pages * sysconf(_SC_PAGESIZE);
+#else
+    return -ENOSYS;
+#endif
 }
 
 static int sys_unmap(void *context, const void *map, size_t bytes)
@@ -454,6 +480,7 @@ static const struct mly_env system_env = {
     .map = sys_map,
     .unmap = sys_unmap,
     .advise = sys_advise,
+    .resident_files = sys_resident_files,
     .lock = sys_lock,
     .unlock = sys_unlock,
     .lock_is_held = sys_lock_is_held,

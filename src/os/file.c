@@ -2,6 +2,8 @@
  * name of the thing. */
 #include "os/file.h"
 
+#include "os/maps.h"
+
 #include <errno.h>
 
 /* More than this at once is refused by some kernels. */
@@ -227,6 +229,11 @@ enum mly_err mly_file_map_or_copy(const struct mly_env *env, int dir_fd, const c
             rc = mly_fail_errno(err, MLY_ERR_IO, -result, "cannot map %s", path);
             goto done;
         }
+        if (env->maps != NULL) rc = mly_maps_add(env->maps, data, (size_t)info.bytes, err);
+        if (rc != MLY_OK) {
+            (void)env->unmap(env->context, data, (size_t)info.bytes);
+            goto done;
+        }
     }
     *out = (struct mly_map){env, data, (size_t)info.bytes, copied};
 done:
@@ -245,6 +252,7 @@ void mly_map_close(struct mly_map *map)
     if (map->copied) {
         mly_mem_free(map->env->mem, (void *)(uintptr_t)map->data);
     } else if (map->data != NULL) {
+        if (map->env->maps != NULL) mly_maps_remove(map->env->maps, map->data);
         (void)map->env->unmap(map->env->context, map->data, map->bytes);
     }
     map->copied = false;

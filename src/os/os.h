@@ -7,6 +7,7 @@
 #include "os/env.h"
 #include "os/file.h"
 #include "os/lock.h"
+#include "os/maps.h"
 #include "os/pool.h"
 #include "os/runtime.h"
 

@@ -147,6 +147,7 @@ static enum mly_err give_rows(void *context, size_t file_i, uint32_t row_first,
     const struct mly_lance_fragment *data = making->parts[file_i]->fragment->data;
     const size_t field = making->view->fields[MLY_CHUNK_VECTOR];
     struct mly_lance_vectors page;
+    mly_maps_trim(making->store->env->maps);
     MLY_TRY(mly_lance_get_vectors(data, field, row_first, &page, err));
     size_t i = (size_t)(row_first - page.first_row);
     size_t count = page.row_count - i;

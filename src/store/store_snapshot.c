@@ -441,6 +441,7 @@ enum mly_err mly_snapshot_get_block(const struct mly_snapshot *snapshot, size_t 
     size_t part_i = mly_store_view_find_part(view, block->first_address >> 32);
     const struct mly_lance_fragment *data =
         part_i == MLY_STORE_NO_PART ? NULL : view->parts[part_i].fragment->data;
+    mly_maps_trim(snapshot->store->env->maps); /* whoever asks for blocks may want all of them */
     if (data != NULL) {
         MLY_TRY(mly_lance_check_vectors(data, view->fields[MLY_CHUNK_VECTOR],
                                         block->first_address & UINT32_MAX, block->row_count, err));

@@ -360,6 +360,16 @@ static int crash_map(void *context, int fd, size_t bytes, const void **out)
     CRASH_LEAVE(0);
 }
 
+/* Its maps are copies in memory, which must not be given back. */
+static int crash_advise(void *context, const void *at, size_t bytes, enum mly_advice advice)
+{
+    (void)context;
+    (void)at;
+    (void)bytes;
+    (void)advice;
+    return 0;
+}
+
 static int crash_unmap(void *context, const void *map, size_t bytes)
 {
     CRASH_ENTER();
@@ -548,6 +558,7 @@ void crash_env_init(struct crash_env *crash)
     env->info = crash_info;
     env->map = crash_map;
     env->unmap = crash_unmap;
+    env->advise = crash_advise;
     env->lock = crash_lock;
     env->unlock = crash_unlock;
     env->lock_is_held = crash_lock_is_held;

@@ -9,6 +9,7 @@
 #include "tiny_model.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static char dir[TEMP_DIR_BYTES];
@@ -295,12 +296,92 @@ static void many_texts_can_be_given_up(void **state)
     assert_int_equal(mly_engine_close(kernel, &err), MLY_OK);
 }
 
+/* In bytes, of /proc/self/status; 0 where there is none. */
+static uint64_t status_bytes(const char *what)
+{
+    char line[200];
+    uint64_t bytes = 0;
+    FILE *stream = fopen("/proc/self/status", "r");
+    if (stream == NULL) return 0;
+    while (fgets(line, sizeof(line), stream) != NULL) {
+        if (strncmp(line, what, strlen(what)) == 0) {
+            bytes = strtoull(line + strlen(what) + 1, NULL, 10) << 10;
+        }
+    }
+    fclose(stream);
+    return bytes;
+}
+
+#define WIDE 1024u
+#define WIDE_BATCH 500u
+#define WIDE_ROWS 15000u /* 61 MB of vectors */
+
+static void fill_wide(memalloy_kernel *kernel)
+{
+    static float numbers[WIDE_BATCH * WIDE];
+    static struct memalloy_str contents[WIDE_BATCH];
+    struct mly_error err;
+    for (size_t first = 0; first < WIDE_ROWS; first += WIDE_BATCH) {
+        for (size_t i = 0; i < WIDE_BATCH * WIDE; i++)
+            numbers[i] = (float)((first * WIDE + i) * 2654435761u % 1000) - 499.5F;
+        for (size_t i = 0; i < WIDE_BATCH; i++)
+            contents[i] = str("row");
+        assert_int_equal(memalloy_add_vectors(kernel, contents, numbers, WIDE_BATCH, WIDE, NULL,
+                                              NULL, (struct memalloy_error *)&err),
+                         0);
+    }
+    assert_int_equal(mly_engine_checkpoint(kernel, &err), MLY_OK);
+}
+
+static void what_is_mapped_keeps_to_the_limit_too(void **state)
+{
+    (void)state;
+    const uint64_t limit = 32u << 20;
+    struct memalloy_options options = {.struct_bytes = sizeof(options),
+                                       .flags = MEMALLOY_OPEN_NO_MODEL,
+                                       .dim = WIDE,
+                                       .durability = MEMALLOY_DURABILITY_OFF};
+    static float query[WIDE];
+    double scores[2];
+    memalloy_kernel *kernel;
+    struct mly_error err;
+    for (size_t i = 0; i < WIDE; i++)
+        query[i] = (float)(i % 7) - 3;
+    assert_int_equal(mly_engine_open(mly_env_system(), store_path, &options, &kernel, &err),
+                     MLY_OK);
+    fill_wide(kernel);
+    for (int limited = 0; limited < 2; limited++) {
+        assert_int_equal(mly_engine_close(kernel, &err), MLY_OK);
+        options.memory_bytes_max = limited != 0 ? limit : 0;
+        assert_int_equal(mly_engine_open(mly_env_system(), store_path, &options, &kernel, &err),
+                         MLY_OK);
+        FILE *clear = fopen("/proc/self/clear_refs", "w"); /* the peak begins anew */
+        bool is_told = clear != NULL && fputs("5", clear) >= 0;
+        if (clear != NULL) is_told = fclose(clear) == 0 && is_told;
+        uint64_t before = status_bytes("VmRSS:");
+        memalloy_hits *hits;
+        struct memalloy_hit hit = {.struct_bytes = sizeof(hit)};
+        assert_int_equal(mly_engine_search_vector(kernel, query, WIDE, NULL, &hits, &err), MLY_OK);
+        memalloy_hits_get(hits, 0, &hit);
+        scores[limited] = hit.score;
+        memalloy_hits_destroy(hits);
+        uint64_t grown = status_bytes("VmHWM:") - before;
+        /* A page of the table is 8 MB, and the limit is looked at between two. */
+        if (is_told && limited == 0) assert_true(grown > (uint64_t)WIDE_ROWS * WIDE * 4);
+        if (is_told && limited != 0) assert_in_range(grown, 0, limit + (16u << 20));
+        if (is_told && limited != 0) assert_true(status_bytes("RssFile:") <= limit);
+    }
+    assert_true(scores[0] == scores[1]);
+    assert_int_equal(mly_engine_close(kernel, &err), MLY_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(any_limit_is_kept_and_named, new_store),
         cmocka_unit_test_setup(what_is_too_large_for_the_limit_leaves_the_store_as_it_was,
                                new_store),
+        cmocka_unit_test_setup(what_is_mapped_keeps_to_the_limit_too, new_store),
         cmocka_unit_test_setup(a_network_file_system_must_be_asked_for, new_store),
         cmocka_unit_test_setup(a_durability_without_a_name_is_refused, new_store),
         cmocka_unit_test_setup(many_texts_are_one_commit, new_store),
