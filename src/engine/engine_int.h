@@ -48,6 +48,7 @@ struct memalloy_kernel {
     struct mly_mem *own_mem;         /* NULL: no limit */
     const struct mly_env *birth_env; /* where the kernel itself was taken from */
     int64_t pid;                     /* of the process that opened it */
+    struct mly_runtime *runtime;     /* held, so that its threads stay between calls */
     struct mly_store *store;
     struct mly_searcher *searcher;
     const struct mly_kern *kern;

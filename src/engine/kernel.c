@@ -145,6 +145,7 @@ enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
     mly_cond_init(&kernel->idle);
     enum mly_err rc = limit_memory(kernel, local.memory_bytes_max, err);
     mly_arena_init(&kernel->arena, kernel->env->mem, SIZE_MAX);
+    if (rc == MLY_OK) rc = mly_runtime_hold(env, &kernel->runtime, err);
     if (rc == MLY_OK) rc = fill_kernel(kernel, path, &local, err);
     if (rc != MLY_OK) {
         mly_kernel_explain(kernel, rc, err);
@@ -173,6 +174,7 @@ enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err)
     mly_engine_model_close(kernel->model);
     mly_searcher_destroy(kernel->searcher);
     enum mly_err rc = mly_store_close(kernel->store, err);
+    mly_runtime_drop(kernel->runtime);
     mly_arena_deinit(&kernel->arena);
     mly_maps_destroy(kernel->own_env.maps);
     mly_mem_let_go(kernel->own_mem);

@@ -226,6 +226,7 @@ enum mly_err mly_model_encode(memalloy_model *model, const int32_t *ids, const s
                               size_t count, bool urgent, float *out, struct mly_error *err)
 {
     enter_gate(&model->gate, urgent);
+    mly_pool_set_urgent(model->pool, urgent);
     enum mly_err rc = mly_embedder_encode(model->embedder, ids, starts, count, out, err);
     leave_gate(&model->gate);
     return rc;

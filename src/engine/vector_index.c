@@ -126,6 +126,7 @@ static enum mly_err find(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
         return mly_fail_nomem(err, count * sizeof(found->hits[0]));
     }
     MLY_TRY(mly_pool_create(kernel->env, kernel->threads, &pool, err));
+    mly_pool_set_urgent(pool, true);
     enum mly_err rc = mly_search_many(kernel->searcher, pool, snapshot, kernel->kern, &ask, units,
                                       count, found->matches, found->counts, &stats, err);
     mly_pool_destroy(pool);

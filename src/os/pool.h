@@ -1,7 +1,9 @@
-/* A pool of worker threads that run the parts of one job, the caller included.
+/* A pool: as many of the process's worker threads as its owner may use, the caller included. They
+ * run the parts of one job.
  *
- * Threads  made at the first job that has more than one part; they block all signals. Jobs of
- *          several callers run one after the other.
+ * Threads  shared by all pools of a process (runtime.h), made at the first job that has more than
+ *          one part; they block all signals. Jobs of one pool run one after the other, those of
+ *          several beside each other: urgent ones take workers away from others, between two parts.
  * Errors   a pool that cannot start threads runs everything on the caller's.
  */
 #ifndef MLY_OS_POOL_H
@@ -12,11 +14,13 @@
 
 struct mly_pool;
 
-/* thread_count 0: every core the process may use. */
+/* thread_count 0: every core the process may use: affinity and cgroup quota are looked at. */
 MLY_MUST_USE enum mly_err mly_pool_create(const struct mly_env *env, uint32_t thread_count,
                                           struct mly_pool **out, struct mly_error *err);
-/* Joins its threads, in the process that made them; in a forked child it only frees. */
+/* No job is under way. In a forked child it only frees. */
 void mly_pool_destroy(struct mly_pool *pool);
+/* Of the next jobs: does somebody wait for the answer? */
+void mly_pool_set_urgent(struct mly_pool *pool, bool urgent);
 uint32_t mly_pool_thread_count(const struct mly_pool *pool);
 
 /* Runs part(context, part_i, worker_i) for every part_i below part_count, each once, and returns

@@ -5,6 +5,7 @@
  * that is up becomes a task. */
 #include "os/runtime.h"
 
+#include "os/crew.h"
 #include "os/lock.h"
 #include "os/registry.h"
 
@@ -28,6 +29,7 @@ struct mly_runtime {
     struct mly_cond changed; /* a timer's run has ended */
     /* guarded by mutex */
     struct mly_loop *loop; /* NULL: not needed yet */
+    struct mly_crew *crew; /* the same */
     struct lane lanes[MLY_LANES];
     bool quit;
 };
@@ -204,6 +206,7 @@ static void destroy(struct mly_runtime *runtime)
 {
     const struct mly_env *env = runtime->env;
     mly_loop_destroy(runtime->loop);
+    mly_crew_destroy(runtime->crew);
     mly_mutex_lock(&runtime->mutex);
     runtime->quit = true;
     for (int i = 0; i < MLY_LANES; i++)
@@ -258,6 +261,22 @@ enum mly_err mly_runtime_get_loop(struct mly_runtime *runtime, struct mly_loop *
     if (rc == MLY_OK) *out = runtime->loop;
     mly_mutex_unlock(&runtime->mutex);
     return rc;
+}
+
+enum mly_err mly_runtime_get_crew(struct mly_runtime *runtime, struct mly_crew **out,
+                                  struct mly_error *err)
+{
+    enum mly_err rc = MLY_OK;
+    mly_mutex_lock(&runtime->mutex);
+    if (runtime->crew == NULL) rc = mly_crew_create(runtime->env, &runtime->crew, err);
+    if (rc == MLY_OK) *out = runtime->crew;
+    mly_mutex_unlock(&runtime->mutex);
+    return rc;
+}
+
+bool mly_runtime_is_forgotten(const struct mly_runtime *runtime)
+{
+    return runtime->forgotten;
 }
 
 /* ---- timers ---- */

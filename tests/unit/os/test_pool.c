@@ -1,10 +1,14 @@
-/* The pool: each part once, on as many threads as there are, and without any where none can be
- * started. */
+/* The pool: each part once, on as many threads as there are, shared with other pools, and without
+ * any where none can be started. */
+#define _GNU_SOURCE
 #include "mly_cmocka.h"
 
 #include "fault_env.h"
+#include "os/clock.h"
 #include "os/pool.h"
+#include "os/runtime.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #define PARTS 1000
@@ -113,10 +117,125 @@ static void a_pool_without_threads_still_works(void **state)
         atomic_store(&fault.fail_forever, true);
         run_jobs(&fault.env, 5);
     }
-    fault_env_reset(&fault);
-    atomic_store(&fault.mem.fail_at, 2); /* the list of workers */
-    run_jobs(&fault.env, 5);
     assert_int_equal(atomic_load(&fault.mem.live), 0);
+}
+
+static void memory_that_runs_out_is_an_error(void **state)
+{
+    (void)state;
+    struct fault_env fault;
+    fault_env_init(&fault);
+    for (uint64_t fail_at = 1;; fail_at++) {
+        struct mly_pool *pool = NULL;
+        struct mly_error err = {0};
+        fault_env_reset(&fault);
+        atomic_store(&fault.mem.calls, 0);
+        atomic_store(&fault.mem.fail_at, fail_at);
+        enum mly_err rc = mly_pool_create(&fault.env, 5, &pool, &err);
+        mly_pool_destroy(pool);
+        assert_int_equal(atomic_load(&fault.mem.live), 0);
+        if (rc == MLY_OK) {
+            assert_true(fail_at > 3);
+            break;
+        }
+        assert_int_equal(rc, MLY_ERR_NOMEM);
+        assert_true(err.message[0] != '\0');
+    }
+}
+
+/* ---- several pools ---- */
+
+static void *run_many_jobs(void *argument)
+{
+    for (int i = 0; i < 20; i++)
+        run_jobs(argument, 3);
+    return NULL;
+}
+
+static void pools_share_their_threads(void **state)
+{
+    (void)state;
+    struct fault_env fault;
+    fault_env_init(&fault);
+    struct mly_runtime *runtime = NULL;
+    pthread_t threads[4];
+    assert_int_equal(mly_runtime_hold(&fault.env, &runtime, NULL), MLY_OK);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_many_jobs, &fault.env), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    /* Two beside each caller were enough for all of the 80 pools. */
+    assert_int_equal(atomic_load(&fault.calls), 2);
+    mly_runtime_drop(runtime);
+    assert_int_equal(atomic_load(&fault.mem.live), 0);
+}
+
+struct ingest {
+    struct mly_pool *pool;
+    _Atomic int parts, others; /* begun; of these by others than the caller */
+    _Atomic bool stop;
+};
+
+static void ingest_part(void *context, size_t part_i, uint32_t worker_i)
+{
+    struct ingest *ingest = context;
+    (void)part_i;
+    if (atomic_load(&ingest->stop)) return;
+    atomic_fetch_add(&ingest->parts, 1);
+    if (worker_i != 0) atomic_fetch_add(&ingest->others, 1);
+    mly_clock_sleep_ms(mly_env_system(), 2);
+}
+
+static void *run_ingest(void *argument)
+{
+    struct ingest *ingest = argument;
+    mly_pool_run(ingest->pool, 100000, ingest_part, ingest);
+    return NULL;
+}
+
+struct search {
+    _Atomic int parts, others;
+};
+
+static void search_part(void *context, size_t part_i, uint32_t worker_i)
+{
+    struct search *search = context;
+    (void)part_i;
+    atomic_fetch_add(&search->parts, 1);
+    if (worker_i != 0) atomic_fetch_add(&search->others, 1);
+    mly_clock_sleep_ms(mly_env_system(), 2);
+}
+
+static void an_urgent_job_takes_workers_from_others_and_gives_them_back(void **state)
+{
+    (void)state;
+    struct ingest ingest = {.parts = 0};
+    struct mly_pool *urgent = NULL;
+    pthread_t thread;
+    assert_int_equal(mly_pool_create(mly_env_system(), 4, &ingest.pool, NULL), MLY_OK);
+    assert_int_equal(mly_pool_create(mly_env_system(), 4, &urgent, NULL), MLY_OK);
+    mly_pool_set_urgent(urgent, true);
+    assert_int_equal(pthread_create(&thread, NULL, run_ingest, &ingest), 0);
+    for (int i = 0; i < 5000 && atomic_load(&ingest.others) < 6; i++)
+        mly_clock_sleep_ms(mly_env_system(), 1);
+    assert_true(atomic_load(&ingest.others) >= 6);
+    for (int round = 0; round < 5; round++) {
+        struct search search = {.parts = 0};
+        int before = atomic_load(&ingest.others);
+        mly_pool_run(urgent, 200, search_part, &search);
+        assert_int_equal(atomic_load(&search.parts), 200);
+        /* All three workers came: most parts are theirs, and few of the ingest's. */
+        assert_true(atomic_load(&search.others) > 100);
+        assert_true(atomic_load(&ingest.others) - before < 60);
+        int after = atomic_load(&ingest.others);
+        for (int i = 0; i < 5000 && atomic_load(&ingest.others) < after + 6; i++)
+            mly_clock_sleep_ms(mly_env_system(), 1);
+        assert_true(atomic_load(&ingest.others) >= after + 6); /* they are back */
+    }
+    atomic_store(&ingest.stop, true);
+    pthread_join(thread, NULL);
+    mly_pool_destroy(urgent);
+    mly_pool_destroy(ingest.pool);
 }
 
 static void too_many_threads_are_refused(void **state)
@@ -135,6 +254,9 @@ int main(void)
         cmocka_unit_test(every_part_runs_once_for_any_thread_count),
         cmocka_unit_test(no_stage_begins_before_the_one_before_is_done),
         cmocka_unit_test(a_pool_without_threads_still_works),
+        cmocka_unit_test(memory_that_runs_out_is_an_error),
+        cmocka_unit_test(pools_share_their_threads),
+        cmocka_unit_test(an_urgent_job_takes_workers_from_others_and_gives_them_back),
         cmocka_unit_test(too_many_threads_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
