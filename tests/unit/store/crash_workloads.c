@@ -369,8 +369,7 @@ static void a_disk_that_fails_for_a_while(struct crash_ledger *ledger)
 }
 
 /* Is the log torn after this cut? */
-static bool is_torn(const struct crash_ledger *before, const struct crash_choice *choice,
-                    size_t *commits)
+static bool is_torn(struct crash_ledger *before, const struct crash_choice *choice, size_t *commits)
 {
     struct crash_env disk;
     struct mly_store *store = NULL;
@@ -389,8 +388,10 @@ static bool is_torn(const struct crash_ledger *before, const struct crash_choice
     case_ok(case_put(store, 1, 1, &err), &err);
     mly_store_get_report(store, &report);
     case_ok(mly_store_close(store, &err), &err);
+    bool torn = report.dropped_bytes > 0 && report.kept;
+    if (torn) assert_true(crash_take_kept(&disk.env, &before->aside));
     crash_env_deinit(&disk);
-    return report.dropped_bytes > 0 && report.kept;
+    return torn;
 }
 
 static void a_torn_tail(struct crash_ledger *ledger)
@@ -401,6 +402,7 @@ static void a_torn_tail(struct crash_ledger *ledger)
     size_t commits = 0;
     assert_non_null(before);
     crash_env_init(&before->crash);
+    mly_bytes_init(&before->aside, &before->mem, MLY_META_BYTES_MAX);
     before->dead = open_store(before);
     put(before, before->dead, 1, 1);
     for (uint32_t number = 2; number < 5; number++)
@@ -414,6 +416,8 @@ static void a_torn_tail(struct crash_ledger *ledger)
     crash_env_cut(&before->crash, &choice, &ledger->crash);
     ledger->crash.skip_sync = skip_sync;
     memcpy(ledger->entries[0], before->entries[commits], sizeof(ledger->entries[0]));
+    struct mly_error err = {0};
+    case_ok(mly_bytes_append(&ledger->aside, before->aside.data, before->aside.bytes, &err), &err);
     crash_ledger_free(before);
     mark(ledger);
     struct mly_store *store = open_store(ledger);
@@ -466,13 +470,13 @@ static void tables_made_late(struct crash_ledger *ledger)
     close_store(ledger, store);
 }
 
-/* The newest manifest of the documents has another byte in it. */
+/* The newest manifest of the documents has another end, which is seen without its sums. */
 static void damage_newest(struct crash_ledger *ledger)
 {
     char newest[128] = "~", path[256];
-    uint8_t byte;
     struct mly_error err = {0};
     struct mly_dir dir;
+    struct mly_file_info info;
     struct mly_file file;
     const char *name;
     case_ok(mly_dir_open(&ledger->crash.env, MLY_AT_CWD, CRASH_FOLDER "/documents.lance/_versions",
@@ -485,10 +489,10 @@ static void damage_newest(struct crash_ledger *ledger)
     mly_dir_close(&dir);
     snprintf(path, sizeof(path), CRASH_FOLDER "/documents.lance/_versions/%s", newest);
     case_ok(mly_file_open(&ledger->crash.env, MLY_AT_CWD, path, MLY_OPEN_WRITE, &file, &err), &err);
-    case_ok(mly_file_read(&file, &byte, 1, 40, &err), &err);
-    byte ^= 0x10;
-    case_ok(mly_file_write(&file, &byte, 1, 40, &err), &err);
+    case_ok(mly_file_info(&file, &info, &err), &err);
+    case_ok(mly_file_write(&file, "X", 1, info.bytes - 1, &err), &err);
     case_ok(mly_file_sync(&file, &err), &err);
+    case_ok(mly_file_read_all(&file, &ledger->aside, &err), &err);
     mly_file_close(&file);
 }
 
@@ -550,6 +554,7 @@ struct crash_ledger *crash_workload_run(size_t workload_i, uint64_t skip_sync)
     struct crash_ledger *ledger = calloc(1, sizeof(*ledger));
     assert_non_null(ledger);
     crash_env_init(&ledger->crash);
+    mly_bytes_init(&ledger->aside, &ledger->mem, MLY_META_BYTES_MAX);
     ledger->crash.skip_sync = skip_sync;
     mark(ledger);
     workloads[workload_i].run(ledger);
@@ -560,6 +565,7 @@ void crash_ledger_free(struct crash_ledger *ledger)
 {
     (void)mly_store_close(ledger->dead, NULL);
     crash_env_deinit(&ledger->crash);
+    mly_bytes_deinit(&ledger->aside);
     free(ledger);
 }
 

@@ -8,6 +8,8 @@
 
 #include "store_cases.h"
 
+#include "base/bytes.h"
+#include "base/limits.h"
 #include "crash_env.h"
 
 #define CRASH_FOLDER "/kb"
@@ -38,6 +40,8 @@ struct crash_ledger {
     bool is_damaged;        /* the newest version of a table is, until the store is written on */
     bool is_failing;        /* the disk: a table may have what the log lost */
     struct mly_store *dead; /* a writer that was killed: it is closed when all is over */
+    struct mly_bytes aside; /* what a recovery finds and puts aside, in memory of its own */
+    struct mly_mem mem;
     struct case_document documents[CRASH_DOCUMENTS];
     struct mly_change changes[CRASH_DOCUMENTS];
     size_t change_count;
@@ -49,6 +53,11 @@ const char *crash_workload_name(size_t workload_i);
 struct crash_ledger *crash_workload_run(size_t workload_i, uint64_t skip_sync);
 void crash_ledger_free(struct crash_ledger *ledger);
 struct crash_mark crash_mark_at(const struct crash_ledger *ledger, size_t moment);
+
+/* Appends the content of a file of lost+found; false where there is none. */
+bool crash_take_kept(const struct mly_env *env, struct mly_bytes *out);
+/* Has a file of lost+found this content? */
+bool crash_is_kept(const struct mly_env *env, const struct mly_bytes *content);
 
 /* Is the snapshot the one of these entries? Looks at documents only. */
 bool crash_is_state(const struct mly_snapshot *snapshot, struct mly_mem *mem,

@@ -159,6 +159,17 @@ static void check_report(struct mly_store *store, const struct crash_ledger *led
     fail_here("report", report.reason);
 }
 
+/* What stood behind the log's last record is still there, or it is kept; and so is the damaged
+ * version once there is another. */
+static void check_kept(const struct mly_env *env, struct mly_store *store,
+                       const struct mly_bytes *aside)
+{
+    struct mly_store_report report;
+    mly_store_get_report(store, &report);
+    if (aside->bytes == 0 || report.dropped_bytes > 0 || crash_is_kept(env, aside)) return;
+    fail_here("lost+found", "what was put aside is not kept");
+}
+
 /* Opens it, looks, writes on, looks, opens it again. */
 static void check_disk(struct crash_env *disk, const struct crash_mark *mark, struct legal *legal,
                        size_t *written)
@@ -174,12 +185,14 @@ static void check_disk(struct crash_env *disk, const struct crash_mark *mark, st
     check_files(store);
     fine(case_put(store, 0, 3, &err), &err, "it cannot be written on");
     *written = crash_env_now(disk);
+    if (!legal->ledger->is_damaged) check_kept(&disk->env, store, &legal->ledger->aside);
     legal->marker_may = legal->marker_must = true;
     look(store, legal);
     fine(mly_store_close(store, &err), &err, "close");
     store = open_store(&disk->env);
     look(store, legal);
     check_files(store);
+    check_kept(&disk->env, store, &legal->ledger->aside);
     fine(mly_store_close(store, &err), &err, "close");
     check_for_others(&disk->env, mark);
     assert_int_equal(disk->mem.live, 0);
