@@ -4,6 +4,7 @@
 #include "lance/lance_int.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -265,13 +266,10 @@ static enum mly_err take_candidate(void *context, const char *folder, const char
 {
     struct cleaner *cleaner = context;
     struct candidate candidate = {.kind = mly_lance_name_kind(name)};
-    size_t bytes = strlen(name);
     (void)folder;
-    if (candidate.kind == LANCE_NAME_FOREIGN || candidate.kind == LANCE_NAME_TEMPORARY ||
-        bytes >= sizeof(candidate.name)) {
-        return MLY_OK;
-    }
-    memcpy(candidate.name, name, bytes + 1);
+    /* Not those of others, nor temporary ones, which are gone by now. Ours are short. */
+    if (candidate.kind < LANCE_NAME_DATA) return MLY_OK;
+    (void)snprintf(candidate.name, sizeof(candidate.name), "%s", name);
     return append(&cleaner->candidates, &candidate, sizeof(candidate), err);
 }
 
@@ -285,7 +283,7 @@ static int compare_candidates(const void *a, const void *b)
 static void mark(struct cleaner *cleaner, struct mly_str name)
 {
     struct candidate key;
-    if (name.bytes >= sizeof(key.name) || cleaner->candidates.count == 0) return;
+    if (name.bytes >= sizeof(key.name)) return;
     memcpy(key.name, name.data, name.bytes);
     key.name[name.bytes] = '\0';
     struct candidate *found = bsearch(&key, cleaner->candidates.bytes.data,

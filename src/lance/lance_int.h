@@ -72,8 +72,8 @@ MLY_MUST_USE enum mly_err mly_lance_unpack(struct mly_mem *mem,
                                            const ProtobufCMessageDescriptor *type,
                                            const uint8_t *data, size_t bytes, const char *what,
                                            ProtobufCMessage **out, struct mly_error *err);
-/* Accepts NULL. */
 void mly_lance_unpacked_free(struct mly_mem *mem, ProtobufCMessage *message);
+/* A message of some bytes. */
 MLY_MUST_USE enum mly_err mly_lance_pack(const ProtobufCMessage *message, struct mly_bytes *out,
                                          struct mly_error *err);
 /* The same with the u32 of its length in front, as manifests keep sections. */
@@ -151,7 +151,7 @@ MLY_MUST_USE enum mly_err mly_lance_own_uuid(const struct mly_lance_table *table
 enum lance_name_kind {
     LANCE_NAME_FOREIGN,
     LANCE_NAME_TEMPORARY,  /* ours, and never seen by anybody else */
-    LANCE_NAME_DATA,       /* ours */
+    LANCE_NAME_DATA,       /* ours, as those that follow: a version may name it */
     LANCE_NAME_DELETIONS,  /* ours */
     LANCE_NAME_TRANSACTION /* ours */
 };

@@ -55,7 +55,6 @@ enum mly_err mly_lance_unpack(struct mly_mem *mem, const ProtobufCMessageDescrip
 
 void mly_lance_unpacked_free(struct mly_mem *mem, ProtobufCMessage *message)
 {
-    if (message == NULL) return;
     struct unpack_state state = {.mem = mem};
     ProtobufCAllocator allocator = {unpack_alloc, unpack_free, &state};
     protobuf_c_message_free_unpacked(message, &allocator);
@@ -66,18 +65,15 @@ enum mly_err mly_lance_pack(const ProtobufCMessage *message, struct mly_bytes *o
 {
     size_t bytes = protobuf_c_message_get_packed_size(message);
     MLY_TRY(mly_bytes_reserve(out, bytes, err));
-    if (bytes > 0) out->bytes += protobuf_c_message_pack(message, out->data + out->bytes);
+    out->bytes += protobuf_c_message_pack(message, out->data + out->bytes);
     return MLY_OK;
 }
 
 enum mly_err mly_lance_pack_section(const ProtobufCMessage *message, struct mly_bytes *out,
                                     struct mly_error *err)
 {
+    /* What does not fit into 32 bits does not fit into out either. */
     size_t bytes = protobuf_c_message_get_packed_size(message);
-    if (bytes > MLY_META_BYTES_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "manifest section of %zu bytes, limit is %zu", bytes,
-                        MLY_META_BYTES_MAX);
-    }
     MLY_TRY(mly_bytes_append_u32le(out, (uint32_t)bytes, err));
     return mly_lance_pack(message, out, err);
 }

@@ -84,21 +84,14 @@ enum mly_err mly_lance_check_fields(const struct mly_lance_field *fields, size_t
 
 static struct mly_str logical_type_of(const struct mly_lance_field *field, struct mly_arena *arena)
 {
-    switch (field->type) {
-    case MLY_LANCE_STRING:
-        return MLY_STR("string");
-    case MLY_LANCE_BINARY:
-        return MLY_STR("binary");
-    case MLY_LANCE_INT64:
-        return MLY_STR("int64");
-    case MLY_LANCE_TIMESTAMP_US:
-        return MLY_STR(TIMESTAMP_PREFIX "-");
-    case MLY_LANCE_FLOAT32:
-        return MLY_STR("float");
-    case MLY_LANCE_VECTOR:
-    case MLY_LANCE_OTHER:
-        break;
-    }
+    static const struct mly_str plain[] = {
+        [MLY_LANCE_STRING] = {"string", 6},
+        [MLY_LANCE_BINARY] = {"binary", 6},
+        [MLY_LANCE_INT64] = {"int64", 5},
+        [MLY_LANCE_TIMESTAMP_US] = {TIMESTAMP_PREFIX "-", sizeof(TIMESTAMP_PREFIX)},
+        [MLY_LANCE_FLOAT32] = {"float", 5},
+    };
+    if (field->type != MLY_LANCE_VECTOR) return plain[field->type];
     char text[64];
     int bytes = snprintf(text, sizeof(text), VECTOR_PREFIX "%u", field->dim);
     return mly_arena_copy(arena, (struct mly_str){text, (size_t)bytes});

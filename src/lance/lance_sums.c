@@ -106,17 +106,6 @@ enum mly_err mly_lance_check_range(const struct lance_open_file *file, const voi
 
 /* ---- those that nobody needs ---- */
 
-/* The name without LANCE_SUMS_SUFFIX; false where it has none. */
-static bool file_of(const char *name, char *out, size_t out_bytes)
-{
-    size_t bytes = strlen(name), suffix = sizeof(LANCE_SUMS_SUFFIX) - 1;
-    if (bytes <= suffix || bytes - suffix >= out_bytes) return false;
-    if (strcmp(name + bytes - suffix, LANCE_SUMS_SUFFIX) != 0) return false;
-    memcpy(out, name, bytes - suffix);
-    out[bytes - suffix] = '\0';
-    return true;
-}
-
 static bool ends_with(const char *name, const char *end)
 {
     size_t bytes = strlen(name), end_bytes = strlen(end);
@@ -127,9 +116,11 @@ static enum mly_err is_needed(const struct mly_lance_table *table, const char *n
                               struct mly_error *err)
 {
     struct lance_path path;
-    char file[256];
+    char file[LANCE_FILE_NAME_BYTES_MAX + 1];
     *out = false;
-    if (!file_of(name, file, sizeof(file))) return MLY_OK;
+    if (!ends_with(name, LANCE_SUMS_SUFFIX)) return MLY_OK;
+    (void)snprintf(file, sizeof(file), "%.*s",
+                   (int)(strlen(name) - (sizeof(LANCE_SUMS_SUFFIX) - 1)), name);
     const char *folder = ends_with(file, ".lance")      ? "data"
                          : ends_with(file, ".manifest") ? "_versions"
                                                         : "_deletions";

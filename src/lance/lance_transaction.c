@@ -213,7 +213,7 @@ static void merge_flags(MlyPb__Manifest *manifest)
     for (size_t i = 0; i < manifest->n_fragments; i++) {
         if (manifest->fragments[i]->deletion_file != NULL) deletions = LANCE_FLAG_DELETIONS;
     }
-    uint64_t config = manifest->n_config > 0 ? LANCE_FLAG_CONFIG : 0;
+    uint64_t config = LANCE_FLAG_CONFIG; /* our own number is always there */
     uint64_t ours = LANCE_FLAG_DELETIONS | LANCE_FLAG_CONFIG;
     manifest->reader_flags = (manifest->reader_flags & ~LANCE_FLAG_DELETIONS) | deletions;
     manifest->writer_flags = (manifest->writer_flags & ~ours) | deletions | config;

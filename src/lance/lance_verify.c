@@ -3,6 +3,7 @@
 #include "lance/lance_int.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Calls fn for the files that the manifest names, its own last. fragment_i counts its fragments;
@@ -22,11 +23,9 @@ static enum mly_err walk_fragment(struct file_walk *walk, const MlyPb__Fragment 
                                   struct mly_error *err)
 {
     for (size_t i = 0; i < fragment->n_files; i++) {
-        char name[256]; /* plain names have 255 at most */
+        char name[LANCE_FILE_NAME_BYTES_MAX + 1];
         struct mly_str path = lance_pb_str(fragment->files[i]->path);
-        if (path.bytes >= sizeof(name)) continue;
-        memcpy(name, path.data, path.bytes);
-        name[path.bytes] = '\0';
+        (void)snprintf(name, sizeof(name), "%.*s", (int)path.bytes, path.data);
         MLY_TRY(walk->fn(walk, "data", name, err));
     }
     if (fragment->deletion_file == NULL) return MLY_OK;

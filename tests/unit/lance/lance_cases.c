@@ -1,6 +1,8 @@
 #include "lance_cases.h"
 
 #include "base/hash.h"
+#include "lance/lance_int.h"
+#include "temp_dir.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -286,4 +288,33 @@ void case_check_rows(const struct mly_lance_table *table, const struct mly_lance
     EXPECT_OK(mly_lance_fragment_open(table, manifest, fragment_i, &fragment, &err));
     case_check_fragment(fragment, first);
     mly_lance_fragment_close(fragment);
+}
+
+void case_check_refused(enum mly_err got, enum mly_err wanted, const char *message,
+                        const struct mly_error *err)
+{
+    case_expect(got, wanted, err);
+    if (strstr(err->message, message) == NULL) print_message("%s\n", err->message);
+    assert_non_null(strstr(err->message, message));
+}
+
+struct mly_lance_manifest *case_exchange(const struct mly_lance_table *table,
+                                         const ProtobufCMessage *pb)
+{
+    struct mly_lance_manifest *manifest;
+    struct mly_bytes bytes;
+    struct mly_error err;
+    char name[LANCE_VERSION_NAME_BYTES], file[LANCE_VERSION_NAME_BYTES + 16];
+    mly_bytes_init(&bytes, table->env->mem, MLY_META_BYTES_MAX);
+    EXPECT_OK(mly_bytes_append(&bytes, "\5\0\0\0index", 9, &err));
+    EXPECT_OK(mly_lance_pack_section(pb, &bytes, &err));
+    EXPECT_OK(mly_bytes_append_u64le(&bytes, 9, &err));
+    EXPECT_OK(mly_bytes_append_u32le(&bytes, 2u << 16, &err));
+    EXPECT_OK(mly_bytes_append(&bytes, "LANC", 4, &err));
+    mly_lance_version_name(((const MlyPb__Manifest *)pb)->version, LANCE_NAMING_V2, name);
+    snprintf(file, sizeof(file), "_versions/%s", name);
+    temp_dir_write(table->path, file, bytes.data, bytes.bytes);
+    mly_bytes_deinit(&bytes);
+    EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
+    return manifest;
 }

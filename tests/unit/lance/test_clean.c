@@ -132,7 +132,8 @@ static void make_foreign(void)
     manifest->pb->version++;
     manifest->pb->has_transaction_section = false;
     int64_t now_us = mly_clock_wall_us(&fault.env);
-    manifest->pb->timestamp->seconds = now_us / 1000000;
+    MlyPb__Timestamp *time = manifest->pb->timestamp;
+    if (time != NULL) time->seconds = now_us / 1000000;
     ProtobufCBinaryData own = manifest->pb->transaction_file;
     manifest->pb->transaction_file =
         lance_pb_data(MLY_STR("1-0dfd3b3f-7a3b-4a7e-8f4b-3f3f3f3f3f3f.txn"));
@@ -294,9 +295,17 @@ static void tagged_versions_stay_and_branches_stop_everything(void **state)
     snprintf(file, sizeof(file), "%s/_refs/branches/b.json", path);
     assert_int_equal(unlink(file), 0);
     /* A tag that says nothing may mean anything. */
-    static const char *const bad[] = {"", "{\"version\": \"x\"}",
-                                      "{\"version\": 99999999999999999999}"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const bad[] = {
+        "",
+        "{\"version\": \"x\"}",
+        "{\"version\": 99999999999999999999}",
+        "{\"no such key\": 3}",
+        "{\"version\"",
+        "{\"version\": ",
+        "{\"version\": x",
+        "{\"version\": ;3",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         temp_dir_write(path, "_refs/tags/c.json", bad[i], strlen(bad[i]));
         report = clean(2);
         assert_true(report.is_frozen);
@@ -304,6 +313,11 @@ static void tagged_versions_stay_and_branches_stop_everything(void **state)
     }
     snprintf(file, sizeof(file), "%s/_refs/tags/c.json", path);
     assert_int_equal(unlink(file), 0);
+    assert_int_equal(mkdir(file, 0700), 0); /* no file at all */
+    assert_true(clean(2).is_frozen);
+    assert_int_equal(rmdir(file), 0);
+    temp_dir_write(path, "_refs/tags/c.json", "{\"version\":7", 12); /* its end is missing */
+    temp_dir_write(path, "_refs/tags/d.json", "{\"version\":7x", 13);
     report = clean(2);
     assert_false(report.is_frozen);
     assert_int_equal(report.versions, 5);
@@ -326,6 +340,135 @@ static void a_version_that_cannot_be_read_stops_everything(void **state)
     }
     temp_dir_write(path, "_versions/d123.manifest", "x", 1);
     assert_true(clean(2).is_frozen);
+}
+
+/* The newest version's manifest with other words in it. */
+static void exchange(void (*change)(MlyPb__Manifest *pb))
+{
+    struct mly_lance_manifest *manifest;
+    EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
+    MlyPb__Manifest pb = *manifest->pb;
+    change(&pb);
+    struct mly_lance_manifest *changed = case_exchange(table, &pb.base);
+    mly_lance_manifest_destroy(changed);
+    mly_lance_manifest_destroy(manifest);
+}
+
+static void say_no_time(MlyPb__Manifest *pb)
+{
+    pb->timestamp = NULL;
+}
+
+static MlyPb__Timestamp odd_time;
+
+static void say_odd_time(MlyPb__Manifest *pb)
+{
+    odd_time.has_seconds = true;
+    pb->timestamp = &odd_time;
+}
+
+/* A version of ours that does not say when it was made is as good as new: it stays where another
+ * program may hold an older one. */
+static void versions_without_a_time_count_as_new(void **state)
+{
+    (void)state;
+    static const int64_t odd[] = {0, -1, INT64_MAX, INT64_MAX / 1000000};
+    mly_pb__timestamp__init(&odd_time);
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        struct mly_lance_manifest *manifest, *next;
+        struct mly_lance_pair pair = {MLY_STR("k"), MLY_STR("v")};
+        struct mly_lance_change change = {.config = &pair, .config_count = 1};
+        EXPECT_OK(make_history(table, 2, &err));
+        odd_time.seconds = odd[i];
+        exchange(i == 0 ? say_no_time : say_odd_time);
+        make_foreign();
+        EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
+        for (int more = 0; more < 2; more++) {
+            EXPECT_OK(mly_lance_commit(table, manifest, &change, &next, NULL, &err));
+            mly_lance_manifest_destroy(manifest);
+            manifest = next;
+        }
+        mly_lance_manifest_destroy(manifest);
+        clock_ahead_ns = (int64_t)4200 * 1000000000;
+        assert_int_equal(clean(2).versions, 1); /* the first */
+        clock_ahead_ns = 0;
+        assert_true(has_version(2));
+        temp_dir_remove(path);
+    }
+}
+
+static void need_a_feature(MlyPb__Manifest *pb)
+{
+    pb->has_reader_flags = true;
+    pb->reader_flags = 1 << 20;
+}
+
+/* Nothing is known of what a version names that cannot be read, and so of no file. */
+static void a_version_that_is_not_understood_stops_everything(void **state)
+{
+    (void)state;
+    struct mly_lance_manifest *manifest;
+    EXPECT_OK(make_history(table, 3, &err));
+    EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
+    MlyPb__Manifest pb = *manifest->pb;
+    need_a_feature(&pb);
+    struct mly_bytes bytes;
+    char name[LANCE_VERSION_NAME_BYTES], file[LANCE_VERSION_NAME_BYTES + 16];
+    mly_bytes_init(&bytes, fault.env.mem, MLY_META_BYTES_MAX);
+    pb.version = 2;
+    EXPECT_OK(mly_lance_pack_section(&pb.base, &bytes, &err));
+    EXPECT_OK(mly_bytes_append_u64le(&bytes, 0, &err));
+    EXPECT_OK(mly_bytes_append_u32le(&bytes, 2u << 16, &err));
+    EXPECT_OK(mly_bytes_append(&bytes, "LANC", 4, &err));
+    mly_lance_version_name(2, LANCE_NAMING_V2, name);
+    snprintf(file, sizeof(file), "_versions/%s", name);
+    temp_dir_write(path, file, bytes.data, bytes.bytes);
+    mly_bytes_deinit(&bytes);
+    mly_lance_manifest_destroy(manifest);
+    struct mly_lance_data_file orphan;
+    EXPECT_OK(case_write(table, 0, 3, &orphan, &err));
+    /* No version goes for age: it is met where files are looked for. */
+    struct mly_lance_cleaned report = clean(5);
+    assert_true(report.is_frozen);
+    assert_int_equal(report.data_files, 0);
+    report = clean(1);
+    assert_true(report.is_frozen);
+    assert_int_equal(report.versions, 0);
+    mly_lance_data_file_deinit(&orphan);
+}
+
+/* Names that only others give, of any length; and nothing of ours is there to go. */
+static void tables_of_others_keep_everything(void **state)
+{
+    (void)state;
+    struct mly_lance_manifest *manifest;
+    MlyPb__DataFile file = MLY_PB__DATA_FILE__INIT, *files[] = {&file};
+    MlyPb__Fragment fragment = MLY_PB__FRAGMENT__INIT, *fragments[] = {&fragment};
+    static char long_name[200];
+    char old[TEMP_DIR_BYTES + 400];
+    memset(long_name, 'n', sizeof(long_name) - 1);
+    EXPECT_OK(make_history(table, 1, &err));
+    EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
+    MlyPb__Manifest pb = *manifest->pb;
+    struct mly_str name = lance_pb_str(pb.fragments[0]->files[0]->path);
+    snprintf(old, sizeof(old), "%s/data/%.*s", path, (int)name.bytes, name.data);
+    assert_int_equal(unlink(old), 0);
+    name = lance_pb_str(pb.transaction_file);
+    snprintf(old, sizeof(old), "%s/_transactions/%.*s", path, (int)name.bytes, name.data);
+    assert_int_equal(unlink(old), 0);
+    file.has_path = true;
+    file.path = lance_pb_data(mly_str_of(long_name));
+    fragment.files = files;
+    fragment.n_files = 1;
+    pb.fragments = fragments;
+    pb.n_fragments = 1;
+    mly_lance_manifest_destroy(case_exchange(table, &pb.base));
+    assert_int_equal(clean(1).data_files, 0); /* no candidate */
+    struct mly_lance_data_file orphan;
+    EXPECT_OK(case_write(table, 0, 3, &orphan, &err));
+    assert_int_equal(clean(1).data_files, 1);
+    mly_lance_data_file_deinit(&orphan);
+    mly_lance_manifest_destroy(manifest);
 }
 
 static void no_table_is_nothing_to_clean(void **state)
@@ -446,6 +589,9 @@ int main(void)
         TEST(versions_of_others_stay_and_ours_too_for_an_hour),
         TEST(tagged_versions_stay_and_branches_stop_everything),
         TEST(a_version_that_cannot_be_read_stops_everything),
+        TEST(versions_without_a_time_count_as_new),
+        TEST(a_version_that_is_not_understood_stops_everything),
+        TEST(tables_of_others_keep_everything),
         TEST(no_table_is_nothing_to_clean),
         TEST(every_failure_leaves_whole_versions),
         TEST(every_power_cut_leaves_whole_versions),

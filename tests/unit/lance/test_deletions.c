@@ -115,6 +115,95 @@ static void what_is_no_roaring_bitmap_is_refused(void **state)
     }
 }
 
+/* 5,000 rows in bits, 3 in an array, and both in runs. */
+static void rows_beyond_the_fragment_are_refused_in_every_form(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *data;
+        size_t bytes;
+        const char *message;
+    } cases[] = {
+        /* a run of rows 98 to 102 */
+        {"\x3b\x30\0\0\1\0\0\4\0\1\0\x62\0\4\0", 15, "names row 100"},
+        /* no run is there, no run's bounds, no bitmap of runs */
+        {"\x3b\x30\0\0\1\0\0\4\0", 9, "ends at 9"},
+        {"\x3b\x30\0\0\1\0\0\4\0\1\0", 11, "ends at 11"},
+        {"\x3b\x30\0\0", 4, "ends at 4"},
+        {"\x3b\x30\0\0\1", 5, "ends at 5"},
+        /* a container of runs' kind that has none: an array of row 7 */
+        {"\x3b\x30\0\0\0\0\0\1\0\7\0", 11, "has 1 rows, not 2"},
+    };
+    struct mly_lance_deletions set, small;
+    struct mly_bytes bytes;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        mly_lance_deletions_init(&small, &mem, 100);
+        const uint8_t *data = (const uint8_t *)cases[i].data;
+        enum mly_err rc = mly_lance_roaring_read(data, cases[i].bytes, &small, &err);
+        if (i + 1 == sizeof(cases) / sizeof(cases[0])) {
+            case_expect(rc, MLY_ERR_CORRUPT, &err); /* it ends before its second row */
+        } else {
+            case_check_refused(rc, MLY_ERR_CORRUPT, cases[i].message, &err);
+        }
+        mly_lance_deletions_deinit(&small);
+    }
+    mly_lance_deletions_init(&set, &mem, 5000);
+    mly_bytes_init(&bytes, &mem, MLY_META_BYTES_MAX);
+    fill(&set, EVERY_ROW);
+    EXPECT_OK(mly_lance_roaring_write(&set, &bytes, &err));
+    for (uint64_t rows = 1; rows < 20; rows++) {
+        mly_lance_deletions_init(&small, &mem, rows);
+        case_check_refused(mly_lance_roaring_read(bytes.data, bytes.bytes, &small, &err),
+                           MLY_ERR_CORRUPT, "names row", &err);
+        mly_lance_deletions_deinit(&small);
+    }
+    mly_bytes_deinit(&bytes);
+    mly_lance_deletions_deinit(&set);
+    assert_int_equal(mem.live, 0);
+}
+
+/* A copy, and the file's form there and back. */
+static enum mly_err copy_write_read(const struct mly_lance_deletions *set)
+{
+    struct mly_lance_deletions copy, back;
+    struct mly_bytes bytes;
+    MLY_TRY(mly_lance_deletions_copy(set, &copy, &err));
+    mly_lance_deletions_init(&back, &mem, set->row_count);
+    mly_bytes_init(&bytes, &mem, MLY_META_BYTES_MAX);
+    enum mly_err rc = mly_lance_roaring_write(&copy, &bytes, &err);
+    if (rc == MLY_OK) rc = mly_lance_roaring_read(bytes.data, bytes.bytes, &back, &err);
+    if (rc == MLY_OK) check_same(set, &back);
+    mly_bytes_deinit(&bytes);
+    mly_lance_deletions_deinit(&copy);
+    mly_lance_deletions_deinit(&back);
+    return rc;
+}
+
+static void memory_may_end_at_any_allocation(void **state)
+{
+    (void)state;
+    struct mly_lance_deletions set;
+    mem.tight = true;
+    for (int shape = 0; shape < 2; shape++) {
+        mly_lance_deletions_init(&set, &mem, shape == 0 ? 66000 : 200);
+        fill(&set, shape == 0 ? ONE_BLOCK : EVERY_ROW);
+        int64_t live = mem.live;
+        uint64_t failures = 0;
+        enum mly_err rc = MLY_ERR_NOMEM;
+        for (; rc != MLY_OK; failures++) {
+            mem.fail_at = mem.calls + 1 + failures;
+            rc = copy_write_read(&set);
+            mem.fail_at = 0;
+            if (rc != MLY_OK) case_expect(rc, MLY_ERR_NOMEM, &err);
+            assert_int_equal(mem.live, live);
+        }
+        assert_true(failures > 4);
+        mly_lance_deletions_deinit(&set);
+    }
+    mem.tight = false;
+    assert_int_equal(mem.live, 0);
+}
+
 #ifdef HAVE_ROARING
 static void croaring_reads_ours_and_we_read_croaring(void **state)
 {
@@ -189,17 +278,92 @@ static void official_arrow_files_under_zstd_are_read(void **state)
     mly_lance_deletions_deinit(&dead);
 }
 
+static size_t read_arrow(const char *name, uint8_t *out, size_t bytes_max)
+{
+    char path[512];
+    snprintf(path, sizeof(path), "%s/%s", LANCE_DATA, name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t bytes = fread(out, 1, bytes_max, file);
+    fclose(file);
+    return bytes;
+}
+
+static const char *const arrow_files[] = {
+    "raw.lance/_deletions/0-3-669056137453236105.arrow",
+    "zstd.lance/_deletions/0-1-15889984440528849046.arrow",
+};
+
+static enum mly_err try_arrow(const uint8_t *data, size_t bytes)
+{
+    struct mly_lance_deletions set;
+    mly_lance_deletions_init(&set, &mem, 130);
+    enum mly_err rc = mly_lance_arrow_read(data, bytes, &set, &err);
+    mly_lance_deletions_deinit(&set);
+    assert_int_equal(mem.live, 0);
+    return rc;
+}
+
+/* Whatever stands there: rows of the fragment, or an error with a message. */
+static void every_byte_of_an_arrow_file_may_be_any(void **state)
+{
+    (void)state;
+    static uint8_t data[1 << 16];
+    uint64_t refused = 0;
+    for (size_t file_i = 0; file_i < 2; file_i++) {
+        size_t bytes = read_arrow(arrow_files[file_i], data, sizeof(data));
+        EXPECT_OK(try_arrow(data, bytes));
+        for (size_t i = 0; i < bytes; i++) {
+            const uint8_t was = data[i];
+            for (unsigned value = 0; value < 256; value++) {
+                data[i] = (uint8_t)value;
+                err.message[0] = '\0';
+                enum mly_err rc = try_arrow(data, bytes);
+                assert_true(rc == MLY_OK || rc == MLY_ERR_CORRUPT || rc == MLY_ERR_UNSUPPORTED ||
+                            rc == MLY_ERR_LIMIT);
+                assert_true(rc == MLY_OK || err.message[0] != '\0');
+                refused += rc != MLY_OK;
+            }
+            data[i] = was;
+        }
+    }
+    print_message("ran: %llu changed bytes refused\n", (unsigned long long)refused);
+    assert_true(refused > 1000);
+}
+
+static void memory_may_end_at_any_allocation_of_an_arrow_file(void **state)
+{
+    (void)state;
+    static uint8_t data[1 << 16];
+    for (size_t file_i = 0; file_i < 2; file_i++) {
+        size_t bytes = read_arrow(arrow_files[file_i], data, sizeof(data));
+        uint64_t failures = 0;
+        enum mly_err rc = MLY_ERR_NOMEM;
+        for (; rc != MLY_OK; failures++) {
+            mem.fail_at = mem.calls + 1 + failures;
+            rc = try_arrow(data, bytes);
+            mem.fail_at = 0;
+            if (rc != MLY_OK) case_expect(rc, MLY_ERR_NOMEM, &err);
+        }
+        assert_true(failures >= (file_i == 0 ? 2 : 4));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sets_survive_their_file_form),
         cmocka_unit_test(a_copy_is_a_set_of_its_own),
         cmocka_unit_test(what_is_no_roaring_bitmap_is_refused),
+        cmocka_unit_test(rows_beyond_the_fragment_are_refused_in_every_form),
+        cmocka_unit_test(memory_may_end_at_any_allocation),
 #ifdef HAVE_ROARING
         cmocka_unit_test(croaring_reads_ours_and_we_read_croaring),
 #endif
         cmocka_unit_test(official_arrow_files_are_read),
         cmocka_unit_test(official_arrow_files_under_zstd_are_read),
+        cmocka_unit_test(every_byte_of_an_arrow_file_may_be_any),
+        cmocka_unit_test(memory_may_end_at_any_allocation_of_an_arrow_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

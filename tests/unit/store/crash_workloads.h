@@ -37,7 +37,8 @@ struct crash_ledger {
     size_t first_moment; /* what comes before is preparation */
     uint64_t first_sync, last_sync;
     bool is_costly;         /* its states have many bytes */
-    bool is_damaged;        /* the newest version of a table is, until the store is written on */
+    bool is_damaged;        /* the newest version of a table is */
+    size_t mended;          /* up to this moment, which is one of a mark */
     bool is_failing;        /* the disk: a table may have what the log lost */
     struct mly_store *dead; /* a writer that was killed: it is closed when all is over */
     struct mly_bytes aside; /* what a recovery finds and puts aside, in memory of its own */

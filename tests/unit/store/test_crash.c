@@ -175,24 +175,25 @@ static void check_disk(struct crash_env *disk, const struct crash_mark *mark, st
                        size_t *written)
 {
     struct mly_error err = {0};
-    if (!legal->ledger->is_damaged) check_for_others(&disk->env, mark);
+    const struct crash_ledger *ledger = legal->ledger;
+    if (!ledger->is_damaged || mark->moment >= ledger->mended) check_for_others(&disk->env, mark);
     struct mly_store *store = open_store(&disk->env);
     look(store, legal);
     fine(mly_store_begin(store, &err), &err, "begin");
     (void)mly_store_end(store, NULL);
     look(store, legal);
-    check_report(store, legal->ledger);
+    check_report(store, ledger);
     check_files(store);
     fine(case_put(store, 0, 3, &err), &err, "it cannot be written on");
     *written = crash_env_now(disk);
-    if (!legal->ledger->is_damaged) check_kept(&disk->env, store, &legal->ledger->aside);
+    if (!ledger->is_damaged) check_kept(&disk->env, store, &ledger->aside);
     legal->marker_may = legal->marker_must = true;
     look(store, legal);
     fine(mly_store_close(store, &err), &err, "close");
     store = open_store(&disk->env);
     look(store, legal);
     check_files(store);
-    check_kept(&disk->env, store, &legal->ledger->aside);
+    check_kept(&disk->env, store, &ledger->aside);
     fine(mly_store_close(store, &err), &err, "close");
     check_for_others(&disk->env, mark);
     assert_int_equal(disk->mem.live, 0);

@@ -18,6 +18,14 @@
 
 #define DOCUMENTS 6
 
+/* What goes wrong behind a failed call shows with any compiler: under the thread sanitizer, twenty
+ * times as slow, only every ninth is failed. */
+#if defined(__SANITIZE_THREAD__)
+#define FAIL_STEP 9
+#else
+#define FAIL_STEP 1
+#endif
+
 struct ledger {
     char folder[TEMP_DIR_BYTES];
     struct case_entry entries[DOCUMENTS];
@@ -184,7 +192,7 @@ static void fail_every_call(struct ledger *ledger, scenario_fn scenario, enum fa
                             bool forever)
 {
     bool fired = true;
-    for (uint64_t fail_at = 1; fired; fail_at++) {
+    for (uint64_t fail_at = 1; fired; fail_at += FAIL_STEP) {
         struct fault_env fault;
         struct mly_error err = {0};
         bool committed;
@@ -269,7 +277,7 @@ static void the_first_commit_survives_every_failure(void **state)
     for (int round = 0; round < 3; round++) {
         if (round == 1 && !is_long_run()) continue;
         bool fired = true;
-        for (uint64_t fail_at = 1; fired; fail_at++) {
+        for (uint64_t fail_at = 1; fired; fail_at += FAIL_STEP) {
             struct fault_env fault;
             struct mly_error err = {0};
             bool committed;

@@ -418,7 +418,7 @@ static void opening_with_them_survives_every_failure(void **state)
     fault_env_init(&fault);
     for (int of_memory = 0; of_memory < 2; of_memory++) {
         size_t opened = 0;
-        for (uint64_t n = 1; n < 500; n++) {
+        for (uint64_t n = 1; n < 5000; n++) {
             struct mly_error err = {0};
             struct mly_store *store = NULL;
             struct mly_store_options options = case_options();
