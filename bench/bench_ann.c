@@ -538,14 +538,17 @@ static void select_parts(struct bench *bench, const struct setting *setting)
     segment_open(bench);
     room = room_make();
     for (size_t s = 0; s < sizeof(shares) / sizeof(*shares); s++) {
+        uint64_t counts[FILES_MAX] = {0};
         memset(bits, 0, (size_t)FILES_MAX * FILE_ROWS / 8);
         for (size_t row = 0; row < bench->base.count; row++) {
             if (!is_allowed(row, shares[s])) continue;
             size_t at = row % FILE_ROWS;
             bits[row / FILE_ROWS * (FILE_ROWS / 8) + at / 8] |= (uint8_t)(1u << (at % 8));
+            counts[row / FILE_ROWS]++;
         }
         for (size_t i = 0; i < bench->part_count; i++) {
             bench->parts[i].allowed = s == 0 ? NULL : bits + i * (FILE_ROWS / 8);
+            bench->parts[i].allowed_count = counts[i];
         }
         measure(bench, room, setting, "select");
         printf(", \"share\": %g}\n", shares[s]);

@@ -155,6 +155,7 @@ struct mly_vindex_part {
     uint64_t first_address; /* address of row 0; the others follow by 1 */
     const uint8_t *dead;    /* rows that are not to be found; NULL: none */
     const uint8_t *allowed; /* rows that may be found; NULL: all */
+    uint64_t allowed_count; /* how many they are; 0: not counted */
     void *context;          /* for mly_vindex_vector_fn */
 };
 

@@ -124,6 +124,20 @@ static enum mly_err score_vectors(const struct mly_vindex_room *room,
     return MLY_OK;
 }
 
+/* A record of nothing is that of a vector of zeros, or of none: a cell has no such row, but a
+ * selection may. */
+static enum mly_err has_vector(const struct mly_vindex_room *room,
+                               const struct vindex_candidate *candidate, bool *out,
+                               struct mly_error *err)
+{
+    const struct vindex_view *view = view_of(room, candidate);
+    const float *vector = NULL;
+    MLY_TRY(room->ask->vector(room->ask->vector_context, view->part,
+                              view->first_row + (candidate->slot & 0xFFFF), &vector, err));
+    *out = vector != NULL;
+    return MLY_OK;
+}
+
 enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *err)
 {
     struct vindex_candidate *pool = room->pool;
@@ -136,10 +150,13 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
     double last = start;
     for (size_t i = 0; i < room->pool_count; i++) {
         float scale;
+        bool is_there = true;
         fetch(room, i + AHEAD_PAGE, false);
         fetch(room, i + AHEAD, true);
         MLY_TRY(score_record(room, &pool[i], &scale, err));
         if (scale > largest) largest = scale;
+        if (!(scale > 0)) MLY_TRY(has_vector(room, &pool[i], &is_there, err));
+        if (is_there) pool[kept++] = pool[i];
         if (room->is_cold || i % 8 != 0) continue;
         /* As with cells: the first that come from disk bring all others. */
         double now = mly_clock_seconds(room->env);
@@ -147,8 +164,13 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
         if (room->is_cold) ask_for_records(room, i + 1);
         last = now;
     }
-    mly_vindex_pool_order(room);
     room->stats.records_read = room->pool_count;
+    room->stats.bytes_read +=
+        room->pool_count * vindex_record_bytes(MLY_KERN_CODE_WIDTH(room->ask->dim));
+    room->pool_count = kept;
+    kept = 0;
+    mly_vindex_pool_cut(room); /* of few rows that were selected all came here */
+    mly_vindex_pool_order(room);
     double middle = mly_clock_seconds(room->env);
     room->stats.record_seconds += middle - start;
     size_t count = room->pool_count;
@@ -161,9 +183,7 @@ enum mly_err mly_vindex_rescore(struct mly_vindex_room *room, struct mly_error *
         MLY_TRY(score_vectors(room, &pool[i], count - i < GROUP ? count - i : GROUP, &kept, err));
     }
     room->stats.vectors_read = count;
-    room->stats.bytes_read +=
-        room->pool_count * vindex_record_bytes(MLY_KERN_CODE_WIDTH(room->ask->dim)) +
-        count * room->ask->dim * sizeof(float);
+    room->stats.bytes_read += count * room->ask->dim * sizeof(float);
     room->pool_count = kept;
     mly_vindex_pool_order(room);
     room->stats.vector_seconds += mly_clock_seconds(room->env) - middle;

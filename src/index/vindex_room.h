@@ -10,6 +10,7 @@
 struct vindex_view {
     const struct mly_vindex_part *part; /* NULL: not to be found */
     const uint8_t *dead, *allowed;
+    const uint8_t *passing; /* where rows are selected: those of them that are not dead */
     uint32_t file_i, first_row;
 };
 
@@ -53,6 +54,12 @@ struct mly_vindex_room {
     size_t pool_room, pool_count;
     struct mly_match *matches;
     size_t match_room;
+    uint64_t *passing; /* of views whose bits had to be made */
+    size_t passing_room;
+    const uint8_t **bits; /* as views[].passing, for quick looks */
+    size_t bits_room;
+    uint16_t *masks[2]; /* u16[blocks]: which codes of a cell pass; of this one and the next */
+    size_t mask_room[2];
     /* of this search */
     const struct mly_vindex_source *sources;
     size_t source_count;
@@ -67,6 +74,13 @@ struct mly_vindex_room {
     /* The best estimates of different rows, descending: the nearest as far as is known. */
     struct vindex_candidate nearest[VINDEX_NEAREST_MAX];
     size_t nearest_count, nearest_wanted;
+    uint64_t vector_count;
+    /* where rows are selected */
+    bool is_selected, is_sifting; /* sifting: row numbers are looked at before codes */
+    uint64_t pass_count;          /* rows that pass */
+    float passed;                 /* codes of such rows that were read */
+    float pairs, pairs_most;      /* of codes of a cell, one of which passes: both do; all */
+    size_t sifted_i;              /* of ranked: masks are there */
     struct mly_vindex_stats stats;
 };
 
@@ -99,6 +113,44 @@ void mly_vindex_scan_soon(struct mly_vindex_room *room, size_t first);
 /* Reads a cell's codes into the pool. */
 MLY_MUST_USE enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i,
                                           struct mly_error *err);
+/* ---- selections: vindex_select.c, vindex_sift.c ---- */
+
+/* Finds out which rows pass. */
+MLY_MUST_USE enum mly_err mly_vindex_select(struct mly_vindex_room *room, struct mly_error *err);
+/* Is it quicker to look at the records of all that pass? */
+bool mly_vindex_is_few(const struct mly_vindex_room *room, const struct vindex_effort *effort,
+                       size_t cell_count);
+/* Puts all that pass into the pool. */
+MLY_MUST_USE enum mly_err mly_vindex_take_all(struct mly_vindex_room *room, struct mly_error *err);
+/* Cells until the nearest of those that pass are found, about. */
+float mly_vindex_cells_until(const struct mly_vindex_room *room, const struct vindex_effort *effort,
+                             size_t cell_count);
+/* Else: reads about so many cells, until the nearest of them are found, into the pool. */
+MLY_MUST_USE enum mly_err mly_vindex_scan_selected(struct mly_vindex_room *room,
+                                                   const struct vindex_effort *effort,
+                                                   size_t cell_count, float cells,
+                                                   struct mly_error *err);
+/* Which codes of a ranked cell pass, u16 for each block; looks at the next cell, too. */
+MLY_MUST_USE enum mly_err mly_vindex_sift(struct mly_vindex_room *room, size_t ranked_i,
+                                          const uint16_t **masks, struct mly_error *err);
+static inline float vindex_share(const struct mly_vindex_room *room)
+{
+    return room->pass_count < room->vector_count
+               ? (float)room->pass_count / (float)room->vector_count
+               : 1;
+}
+/* Not the compiler's: without the processor's instruction, which not all have, that is a call. */
+static inline uint32_t vindex_count_bits(uint64_t word)
+{
+    if (word == 0) return 0;
+    word -= word >> 1 & UINT64_C(0x5555555555555555);
+    word = (word & UINT64_C(0x3333333333333333)) + (word >> 2 & UINT64_C(0x3333333333333333));
+    word = (word + (word >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (uint32_t)(word * UINT64_C(0x0101010101010101) >> 56);
+}
+
+/* ---- the pool ---- */
+
 /* Leaves one candidate of each row, the best, ordered by source and slot. */
 void mly_vindex_pool_unite(struct mly_vindex_room *room);
 /* Leaves the best pool_wanted; floor rises to the least of them. */

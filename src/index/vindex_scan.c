@@ -220,6 +220,7 @@ void mly_vindex_pool_cut(struct mly_vindex_room *room)
 
 static bool may_be_found(const struct vindex_view *view, uint32_t row)
 {
+    if (view->passing != NULL) return (view->passing[row / 8] >> (row % 8) & 1) != 0;
     if (view->part == NULL) return false;
     if (view->dead != NULL && (view->dead[row / 8] >> (row % 8) & 1) != 0) return false;
     return view->allowed == NULL || (view->allowed[row / 8] >> (row % 8) & 1) != 0;
@@ -313,16 +314,38 @@ void mly_vindex_scan_soon(struct mly_vindex_room *room, size_t first)
     }
 }
 
+static size_t count_wanted(const uint16_t *masks, size_t blocks)
+{
+    size_t count = 0;
+    for (size_t b = 0; b < blocks; b++)
+        count += masks[b] != 0 ? 1 : 0;
+    return count;
+}
+
+/* read: blocks whose codes were read; of the others the row numbers were. */
+static void count_scan(struct mly_vindex_room *room, size_t codes, size_t block_count, size_t read,
+                       size_t stride)
+{
+    room->stats.cells_read++;
+    room->stats.codes_read += read == block_count ? codes : read * MLY_KERN_BLOCK_CODES;
+    room->stats.bytes_read +=
+        read * stride + (block_count - read) * MLY_KERN_BLOCK_CODES * sizeof(uint32_t);
+    if (room->is_selected && !room->is_sifting) {
+        room->passed += (float)codes * (float)room->pass_count / (float)room->vector_count;
+    }
+}
+
 enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i, struct mly_error *err)
 {
     const struct vindex_ranked *ranked = &room->ranked[ranked_i];
     struct mly_vindex *segment = room->sources[ranked->source_i].segment;
-    size_t width = segment->head.width, stride = vindex_stride(width);
+    size_t width = segment->head.width, stride = vindex_stride(width), read = 0;
     float unit = segment->head.unit, estimates[SCAN_BLOCKS * MLY_KERN_BLOCK_CODES];
     uint16_t hits[SCAN_BLOCKS];
+    const uint16_t *masks = NULL;
     const uint8_t *bytes;
     MLY_TRY(mly_vindex_cell(segment, ranked->cell_i, &bytes, err));
-    size_t count = segment->cells[ranked->cell_i].count;
+    if (room->is_sifting) MLY_TRY(mly_vindex_sift(room, ranked_i, &masks, err));
     size_t block_count = blocks_of(segment, ranked->cell_i);
     struct ahead ahead = {room, ranked_i, AHEAD_BLOCKS};
     if (block_count <= AHEAD_BLOCKS) ahead = (struct ahead){room, ranked_i + 1, 0};
@@ -330,18 +353,20 @@ enum mly_err mly_vindex_scan(struct mly_vindex_room *room, size_t ranked_i, stru
     query.step /= unit;
     for (size_t first = 0; first < block_count; first += SCAN_BLOCKS) {
         size_t blocks = block_count - first < SCAN_BLOCKS ? block_count - first : SCAN_BLOCKS;
+        const uint16_t *wanted = masks == NULL ? NULL : masks + first;
+        size_t some = wanted == NULL ? blocks : count_wanted(wanted, blocks);
         const uint8_t *at = bytes + first * stride;
-        fetch_ahead(&ahead, blocks);
+        if (masks == NULL) fetch_ahead(&ahead, blocks);
+        if (some == 0) continue;
+        read += some;
         segment->kern->scan_codes(&query, at, stride, blocks, ranked->base / unit / unit,
-                                  room->floor / unit / unit, NULL, estimates, hits);
+                                  room->floor / unit / unit, wanted, estimates, hits);
         for (size_t b = 0; b < blocks; b++) {
             if (hits[b] == 0) continue;
             take_hits(room, ranked->source_i, at + b * stride + MLY_KERN_BLOCK_BYTES(width),
                       hits[b], estimates + b * MLY_KERN_BLOCK_CODES, unit * unit);
         }
     }
-    room->stats.cells_read++;
-    room->stats.codes_read += count;
-    room->stats.bytes_read += block_count * stride;
+    count_scan(room, segment->cells[ranked->cell_i].count, block_count, read, stride);
     return MLY_OK;
 }

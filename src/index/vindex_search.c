@@ -24,8 +24,10 @@ enum mly_err mly_vindex_room_create(const struct mly_env *env, struct mly_vindex
 void mly_vindex_room_destroy(struct mly_vindex_room *room)
 {
     if (room == NULL) return;
-    void *blocks[] = {room->turned, room->bytes, room->groups,      room->tables, room->products,
-                      room->ranked, room->views, room->first_views, room->pool,   room->matches};
+    void *blocks[] = {room->turned,   room->bytes,       room->groups,  room->tables,
+                      room->products, room->ranked,      room->views,   room->first_views,
+                      room->pool,     room->matches,     room->passing, room->masks[0],
+                      room->masks[1], (void *)room->bits};
     for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
         mly_mem_free(room->mem, blocks[i]);
     mly_mem_free(room->mem, room);
@@ -165,6 +167,7 @@ static enum mly_err set_views(struct mly_vindex_room *room, struct mly_error *er
             const struct vindex_block *block = &segment->blocks[b];
             const struct mly_vindex_part *part = &room->sources[i].parts[block->file_i];
             struct vindex_view *view = &room->views[count++];
+            if (part->is_present && part->allowed != NULL) room->is_selected = true;
             *view = (struct vindex_view){
                 .file_i = block->file_i,
                 .first_row = block->first_row,
@@ -190,7 +193,8 @@ static enum mly_err prepare(struct mly_vindex_room *room, struct mly_error *err)
     mly_kern_query_make(room->turned, first->head.width, room->tables, &room->query);
     room->floor = -INFINITY;
     room->pool_count = 0;
-    room->is_cold = false;
+    room->is_cold = room->is_selected = room->is_sifting = false;
+    room->vector_count = 0;
     return set_views(room, err);
 }
 
@@ -329,34 +333,49 @@ static bool is_better_match(const void *one, const void *other)
     return a->row_address < b->row_address;
 }
 
+/* Fills the pool with rows that may be among the nearest. */
+static enum mly_err fill_pool(struct mly_vindex_room *room, const struct vindex_effort *effort,
+                              size_t cell_count, struct mly_error *err)
+{
+    double start = mly_clock_seconds(room->env);
+    if (room->is_selected) {
+        MLY_TRY(mly_vindex_select(room, err));
+        if (mly_vindex_is_few(room, effort, cell_count)) return mly_vindex_take_all(room, err);
+    }
+    void *pool = room->pool;
+    MLY_TRY(mly_vindex_grow(room, &pool, &room->pool_room, 4 * effort->pool, sizeof(room->pool[0]),
+                            err));
+    room->pool = pool;
+    MLY_TRY(mly_vindex_rank(room, err));
+    room->stats.rank_seconds += mly_clock_seconds(room->env) - start;
+    if (room->is_selected) {
+        float cells = mly_vindex_cells_until(room, effort, cell_count);
+        return mly_vindex_scan_selected(room, effort, cell_count, cells, err);
+    }
+    MLY_TRY(scan_cells(room, effort, err));
+    mly_vindex_pool_cut(room);
+    mly_vindex_pool_unite(room);
+    return MLY_OK;
+}
+
 static enum mly_err search(struct mly_vindex_room *room, const struct mly_match **out,
                            size_t *out_count, struct mly_error *err)
 {
-    double start = mly_clock_seconds(room->env);
-    uint64_t vectors = 0;
     size_t places = 0;
     MLY_TRY(prepare(room, err));
-    MLY_TRY(mly_vindex_rank(room, err));
     for (size_t i = 0; i < room->source_count; i++) {
         const struct mly_vindex *segment = room->sources[i].segment;
-        vectors += segment->head.vector_count;
+        room->vector_count += segment->head.vector_count;
         room->stats.cell_count += segment->used_count;
         places += segment->head.cell_count;
     }
-    struct vindex_effort effort = mly_vindex_effort(room->ask, vectors, places);
+    struct vindex_effort effort = mly_vindex_effort(room->ask, room->vector_count, places);
     room->pool_wanted = effort.pool;
     room->nearest_count = 0;
     room->nearest_wanted = room->ask->k < NEAREST_MIN ? NEAREST_MIN : room->ask->k;
     if (room->nearest_wanted > VINDEX_NEAREST_MAX) room->nearest_wanted = VINDEX_NEAREST_MAX;
-    void *pool = room->pool, *matches = room->matches;
-    MLY_TRY(mly_vindex_grow(room, &pool, &room->pool_room, 4 * effort.pool, sizeof(room->pool[0]),
-                            err));
-    room->pool = pool;
-    double middle = mly_clock_seconds(room->env);
-    room->stats.rank_seconds += middle - start;
-    MLY_TRY(scan_cells(room, &effort, err));
-    mly_vindex_pool_cut(room);
-    mly_vindex_pool_unite(room);
+    MLY_TRY(fill_pool(room, &effort, places, err));
+    void *matches = room->matches;
     MLY_TRY(mly_vindex_rescore(room, err));
     size_t count = room->pool_count;
     MLY_TRY(

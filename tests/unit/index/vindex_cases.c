@@ -117,13 +117,20 @@ void vindex_case_parts(struct vindex_case *of, struct mly_vindex_part *parts)
     }
 }
 
+static bool is_set(const uint8_t *bits, size_t i)
+{
+    return (bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
 enum mly_err vindex_case_vector(void *context, const struct mly_vindex_part *part, uint32_t row,
                                 const float **out, struct mly_error *err)
 {
     const struct vindex_case *of = part->context;
     (void)context;
     (void)err;
-    *out = of->values[part->first_address >> 32] + row * of->dim;
+    const size_t file_i = (size_t)(part->first_address >> 32);
+    const bool is_none = of->none[file_i] != NULL && is_set(of->none[file_i], row);
+    *out = is_none ? NULL : of->values[file_i] + row * of->dim;
     return MLY_OK;
 }
 
@@ -144,11 +151,6 @@ static int compare(const void *a, const void *b)
     const struct mly_match *x = a, *y = b;
     if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
     return (x->row_address > y->row_address) - (x->row_address < y->row_address);
-}
-
-static bool is_set(const uint8_t *bits, size_t i)
-{
-    return (bits[i / 8] >> (i % 8) & 1) != 0;
 }
 
 size_t vindex_case_exact(const struct vindex_case *of, const struct mly_vindex_part *parts,
