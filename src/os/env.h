@@ -96,6 +96,12 @@ struct mly_env {
     int (*dir_next)(void *context, struct mly_dir_stream *stream, const char **name);
     int (*dir_fd)(void *context, struct mly_dir_stream *stream);
     int (*dir_close)(void *context, struct mly_dir_stream *stream);
+    /* changes in folders, as inotify(7) tells them; -ENOSYS where the system has no such thing. The
+     * folder is an open one, so that its name cannot lead elsewhere meanwhile. */
+    int (*notify_open)(void *context);                    /* a descriptor that never blocks */
+    int (*notify_add)(void *context, int fd, int dir_fd); /* a number for the folder */
+    int (*notify_remove)(void *context, int fd, int watch);
+    int64_t (*notify_read)(void *context, int fd, void *out, size_t bytes); /* whole events */
     /* the rest */
     int64_t (*wall_ns)(void *context);      /* since 1970 */
     int64_t (*monotonic_ns)(void *context); /* since some moment */

@@ -8,6 +8,7 @@
 #include "os/file.h"
 #include "os/lock.h"
 #include "os/maps.h"
+#include "os/notify.h"
 #include "os/pool.h"
 #include "os/runtime.h"
 

@@ -129,6 +129,24 @@ static int fault_advise(void *context, const void *at, size_t bytes, enum mly_ad
     return real()->advise(NULL, at, bytes, advice);
 }
 
+static int fault_notify_open(void *context)
+{
+    FAULT("notify_open", false);
+    return counted(fault, real()->notify_open(NULL));
+}
+
+static int fault_notify_add(void *context, int fd, int dir_fd)
+{
+    FAULT("notify_add", false);
+    return real()->notify_add(NULL, fd, dir_fd);
+}
+
+static int64_t fault_notify_read(void *context, int fd, void *out, size_t bytes)
+{
+    FAULT("notify_read", true);
+    return real()->notify_read(NULL, fd, out, bytes);
+}
+
 static int fault_lock(void *context, int fd, uint64_t byte)
 {
     FAULT("lock", true);
@@ -280,6 +298,9 @@ void fault_env_init(struct fault_env *fault)
     fault->env.map = fault_map;
     fault->env.unmap = fault_unmap;
     fault->env.advise = fault_advise;
+    fault->env.notify_open = fault_notify_open;
+    fault->env.notify_add = fault_notify_add;
+    fault->env.notify_read = fault_notify_read;
     fault->env.lock = fault_lock;
     fault->env.unlock = fault_unlock;
     fault->env.lock_is_held = fault_lock_is_held;
