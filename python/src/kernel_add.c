@@ -143,27 +143,31 @@ static bool side_list(struct mlypy_state *state, PyObject *object, const char *n
     return true;
 }
 
-static bool batch_row(struct mlypy_state *state, struct vector_batch *batch, size_t i)
+/* What a str gives without a word; true. False: the slow way, which says what is wrong. */
+static bool text_at_once(PyObject *object, struct memalloy_str *out)
+{
+    if (!PyUnicode_Check(object)) {
+        return false;
+    }
+    Py_ssize_t bytes = 0;
+    out->data = PyUnicode_AsUTF8AndSize(object, &bytes);
+    out->bytes = (size_t)bytes;
+    if (out->data == NULL) {
+        PyErr_Clear();
+    }
+    return out->data != NULL;
+}
+
+static bool batch_metadata(struct mlypy_state *state, struct vector_batch *batch, size_t i)
 {
     char name[48];
     struct memalloy_add_options *options = &batch->options[i];
-    Py_ssize_t at = (Py_ssize_t)i;
-    options->struct_bytes = sizeof(*options);
-    PyOS_snprintf(name, sizeof(name), "contents[%zu]", i);
-    if (!mlypy_text(PyTuple_GetItem(batch->contents, at), name, &batch->texts[i])) {
-        return false;
-    }
-    if (batch->ids != NULL) {
-        PyOS_snprintf(name, sizeof(name), "ids[%zu]", i);
-        if (!mlypy_text_or_none(PyTuple_GetItem(batch->ids, at), name, &options->document_id)) {
-            return false;
-        }
-    }
-    if (batch->metadata == NULL) {
+    PyObject *metadata = PyTuple_GetItem(batch->metadata, (Py_ssize_t)i);
+    if (metadata == Py_None) {
         return true;
     }
     PyOS_snprintf(name, sizeof(name), "metadata[%zu]", i);
-    PyObject *json = mlypy_metadata(state, PyTuple_GetItem(batch->metadata, at), name);
+    PyObject *json = mlypy_metadata(state, metadata, name);
     if (json == NULL) {
         return false;
     }
@@ -171,6 +175,29 @@ static bool batch_row(struct mlypy_state *state, struct vector_batch *batch, siz
               PyList_Append(batch->jsons, json) == 0;
     Py_DECREF(json);
     return ok;
+}
+
+static bool batch_row(struct mlypy_state *state, struct vector_batch *batch, size_t i)
+{
+    char name[48];
+    struct memalloy_add_options *options = &batch->options[i];
+    Py_ssize_t at = (Py_ssize_t)i;
+    PyObject *content = PyTuple_GetItem(batch->contents, at);
+    options->struct_bytes = sizeof(*options);
+    if (!text_at_once(content, &batch->texts[i])) {
+        PyOS_snprintf(name, sizeof(name), "contents[%zu]", i);
+        if (!mlypy_text(content, name, &batch->texts[i])) {
+            return false;
+        }
+    }
+    PyObject *id = batch->ids == NULL ? Py_None : PyTuple_GetItem(batch->ids, at);
+    if (id != Py_None && !text_at_once(id, &options->document_id)) {
+        PyOS_snprintf(name, sizeof(name), "ids[%zu]", i);
+        if (!mlypy_text_or_none(id, name, &options->document_id)) {
+            return false;
+        }
+    }
+    return batch->metadata == NULL || batch_metadata(state, batch, i);
 }
 
 static bool batch_init(struct mlypy_state *state, struct vector_batch *batch, PyObject *contents,

@@ -398,7 +398,7 @@ static enum mly_err revise_all(struct mly_ingest *ingest, bool *again, struct ml
 
 static enum mly_err commit_items(struct mly_ingest *ingest, struct mly_error *err)
 {
-    struct mly_change *changes = mly_arena_array(&ingest->arena, ingest->count, sizeof(changes[0]));
+    struct mly_change *changes = mly_arena_take(&ingest->arena, ingest->count * sizeof(changes[0]));
     if (changes == NULL) return mly_fail_nomem(err, ingest->count * sizeof(changes[0]));
     for (size_t i = 0; i < ingest->count; i++) {
         const struct mly_ingest_item *item = &ingest->items[i];

@@ -294,8 +294,8 @@ MLY_MUST_USE enum mly_err mly_lance_put_vector(struct mly_lance_writer *writer, 
 MLY_MUST_USE enum mly_err mly_lance_put_null(struct mly_lance_writer *writer, size_t column_i,
                                              struct mly_error *err);
 /* The same for count rows of one column; columns need not keep in step with each other. is_null:
- * bool[count], or NULL: none is. values of vectors: f32[count][dim], where a long run comes at once
- * a page is written from where they stand. */
+ * bool[count], or NULL: none is. values of vectors: f32[count][dim], which must stay until the
+ * writer is complete or closed: a long run is written from where it stands, by a thread. */
 MLY_MUST_USE enum mly_err mly_lance_put_strings(struct mly_lance_writer *writer, size_t column_i,
                                                 const struct mly_str *values, size_t count,
                                                 struct mly_error *err);

@@ -146,13 +146,13 @@ enum mly_err mly_lance_put_float32(struct mly_lance_writer *writer, size_t colum
 
 /* ---- vectors ---- */
 
-/* How many rows of those at hand become a page where they stand; 0: they are gathered. */
+/* How many rows of those at hand become pages where they stand; 0: they are gathered. */
 static size_t run_rows(const struct lance_column_writer *column, size_t bytes, size_t count)
 {
     size_t full = rows_left(column, bytes);
     if (column->page_rows > 0 || full % 8 != 0) return 0;
-    if (count >= full) return full;
-    return count % 8 == 0 && count >= RUN_BYTES_MIN / bytes ? count : 0;
+    if (count % 8 == 0 && count >= RUN_BYTES_MIN / bytes) return count;
+    return count / full * full;
 }
 
 enum mly_err mly_lance_put_vectors(struct mly_lance_writer *writer, size_t column_i,
@@ -165,7 +165,8 @@ enum mly_err mly_lance_put_vectors(struct mly_lance_writer *writer, size_t colum
     while (count > 0) {
         size_t part = run_rows(column, bytes, count);
         if (part > 0) {
-            MLY_TRY(mly_lance_write_page_of(writer, column, values, part, err));
+            size_t full = rows_left(column, bytes);
+            MLY_TRY(mly_lance_write_run(writer, column, values, part, full, err));
         } else {
             part = rows_left(column, bytes);
             if (part == 0) {

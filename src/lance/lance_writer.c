@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define HINT_BYTES ((uint64_t)1 << 20)
-#define WRITE_BYTES ((size_t)256 << 10)
+/* Runs of fewer bytes are written before a thread for them has begun. */
+#define AHEAD_BYTES_MIN ((uint64_t)2 << 20)
 
 static void deinit_column(struct lance_column_writer *column)
 {
@@ -23,6 +24,7 @@ void mly_lance_writer_close(struct mly_lance_writer *writer)
     if (writer == NULL) return;
     struct mly_mem *mem = writer->table->env->mem;
     bool made = writer->file.fd >= 0;
+    (void)!mly_lance_ahead_join(writer, NULL);
     mly_file_close(&writer->file);
     if (made && !writer->is_named) mly_lance_unlink(writer->table, "data", writer->temp_name);
     for (size_t i = 0; writer->columns != NULL && i < writer->column_count; i++) {
@@ -88,13 +90,31 @@ done:
     return rc;
 }
 
-/* The disk works while rows are gathered. */
-static void hint(struct mly_lance_writer *writer, uint64_t bytes_min)
+/* The disk works while rows are gathered. end: what was written reaches to there. */
+static void hint(struct mly_lance_writer *writer, uint64_t end, uint64_t bytes_min)
 {
-    uint64_t bytes = writer->file_bytes - writer->hinted_bytes;
+    uint64_t bytes = end - writer->hinted_bytes;
     if (bytes < bytes_min) return;
     mly_file_write_back(&writer->file, writer->hinted_bytes, bytes);
-    writer->hinted_bytes = writer->file_bytes;
+    writer->hinted_bytes = end;
+}
+
+enum mly_err mly_lance_write_at(struct mly_lance_writer *writer, const void *data, size_t bytes,
+                                uint64_t offset, struct mly_error *err)
+{
+    enum mly_err rc = mly_file_write(&writer->file, data, bytes, offset, err);
+    if (rc != MLY_OK) {
+        return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
+    }
+    hint(writer, offset + bytes, HINT_BYTES);
+    return MLY_OK;
+}
+
+static enum mly_err add_sums(struct mly_lance_writer *writer, const void *data, size_t bytes,
+                             struct mly_error *err)
+{
+    if (writer->table->sums_path == NULL) return MLY_OK;
+    return mly_sums_maker_add(&writer->maker, data, bytes, err);
 }
 
 /* Summed before it is written, in parts that stay near the processor: memory is read once. */
@@ -102,17 +122,14 @@ static enum mly_err write_bytes(struct mly_lance_writer *writer, const void *dat
                                 struct mly_error *err)
 {
     const uint8_t *at = data;
+    MLY_TRY(mly_lance_ahead_join(writer, err));
     while (bytes > 0) {
-        size_t part = bytes < WRITE_BYTES ? bytes : WRITE_BYTES;
-        if (writer->table->sums_path != NULL) {
-            MLY_TRY(mly_sums_maker_add(&writer->maker, at, part, err));
-        }
-        enum mly_err rc = mly_file_write(&writer->file, at, part, writer->file_bytes, err);
-        if (rc != MLY_OK) {
-            return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
-        }
+        /* To where large pages of the system's cache begin. */
+        size_t part = LANCE_WRITE_BYTES - (size_t)(writer->file_bytes % LANCE_WRITE_BYTES);
+        if (part > bytes) part = bytes;
+        MLY_TRY(add_sums(writer, at, part, err));
+        MLY_TRY(mly_lance_write_at(writer, at, part, writer->file_bytes, err));
         writer->file_bytes += part;
-        hint(writer, HINT_BYTES);
         at += part;
         bytes -= part;
     }
@@ -174,15 +191,55 @@ static enum mly_err write_rows(struct mly_lance_writer *writer, struct lance_col
     return mly_bytes_append(&column->pages, record, sizeof(*record), err);
 }
 
-enum mly_err mly_lance_write_page_of(struct mly_lance_writer *writer,
-                                     struct lance_column_writer *column, const void *values,
-                                     size_t row_count, struct mly_error *err)
+/* One page after the other, and nothing stands between them. */
+static enum mly_err plan_run(struct mly_lance_writer *writer, struct lance_column_writer *column,
+                             const uint8_t *values, size_t row_count, size_t rows_max,
+                             struct mly_error *err)
 {
-    struct lance_page_record record = {.first_row = column->rows, .row_count = row_count};
-    size_t bytes = row_count * lance_value_bytes(&column->field);
-    MLY_TRY(write_rows(writer, column, values, bytes, &record, err));
-    column->rows += row_count;
+    const size_t row_bytes = lance_value_bytes(&column->field);
+    struct lance_ahead *ahead = &writer->ahead;
+    ahead->pages =
+        mly_mem_array(writer->table->env->mem, row_count / rows_max + 1, sizeof(ahead->pages[0]));
+    if (ahead->pages == NULL) return mly_fail_nomem(err, row_count / rows_max);
+    for (size_t row = 0; row < row_count; ahead->count++) {
+        size_t rows = row_count - row < rows_max ? row_count - row : rows_max;
+        uint64_t bytes = (uint64_t)rows * row_bytes;
+        struct lance_page_record record = {.first_row = column->rows,
+                                           .row_count = rows,
+                                           .values_offset = writer->file_bytes,
+                                           .values_bytes = bytes};
+        MLY_TRY(mly_bytes_append(&column->pages, &record, sizeof(record), err));
+        ahead->pages[ahead->count] =
+            (struct lance_ahead_page){values + row * row_bytes, bytes, writer->file_bytes};
+        writer->file_bytes += bytes;
+        column->rows += rows;
+        row += rows;
+    }
     return MLY_OK;
+}
+
+enum mly_err mly_lance_write_run(struct mly_lance_writer *writer,
+                                 struct lance_column_writer *column, const void *values,
+                                 size_t row_count, size_t rows_max, struct mly_error *err)
+{
+    const size_t row_bytes = lance_value_bytes(&column->field);
+    const uint64_t bytes = (uint64_t)row_count * row_bytes;
+    uint64_t begin = 0;
+    MLY_TRY(write_buffer(writer, NULL, 0, &begin, err)); /* the padding */
+    if (bytes < AHEAD_BYTES_MIN || row_bytes * rows_max % LANCE_ALIGN != 0) {
+        for (size_t row = 0; row < row_count;) {
+            size_t rows = row_count - row < rows_max ? row_count - row : rows_max;
+            struct lance_page_record record = {.first_row = column->rows, .row_count = rows};
+            MLY_TRY(write_rows(writer, column, (const uint8_t *)values + row * row_bytes,
+                               rows * row_bytes, &record, err));
+            column->rows += rows;
+            row += rows;
+        }
+        return MLY_OK;
+    }
+    MLY_TRY(plan_run(writer, column, values, row_count, rows_max, err));
+    mly_lance_ahead_start(writer);
+    return add_sums(writer, values, (size_t)bytes, err);
 }
 
 enum mly_err mly_lance_flush_page(struct mly_lance_writer *writer,
@@ -282,7 +339,7 @@ enum mly_err mly_lance_writer_complete(struct mly_lance_writer *writer, struct m
     }
     MLY_TRY(write_tail(writer, err));
     writer->is_complete = true;
-    hint(writer, 1);
+    hint(writer, writer->file_bytes, 1);
     return MLY_OK;
 }
 

@@ -23,6 +23,20 @@ struct lance_column_writer {
     struct mly_bytes pages; /* struct lance_page_record[] */
 };
 
+/* Pages that a thread of their own writes while the caller sums them and gathers others. Until it
+ * is joined the file is the thread's. */
+struct lance_ahead {
+    struct lance_ahead_page {
+        const uint8_t *data;
+        uint64_t bytes, offset;
+    } *pages;
+    size_t count;
+    uint64_t thread;
+    bool running;
+    enum mly_err rc;
+    struct mly_error err;
+};
+
 struct mly_lance_writer {
     const struct mly_lance_table *table;
     struct mly_arena arena;
@@ -33,6 +47,7 @@ struct mly_lance_writer {
     size_t column_count;
     bool is_complete, is_named;  /* all bytes are written; and the file has its name */
     struct mly_sums_maker maker; /* of what was written so far; idle where there are no sums */
+    struct lance_ahead ahead;
 };
 
 static inline bool lance_is_text(enum mly_lance_type type)
@@ -50,12 +65,23 @@ static inline size_t lance_value_bytes(const struct mly_lance_field *field)
 MLY_MUST_USE enum mly_err mly_lance_flush_page(struct mly_lance_writer *writer,
                                                struct lance_column_writer *column,
                                                struct mly_error *err);
-/* A page of its own, of values as they stand; none of fixed width is null, and no page is being
- * gathered. */
-MLY_MUST_USE enum mly_err mly_lance_write_page_of(struct mly_lance_writer *writer,
-                                                  struct lance_column_writer *column,
-                                                  const void *values, size_t row_count,
-                                                  struct mly_error *err);
+/* Pages of their own, rows_max rows each, of values as they stand, which stay where they are until
+ * the writer is complete; none of fixed width is null, and no page is being gathered. */
+MLY_MUST_USE enum mly_err mly_lance_write_run(struct mly_lance_writer *writer,
+                                              struct lance_column_writer *column,
+                                              const void *values, size_t row_count, size_t rows_max,
+                                              struct mly_error *err);
+/* One part of the file, summed or not, and the disk begins with what was written. */
+#define LANCE_WRITE_BYTES ((size_t)512 << 10)
+MLY_MUST_USE enum mly_err mly_lance_write_at(struct mly_lance_writer *writer, const void *data,
+                                             size_t bytes, uint64_t offset, struct mly_error *err);
+/* ---- lance_ahead.c ---- */
+
+/* Begins with the pages that were put into ahead, or writes them where no thread can be had. */
+void mly_lance_ahead_start(struct mly_lance_writer *writer);
+/* Waits for them; what went wrong with them. Nothing where there are none. */
+MLY_MUST_USE enum mly_err mly_lance_ahead_join(struct mly_lance_writer *writer,
+                                               struct mly_error *err);
 /* All that follows the pages: global buffer, column metadata, tables, footer. The tail begins at
  * file offset `at`, a multiple of 64. */
 MLY_MUST_USE enum mly_err mly_lance_encode_tail(const struct mly_lance_writer *writer, uint64_t at,
