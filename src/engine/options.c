@@ -103,16 +103,36 @@ enum mly_err mly_options_chunking(const struct memalloy_chunking *chunking,
     return mly_chunking_resolve(out, err);
 }
 
+#define LANES 16
+
+/* in is read once, into out: another thread may be writing it. The sum of the squares, in lanes of
+ * one fixed order; it is finite where every number is, since no square of a float is too large. */
+static double copy_and_square(const float *in, size_t dim, float *out)
+{
+    double lanes[LANES] = {0};
+    size_t whole = dim - dim % LANES;
+    memcpy(out, in, dim * sizeof(out[0]));
+    for (size_t i = 0; i < whole; i += LANES) {
+        for (size_t lane = 0; lane < LANES; lane++)
+            lanes[lane] += (double)out[i + lane] * out[i + lane];
+    }
+    for (size_t i = whole; i < dim; i++)
+        lanes[i - whole] += (double)out[i] * out[i];
+    for (size_t half = LANES / 2; half > 0; half /= 2) {
+        for (size_t lane = 0; lane < half; lane++)
+            lanes[lane] += lanes[lane + half];
+    }
+    return lanes[0];
+}
+
 enum mly_err mly_unit_vector(const float *in, size_t dim, const char *what, float *out,
                              struct mly_error *err)
 {
-    double sum = 0.0;
-    for (size_t i = 0; i < dim; i++) {
-        out[i] = in[i]; /* read once: another thread may be writing it */
+    double sum = copy_and_square(in, dim, out);
+    for (size_t i = 0; !isfinite(sum) && i < dim; i++) {
         if (!isfinite(out[i])) {
             return mly_fail(err, MLY_ERR_INVAL, "%s has no finite number at position %zu", what, i);
         }
-        sum += (double)out[i] * out[i];
     }
     if (!(sum > 0.0)) {
         return mly_fail(err, MLY_ERR_INVAL, "%s is all zero and has no direction", what);
