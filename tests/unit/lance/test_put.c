@@ -1,5 +1,5 @@
-/* Rows that come many at once: the same is read as of rows one by one, whatever the pieces were, and
- * a long run of vectors that a thread writes fails as everything else does. */
+/* Rows that come many at once: the same is read as of rows one by one, whatever the pieces were,
+ * and a long run of vectors that a thread writes fails as everything else does. */
 #include "fault_env.h"
 #include "lance_cases.h"
 #include "temp_dir.h"
