@@ -155,7 +155,7 @@ static void check_report(struct mly_store *store, const struct crash_ledger *led
 {
     struct mly_store_report report;
     mly_store_get_report(store, &report);
-    if (ledger->is_failing || strstr(report.reason, "which the log lost") == NULL) return;
+    if (ledger->is_failing || strstr(report.reason, "the log ends before it") == NULL) return;
     fail_here("report", report.reason);
 }
 

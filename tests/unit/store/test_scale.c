@@ -129,7 +129,9 @@ static void a_store_of_25000_chunks_opens_in_milliseconds(void **state)
     printf("# %d chunks of %d: commit %.0f ms, open and pin %.1f ms, first lookup %.1f ms, then "
            "%.1f us for a document's %d chunks\n",
            DOCUMENTS * CHUNKS_EACH, WIDE_DIM, commit_ms, open_ms, first_ms, lookup_us, CHUNKS_EACH);
+#if !defined(__SANITIZE_THREAD__)
     assert_true(open_ms < 500);
+#endif
 }
 
 /* One commit of many files to a table: what a thousand single adds leave. */
@@ -245,7 +247,9 @@ static void a_thousand_fragments_are_read_and_extended(void **state)
     printf("# %d fragments: open and pin %.1f ms, first lookup %.1f ms, then a single add %.1f "
            "ms\n",
            FRAGMENTS, open_ms, first_ms, put_ms);
+#if !defined(__SANITIZE_THREAD__)
     assert_true(open_ms < 2000);
+#endif
 }
 
 /* A table that somebody else made: our needed columns and one of their own, no config, no
