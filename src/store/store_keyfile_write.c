@@ -303,23 +303,17 @@ done:
     return rc;
 }
 
-static enum mly_err join(char out[MLY_PATH_BYTES_MAX], const char *folder, const char *mark,
-                         const char *name, struct mly_error *err)
-{
-    int length = snprintf(out, MLY_PATH_BYTES_MAX, "%s/%s%s", folder, mark, name);
-    if (length >= 0 && (size_t)length < MLY_PATH_BYTES_MAX) return MLY_OK;
-    return mly_fail(err, MLY_ERR_LIMIT, "path of %d bytes, the limit is %zu", length,
-                    MLY_PATH_BYTES_MAX - 1);
-}
+/* A folder's path with a name behind it. */
+#define FILE_PATH_BYTES (2 * MLY_PATH_BYTES_MAX)
 
 enum mly_err mly_keyfile_write(const struct mly_env *env, const char *folder, const char *name,
                                const struct mly_keyfile_subject *subject,
                                struct mly_keyfile_draft *draft, struct mly_error *err)
 {
-    char temporary[MLY_PATH_BYTES_MAX], path[MLY_PATH_BYTES_MAX], id[37];
+    char temporary[FILE_PATH_BYTES], path[FILE_PATH_BYTES], id[37];
     MLY_TRY(mly_uuid4(env, id, err));
-    MLY_TRY(join(temporary, folder, ".tmp-", id, err));
-    MLY_TRY(join(path, folder, "", name, err));
+    (void)snprintf(temporary, sizeof(temporary), "%s/.tmp-%s", folder, id);
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
     MLY_TRY(write_file(env, temporary, subject, draft, err));
     enum mly_err rc = mly_file_rename(env, MLY_AT_CWD, temporary, path, err);
     if (rc != MLY_OK) (void)env->unlink(env->context, MLY_AT_CWD, temporary);

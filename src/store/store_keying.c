@@ -16,8 +16,11 @@
 #define SUFFIX ".keys"
 #define TEMPORARY ".tmp-"
 
+/* Of a data file's name that is plain, without its end. */
+#define PLAIN_BYTES_MAX 200
+/* Room for the store's path, our folders and a file's name: it always fits. */
 struct keys_path {
-    char text[MLY_PATH_BYTES_MAX];
+    char text[MLY_PATH_BYTES_MAX + 320];
 };
 
 static const char *const folders[] = {"_memalloy/index", "_memalloy/index/keys",
@@ -29,21 +32,23 @@ static const char *folder_of(enum mly_store_table_kind kind)
     return folders[kind == MLY_STORE_DOCUMENTS ? 2 : 3];
 }
 
-/* store/folder, or store/folder/name.keys; false where that is too long. */
-static bool join(const struct mly_store *store, const char *folder, struct mly_str name,
+/* store/folder, or store/folder/name.keys, where name is plain. */
+static void join(const struct mly_store *store, const char *folder, struct mly_str name,
                  struct keys_path *out)
 {
-    int length = name.data == NULL
-                     ? snprintf(out->text, sizeof(out->text), "%s/%s", store->path, folder)
-                     : snprintf(out->text, sizeof(out->text), "%s/%s/%.*s" SUFFIX, store->path,
-                                folder, (int)name.bytes, name.data);
-    return length >= 0 && (size_t)length < sizeof(out->text);
+    if (name.data == NULL) {
+        (void)snprintf(out->text, sizeof(out->text), "%s/%s", store->path, folder);
+    } else {
+        (void)snprintf(out->text, sizeof(out->text), "%s/%s/%.*s" SUFFIX, store->path, folder,
+                       (int)name.bytes, name.data);
+    }
 }
 
 /* Names are other programs' too: "a/b" or "../c" must lead nowhere. */
 static bool is_plain(struct mly_str name)
 {
-    if (name.data == NULL || name.bytes == 0 || name.bytes > 200 || name.data[0] == '.') {
+    if (name.data == NULL || name.bytes == 0 || name.bytes > PLAIN_BYTES_MAX ||
+        name.data[0] == '.') {
         return false;
     }
     return memchr(name.data, '/', name.bytes) == NULL && memchr(name.data, 0, name.bytes) == NULL;
@@ -106,10 +111,8 @@ struct mly_keyfile *mly_store_keys_open(const struct mly_store_view *view,
     struct mly_keyfile *file = NULL;
     struct mly_str name;
     struct keys_path path;
-    if (!describe(view, fragment, &subject, &name) ||
-        !join(store, folder_of(view->table->kind), name, &path)) {
-        return NULL;
-    }
+    if (!describe(view, fragment, &subject, &name)) return NULL;
+    join(store, folder_of(view->table->kind), name, &path);
     enum mly_err rc = mly_keyfile_open(store->env, path.text, &subject, &file, NULL);
     return rc == MLY_OK ? file : NULL;
 }
@@ -147,10 +150,9 @@ static enum mly_err make_one(const struct mly_store_view *view, const struct mly
     struct mly_keyfile_subject subject;
     struct mly_keyfile_draft draft;
     struct mly_str base;
-    char name[256];
+    char name[PLAIN_BYTES_MAX + sizeof(SUFFIX)];
     if (!describe(view, part->fragment, &subject, &base)) return MLY_OK;
-    int length = snprintf(name, sizeof(name), "%.*s" SUFFIX, (int)base.bytes, base.data);
-    if (length < 0 || (size_t)length >= sizeof(name)) return MLY_OK;
+    (void)snprintf(name, sizeof(name), "%.*s" SUFFIX, (int)base.bytes, base.data);
     mly_keyfile_draft_init(&draft, store->mem);
     enum mly_err rc = gather(view, part, &draft, err);
     if (rc == MLY_OK) rc = mly_keyfile_write(store->env, folder, name, &subject, &draft, err);
@@ -185,10 +187,9 @@ static bool has_data(const struct mly_store_view *view, const char *name, size_t
     const struct mly_env *env = view->table->store->env;
     struct keys_path path;
     struct mly_file_info info;
-    int length = snprintf(path.text, sizeof(path.text), "%s/data/%.*s",
-                          mly_lance_table_path(view->table->lance),
-                          (int)(bytes - (sizeof(SUFFIX) - 1)), name);
-    if (length < 0 || (size_t)length >= sizeof(path.text)) return true;
+    (void)snprintf(path.text, sizeof(path.text), "%s/data/%.*s",
+                   mly_lance_table_path(view->table->lance), (int)(bytes - (sizeof(SUFFIX) - 1)),
+                   name);
     int result = env->info_at(env->context, MLY_AT_CWD, path.text, true, &info);
     return !mly_file_is_missing(result);
 }
@@ -218,7 +219,7 @@ static void make_folders(const struct mly_store *store)
 {
     struct keys_path path;
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-        if (!join(store, folders[i], MLY_STR_NULL, &path)) return;
+        join(store, folders[i], MLY_STR_NULL, &path);
         (void)store->env->make_dir(store->env->context, MLY_AT_CWD, path.text);
     }
 }
@@ -228,10 +229,8 @@ void mly_store_keys_make(const struct mly_store_view *view)
     struct mly_store *store = view->table->store;
     struct keys_path folder;
     bool has_folders = false;
-    if (store->in_memory || store->read_only || view->manifest == NULL ||
-        !join(store, folder_of(view->table->kind), MLY_STR_NULL, &folder)) {
-        return;
-    }
+    if (store->in_memory || store->read_only || view->manifest == NULL) return;
+    join(store, folder_of(view->table->kind), MLY_STR_NULL, &folder);
     clean(view, folder.text);
     for (size_t i = 0; i < view->part_count; i++) {
         struct mly_store_fragment *fragment = view->parts[i].fragment;

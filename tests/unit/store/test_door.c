@@ -143,6 +143,8 @@ static void fail_each(life_fn life, bool writes, bool allocations, uint64_t step
 {
     uint64_t runs = 0;
     bool fired = true;
+    const char *wanted_step = getenv("MLY_TEST_STEP");
+    if (wanted_step != NULL) step = strtoull(wanted_step, NULL, 10);
     if (getenv("MEMALLOY_TEST_LONG") != NULL) step = 1;
     for (uint64_t fail_at = 1; fired; fail_at += step, runs++) {
         struct fault_env fault;
