@@ -117,7 +117,8 @@ fuzz: need-test
 .PHONY: coverage
 coverage: need-test
 	@tools/build.sh build-cov -Dtests=true -Db_coverage=true -Doptimization=0
-	@$(PY) tools/coverage.py --run --check $(if $(MISSED),--missed) build-cov lance store
+	@$(PY) tools/coverage.py --run $(if $(MISSED),--missed) build-cov store
+	@$(PY) tools/coverage.py --run --check $(if $(MISSED),--missed) build-cov lance
 
 .PHONY: style
 style: need-test

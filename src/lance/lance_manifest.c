@@ -270,8 +270,9 @@ static bool same_field(const struct mly_lance_field *a, const struct mly_lance_f
 
 static bool same_file(const MlyPb__DataFile *a, const MlyPb__DataFile *b)
 {
+    /* A file has a column for each field: that was checked. */
     return mly_str_equal(lance_pb_str(a->path), lance_pb_str(b->path)) &&
-           a->n_field_ids == b->n_field_ids && a->n_column_indices == b->n_column_indices &&
+           a->n_field_ids == b->n_field_ids &&
            (a->n_field_ids == 0 ||
             (memcmp(a->field_ids, b->field_ids, a->n_field_ids * sizeof(a->field_ids[0])) == 0 &&
              memcmp(a->column_indices, b->column_indices,

@@ -195,10 +195,12 @@ static void what_a_killed_writer_left_goes_and_what_is_not_ours_stays(void **sta
     static const char *const foreign[] = {
         "data/0110110101010101110101106c1f5a4b0e8d4d6fbd4fe6c8dbb5f7.lance",
         "data/011011010101010111010110aaaaaa8aaa8aaaaaaa6d6c7902.lance",
+        "data/00000001111111110100100198ba118f73c40f001e6d6c7901.lance",
         "data/.tmpA1b2C3",
         "data/notes.bin",
         "_deletions/0-1-9876543210987654321.bin",
         "_deletions/0-1-77.arrow",
+        "_deletions/0-1-77",
         "_deletions/.tmp-short",
         "_transactions/1-0dfd3b3f-7a3b-4a7e-8f4b-3f3f3f3f3f3f.txn",
         "_versions/18446744073709551000.manifest#1",
@@ -397,12 +399,6 @@ static void versions_without_a_time_count_as_new(void **state)
     }
 }
 
-static void need_a_feature(MlyPb__Manifest *pb)
-{
-    pb->has_reader_flags = true;
-    pb->reader_flags = 1 << 20;
-}
-
 /* Nothing is known of what a version names that cannot be read, and so of no file. */
 static void a_version_that_is_not_understood_stops_everything(void **state)
 {
@@ -411,7 +407,8 @@ static void a_version_that_is_not_understood_stops_everything(void **state)
     EXPECT_OK(make_history(table, 3, &err));
     EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
     MlyPb__Manifest pb = *manifest->pb;
-    need_a_feature(&pb);
+    pb.has_reader_flags = true;
+    pb.reader_flags = 1 << 20;
     struct mly_bytes bytes;
     char name[LANCE_VERSION_NAME_BYTES], file[LANCE_VERSION_NAME_BYTES + 16];
     mly_bytes_init(&bytes, fault.env.mem, MLY_META_BYTES_MAX);

@@ -146,6 +146,12 @@ static void what_a_manifest_says_is_given(void **state)
     assert_true(mly_lance_manifest_is_our_fragment(manifest, 1));
     assert_null(manifest->index_section);
     mly_lance_manifest_destroy(manifest);
+    static char long_name[100];
+    memset(long_name, 'n', sizeof(long_name) - 1);
+    draft.file[1].path = text(long_name);
+    manifest = need(&draft);
+    assert_false(mly_lance_manifest_is_our_fragment(manifest, 1));
+    mly_lance_manifest_destroy(manifest);
     draft.pb.n_fragments = 0;
     manifest = need(&draft);
     assert_int_equal(mly_lance_manifest_find_fragment(manifest, 0), SIZE_MAX);

@@ -125,6 +125,13 @@ static void there_is_nothing_before_the_first_version(void **state)
                   "there is nothing before version 1");
     assert_null(before);
     mly_lance_manifest_destroy(manifest);
+    temp_dir_remove(path);
+    make_history(ROWS, 3);
+    manifest = load();
+    EXPECT_OK(mly_lance_manifest_load_before(table, manifest, &before, &err));
+    assert_int_equal(mly_lance_manifest_version(before), 2);
+    mly_lance_manifest_destroy(before);
+    mly_lance_manifest_destroy(manifest);
 }
 
 static void a_table_is_stale_once_it_is_another(void **state)
