@@ -21,7 +21,7 @@
 #define ROWS 24000
 #define BATCH 12000
 #define K 10
-/* An index needs so many rows: under the thread sanitizer, which is slow, less is done with them. */
+/* An index needs so many rows: under the thread sanitizer, which is slow, less is done with it. */
 #if defined(__SANITIZE_THREAD__)
 #define QUERIES 8
 #define FAULT_STEP(at) (8 + (at))
