@@ -541,6 +541,7 @@ MEMALLOY_API void memalloy_documents_destroy(memalloy_documents *documents);
 }
 #endif
 
+#include <memalloy_calls.h>
 #include <memalloy_convert.h>
 #include <memalloy_index.h>
 

@@ -26,7 +26,8 @@ void mly_runtime_drop(struct mly_runtime *runtime);
 enum mly_lane {
     MLY_LANE_SYNC,   /* what was promised within a tenth of a second */
     MLY_LANE_UPKEEP, /* what nobody waits for: checkpoints */
-    MLY_LANE_CALLS,  /* what somebody waits for elsewhere */
+    MLY_LANE_CALLS,  /* what somebody waits for elsewhere, and soon */
+    MLY_LANE_WORK,   /* the same, but it may take long */
     MLY_LANES
 };
 
