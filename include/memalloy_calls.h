@@ -35,6 +35,7 @@ MEMALLOY_API void memalloy_cancel_destroy(memalloy_cancel *cancel);
 
 /* ---- calls ---- */
 
+/* Those that one program has under way together, and one of them. */
 typedef struct memalloy_calls memalloy_calls;
 typedef struct memalloy_call memalloy_call;
 
@@ -49,7 +50,7 @@ MEMALLOY_CALL int memalloy_calls_open(const struct memalloy_calls_options *optio
  * after it: their handles stay good. Not from within a call. */
 MEMALLOY_API void memalloy_calls_close(memalloy_calls *calls);
 
-/* The result becomes the call's. */
+/* What the call does. The result becomes the call's. */
 typedef int (*memalloy_work_fn)(void *context, memalloy_call *self, struct memalloy_error *err);
 
 struct memalloy_call_options {
