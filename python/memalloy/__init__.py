@@ -12,6 +12,7 @@ server, no network, no Python dependency.
 """
 
 from memalloy import models
+from memalloy._async import AsyncRAGKernel, Call, aopen
 from memalloy._memalloy import (
     CancelledError,
     ChunkingStrategy,
@@ -53,6 +54,8 @@ PyDocument = Document
 PyChunkingStrategy = ChunkingStrategy
 
 __all__ = [
+    "AsyncRAGKernel",
+    "Call",
     "CancelledError",
     "ChunkingStrategy",
     "ClosedError",
@@ -84,6 +87,7 @@ __all__ = [
     "UnsupportedError",
     "Vectors",
     "__version__",
+    "aopen",
     "embed",
     "embed_iter",
     "models",

@@ -1,9 +1,8 @@
 /* In: texts, files, vectors. Out: document ids. Every argument is converted before the GIL is
  * released, and what is borrowed from it is held until the call is back. */
 #include "convert.h"
-#include "kernel_type.h"
+#include "job.h"
 #include "raise.h"
-#include "watch.h"
 
 #include <string.h>
 
@@ -17,8 +16,7 @@ static PyObject *id_as_str(const struct memalloy_id *id)
 static bool add_options(struct mlypy_state *state, PyObject *metadata, PyObject *document_id,
                         PyObject *durability, PyObject **json, struct memalloy_add_options *options)
 {
-    *options = (struct memalloy_add_options){.struct_bytes = sizeof(*options),
-                                             .progress = mlypy_watch_progress};
+    *options = (struct memalloy_add_options){.struct_bytes = sizeof(*options)};
     if (!mlypy_durability(state, durability, &options->durability) ||
         !mlypy_text_or_none(document_id, "document_id", &options->document_id)) {
         return false;
@@ -31,6 +29,53 @@ static bool add_options(struct mlypy_state *state, PyObject *metadata, PyObject 
     return true;
 }
 
+/* A text, or a file by its path. */
+struct add_job {
+    struct mlypy_job job;
+    struct memalloy_str text;
+    const char *path; /* NULL: it is a text */
+    struct memalloy_add_options options;
+    struct memalloy_id id;
+};
+
+static int run_add(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct add_job *add = (struct add_job *)job;
+    add->options.progress = job->progress;
+    add->options.progress_context = job->progress_context;
+    if (add->path != NULL) {
+        return memalloy_add_file(job->handle, add->path, &add->options, &add->id, err);
+    }
+    return memalloy_add_text(job->handle, add->text.data, add->text.bytes, &add->options, &add->id,
+                             err);
+}
+
+static PyObject *finish_add(struct mlypy_job *job)
+{
+    return id_as_str(&((struct add_job *)job)->id);
+}
+
+static const struct mlypy_job_kind add_kind = {
+    .bytes = sizeof(struct add_job), .is_long = true, .run = run_add, .finish = finish_add};
+
+static PyObject *call_add(struct mlypy_kernel *self, const struct add_job *from, PyObject *content,
+                          PyObject *document_id, PyObject *json)
+{
+    struct add_job *add = mlypy_job_new(self, &add_kind);
+    if (add == NULL) {
+        return NULL;
+    }
+    add->text = from->text;
+    add->path = from->path;
+    add->options = from->options;
+    if (!mlypy_job_hold(&add->job, content) || !mlypy_job_hold(&add->job, document_id) ||
+        !mlypy_job_hold(&add->job, json)) {
+        mlypy_job_free(&add->job);
+        return NULL;
+    }
+    return mlypy_job_call(&add->job, NULL);
+}
+
 PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"content", "metadata", "document_id", "durability", NULL};
@@ -40,26 +85,14 @@ PyObject *mlypy_kernel_add_document(PyObject *object, PyObject *args, PyObject *
     PyObject *document_id = NULL;
     PyObject *durability = NULL;
     PyObject *json = NULL;
-    struct memalloy_str text;
-    struct memalloy_add_options options;
+    struct add_job add = {.path = NULL};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO$O", names, &content, &metadata,
                                      &document_id, &durability) ||
-        !mlypy_text(content, "content", &text) ||
-        !add_options(self->state, metadata, document_id, durability, &json, &options)) {
+        !mlypy_text(content, "content", &add.text) ||
+        !add_options(self->state, metadata, document_id, durability, &json, &add.options)) {
         return NULL;
     }
-    PyObject *result = NULL;
-    if (mlypy_kernel_enter(self)) {
-        struct memalloy_id id = {0};
-        struct memalloy_error err = {0};
-        struct mlypy_watch watch;
-        options.progress_context = &watch;
-        mlypy_watch_begin(&watch, self->state, self, NULL);
-        int rc = memalloy_add_text(self->handle, text.data, text.bytes, &options, &id, &err);
-        mlypy_watch_end(&watch);
-        result = mlypy_watch_failed(&watch, rc, &err) ? NULL : id_as_str(&id);
-        mlypy_kernel_leave(self);
-    }
+    PyObject *result = call_add(self, &add, content, document_id, json);
     Py_DECREF(json);
     return result;
 }
@@ -73,25 +106,17 @@ PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwar
     PyObject *document_id = NULL;
     PyObject *durability = NULL;
     PyObject *json = NULL;
-    struct memalloy_add_options options;
+    struct add_job add = {.path = NULL};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO$O", names, &path, &metadata, &document_id,
                                      &durability) ||
-        !add_options(self->state, metadata, document_id, durability, &json, &options)) {
+        !add_options(self->state, metadata, document_id, durability, &json, &add.options)) {
         return NULL;
     }
     PyObject *result = NULL;
     PyObject *path_bytes = mlypy_path(path, "path");
-    if (path_bytes != NULL && mlypy_kernel_enter(self)) {
-        const char *path_text = PyBytes_AsString(path_bytes);
-        struct memalloy_id id = {0};
-        struct memalloy_error err = {0};
-        struct mlypy_watch watch;
-        options.progress_context = &watch;
-        mlypy_watch_begin(&watch, self->state, self, NULL);
-        int rc = memalloy_add_file(self->handle, path_text, &options, &id, &err);
-        mlypy_watch_end(&watch);
-        result = mlypy_watch_failed(&watch, rc, &err) ? NULL : id_as_str(&id);
-        mlypy_kernel_leave(self);
+    if (path_bytes != NULL) {
+        add.path = PyBytes_AsString(path_bytes);
+        result = call_add(self, &add, path_bytes, document_id, json);
     }
     Py_XDECREF(path_bytes);
     Py_DECREF(json);
@@ -249,6 +274,40 @@ static PyObject *ids_as_list(const struct memalloy_id *ids, size_t count)
     return list;
 }
 
+struct vectors_job {
+    struct mlypy_job job;
+    struct vector_batch batch;
+};
+
+static int run_vectors(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct vector_batch *batch = &((struct vectors_job *)job)->batch;
+    if (batch->count == 0) { /* nothing to add is nothing done */
+        return MEMALLOY_OK;
+    }
+    return memalloy_add_vectors(job->handle, batch->texts, batch->matrix.data, batch->count,
+                                batch->matrix.columns, batch->options, batch->out_ids, err);
+}
+
+static PyObject *finish_vectors(struct mlypy_job *job)
+{
+    const struct vector_batch *batch = &((struct vectors_job *)job)->batch;
+    return ids_as_list(batch->out_ids, batch->count);
+}
+
+static void clear_vectors(struct mlypy_job *job)
+{
+    batch_deinit(&((struct vectors_job *)job)->batch);
+}
+
+static const struct mlypy_job_kind vectors_kind = {
+    .bytes = sizeof(struct vectors_job),
+    .is_long = true,
+    .run = run_vectors,
+    .finish = finish_vectors,
+    .clear = clear_vectors,
+};
+
 PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"contents", "vectors", "metadata", "ids", "durability", NULL};
@@ -266,25 +325,67 @@ PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *k
     }
     struct vector_batch batch;
     memset(&batch, 0, sizeof(batch));
-    PyObject *result = NULL;
-    if (!batch_init(self->state, &batch, contents, vectors, metadata, ids, durability) ||
-        !mlypy_kernel_enter(self)) {
-        goto done;
+    struct vectors_job *job = NULL;
+    if (batch_init(self->state, &batch, contents, vectors, metadata, ids, durability)) {
+        job = mlypy_job_new(self, &vectors_kind);
     }
-    struct memalloy_error err = {0};
-    int rc = MEMALLOY_OK;
-    if (batch.count > 0) { /* nothing to add is nothing done */
-        Py_BEGIN_ALLOW_THREADS
-        rc = memalloy_add_vectors(self->handle, batch.texts, batch.matrix.data, batch.count,
-                                  batch.matrix.columns, batch.options, batch.out_ids, &err);
-        Py_END_ALLOW_THREADS
+    if (job == NULL) {
+        batch_deinit(&batch);
+        return NULL;
     }
-    mlypy_kernel_leave(self);
-    result = rc == MEMALLOY_OK ? ids_as_list(batch.out_ids, batch.count)
-                               : mlypy_raise(self->state, &err);
-done:
-    batch_deinit(&batch);
-    return result;
+    job->batch = batch;
+    return mlypy_job_call(&job->job, NULL);
+}
+
+/* Of one document: its removal, or other metadata for it. */
+struct change_job {
+    struct mlypy_job job;
+    struct memalloy_str id, metadata;
+    struct memalloy_write_options options;
+    int removed;
+};
+
+static int run_remove(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct change_job *change = (struct change_job *)job;
+    return memalloy_remove_document(job->handle, change->id, &change->options, &change->removed,
+                                    err);
+}
+
+static PyObject *finish_remove(struct mlypy_job *job)
+{
+    return PyBool_FromLong(((struct change_job *)job)->removed);
+}
+
+static int run_update(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct change_job *change = (struct change_job *)job;
+    return memalloy_update_metadata(job->handle, change->id, change->metadata, &change->options,
+                                    err);
+}
+
+static const struct mlypy_job_kind remove_kind = {.bytes = sizeof(struct change_job),
+                                                  .is_long = true,
+                                                  .run = run_remove,
+                                                  .finish = finish_remove};
+static const struct mlypy_job_kind update_kind = {
+    .bytes = sizeof(struct change_job), .is_long = true, .run = run_update};
+
+static PyObject *call_change(struct mlypy_kernel *self, const struct mlypy_job_kind *kind,
+                             const struct change_job *from, PyObject *document_id, PyObject *json)
+{
+    struct change_job *change = mlypy_job_new(self, kind);
+    if (change == NULL) {
+        return NULL;
+    }
+    change->id = from->id;
+    change->metadata = from->metadata;
+    change->options = from->options;
+    if (!mlypy_job_hold(&change->job, document_id) || !mlypy_job_hold(&change->job, json)) {
+        mlypy_job_free(&change->job);
+        return NULL;
+    }
+    return mlypy_job_call(&change->job, NULL);
 }
 
 PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -293,21 +394,13 @@ PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObjec
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *document_id;
     PyObject *durability = NULL;
-    struct memalloy_str id;
-    struct memalloy_write_options options = {.struct_bytes = sizeof(options)};
+    struct change_job change = {.options = {.struct_bytes = sizeof(change.options)}};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O", names, &document_id, &durability) ||
-        !mlypy_durability(self->state, durability, &options.durability) ||
-        !mlypy_text(document_id, "document_id", &id) || !mlypy_kernel_enter(self)) {
+        !mlypy_durability(self->state, durability, &change.options.durability) ||
+        !mlypy_text(document_id, "document_id", &change.id)) {
         return NULL;
     }
-    int removed = 0;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_remove_document(self->handle, id, &options, &removed, &err);
-    Py_END_ALLOW_THREADS
-    mlypy_kernel_leave(self);
-    return rc == MEMALLOY_OK ? PyBool_FromLong(removed) : mlypy_raise(self->state, &err);
+    return call_change(self, &remove_kind, &change, document_id, NULL);
 }
 
 PyObject *mlypy_kernel_update_metadata(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -317,13 +410,11 @@ PyObject *mlypy_kernel_update_metadata(PyObject *object, PyObject *args, PyObjec
     PyObject *document_id;
     PyObject *metadata;
     PyObject *durability = NULL;
-    struct memalloy_str id;
-    struct memalloy_str text;
-    struct memalloy_write_options options = {.struct_bytes = sizeof(options)};
+    struct change_job change = {.options = {.struct_bytes = sizeof(change.options)}};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$O", names, &document_id, &metadata,
                                      &durability) ||
-        !mlypy_durability(self->state, durability, &options.durability) ||
-        !mlypy_text(document_id, "document_id", &id)) {
+        !mlypy_durability(self->state, durability, &change.options.durability) ||
+        !mlypy_text(document_id, "document_id", &change.id)) {
         return NULL;
     }
     if (!PyDict_Check(metadata)) {
@@ -331,14 +422,8 @@ PyObject *mlypy_kernel_update_metadata(PyObject *object, PyObject *args, PyObjec
     }
     PyObject *json = mlypy_metadata(self->state, metadata, "metadata");
     PyObject *result = NULL;
-    if (json != NULL && mlypy_text(json, "metadata", &text) && mlypy_kernel_enter(self)) {
-        struct memalloy_error err = {0};
-        int rc;
-        Py_BEGIN_ALLOW_THREADS
-        rc = memalloy_update_metadata(self->handle, id, text, &options, &err);
-        Py_END_ALLOW_THREADS
-        mlypy_kernel_leave(self);
-        result = rc == MEMALLOY_OK ? Py_NewRef(Py_None) : mlypy_raise(self->state, &err);
+    if (json != NULL && mlypy_text(json, "metadata", &change.metadata)) {
+        result = call_change(self, &update_kind, &change, document_id, json);
     }
     Py_XDECREF(json);
     return result;

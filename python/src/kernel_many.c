@@ -2,7 +2,7 @@
  * iterable before it is stored, so that what streams through needs no more memory than a block. */
 #include "convert.h"
 #include "document_type.h"
-#include "kernel_type.h"
+#include "job.h"
 #include "raise.h"
 #include "watch.h"
 
@@ -214,4 +214,79 @@ PyObject *mlypy_kernel_add_documents(PyObject *object, PyObject *args, PyObject 
         Py_CLEAR(list);
     }
     return list;
+}
+
+/* ---- one block, for an AsyncRAGKernel, which takes the iterable apart itself */
+
+struct block_job {
+    struct mlypy_job job;
+    struct text_block block;
+};
+
+static int run_block(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct text_block *block = &((struct block_job *)job)->block;
+    if (block->count == 0) {
+        return MEMALLOY_OK;
+    }
+    block->options[0].durability = block->durability;
+    block->options[0].progress = job->progress;
+    block->options[0].progress_context = job->progress_context;
+    return memalloy_add_texts(job->handle, block->texts, block->count, block->options, block->ids,
+                              err);
+}
+
+static PyObject *finish_block(struct mlypy_job *job)
+{
+    PyObject *list = PyList_New(0);
+    if (list != NULL && !put_ids(&((struct block_job *)job)->block, list)) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
+static void clear_block(struct mlypy_job *job)
+{
+    block_deinit(&((struct block_job *)job)->block);
+}
+
+static const struct mlypy_job_kind block_kind = {
+    .bytes = sizeof(struct block_job),
+    .is_long = true,
+    .run = run_block,
+    .finish = finish_block,
+    .clear = clear_block,
+};
+
+/* add_block(documents, taken, durability): at most 256, no id twice; taken were before them. */
+PyObject *mlypy_kernel_add_block(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"documents", "taken", "durability", NULL};
+    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    PyObject *documents;
+    PyObject *durability = NULL;
+    Py_ssize_t taken;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!n|O", names, &PyList_Type, &documents, &taken,
+                                     &durability)) {
+        return NULL;
+    }
+    struct block_job *job = mlypy_job_new(self, &block_kind);
+    if (job == NULL) {
+        return NULL;
+    }
+    struct text_block *block = &job->block;
+    bool ok = mlypy_durability(self->state, durability, &block->durability) && block_init(block);
+    for (Py_ssize_t i = 0; ok && i < PyList_Size(documents) && i < BLOCK_TEXTS; i++) {
+        struct given given = {0};
+        char name[48];
+        PyOS_snprintf(name, sizeof(name), "documents[%zd]", taken + i);
+        ok = take_apart(self->state, PyList_GetItem(documents, i), name, &given) &&
+             put_text(self->state, block, &given, name);
+        given_deinit(&given);
+    }
+    if (!ok) {
+        mlypy_job_free(&job->job);
+        return NULL;
+    }
+    return mlypy_job_call(&job->job, NULL);
 }

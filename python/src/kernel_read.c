@@ -2,7 +2,7 @@
  * objects with the GIL held and freed in the same call. */
 #include "convert.h"
 #include "document_type.h"
-#include "kernel_type.h"
+#include "job.h"
 #include "raise.h"
 #include "strategy_type.h"
 
@@ -29,22 +29,55 @@ static bool read_document(struct mlypy_kernel *self, PyObject *id_object, memall
     return true;
 }
 
+/* One document with its text, or a page of them without. */
+struct documents_job {
+    struct mlypy_job job;
+    struct memalloy_str id; /* the one, or behind which the page begins */
+    size_t limit;
+    memalloy_documents *documents;
+};
+
+static int run_get(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct documents_job *get = (struct documents_job *)job;
+    return memalloy_get_document(job->handle, get->id, &get->documents, err);
+}
+
+static PyObject *finish_get(struct mlypy_job *job)
+{
+    struct memalloy_document row = {.struct_bytes = sizeof(row)};
+    memalloy_documents_get(((struct documents_job *)job)->documents, 0, &row);
+    return mlypy_document_from(job->kernel->state, &row, (PyObject *)job->kernel);
+}
+
+static void clear_documents(struct mlypy_job *job)
+{
+    memalloy_documents_destroy(((struct documents_job *)job)->documents);
+}
+
 PyObject *mlypy_kernel_get_document(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"document_id", NULL};
-    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    static const struct mlypy_job_kind kind = {.bytes = sizeof(struct documents_job),
+                                               .run = run_get,
+                                               .finish = finish_get,
+                                               .clear = clear_documents};
     PyObject *id;
-    memalloy_documents *documents = NULL;
+    struct memalloy_str text;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", names, &id) ||
-        !read_document(self, id, &documents)) {
+        !mlypy_text(id, "document_id", &text)) {
         return NULL;
     }
-    struct memalloy_document row = {.struct_bytes = sizeof(row)};
-    memalloy_documents_get(documents, 0, &row);
-    PyObject *document = mlypy_document_from(self->state, &row, object);
-    memalloy_documents_destroy(documents);
-    mlypy_kernel_leave(self);
-    return document;
+    struct documents_job *get = mlypy_job_new((struct mlypy_kernel *)object, &kind);
+    if (get == NULL) {
+        return NULL;
+    }
+    get->id = text;
+    if (!mlypy_job_hold(&get->job, id)) {
+        mlypy_job_free(&get->job);
+        return NULL;
+    }
+    return mlypy_job_call(&get->job, NULL);
 }
 
 PyObject *mlypy_kernel_read_content(PyObject *kernel, PyObject *id)
@@ -81,9 +114,34 @@ static PyObject *documents_as_list(struct mlypy_kernel *self, const memalloy_doc
     return list;
 }
 
+static int run_list(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct documents_job *list = (struct documents_job *)job;
+    return memalloy_list_documents(job->handle, list->limit, list->id, &list->documents, err);
+}
+
+static PyObject *finish_list(struct mlypy_job *job)
+{
+    return documents_as_list(job->kernel, ((struct documents_job *)job)->documents);
+}
+
+static int run_nothing(struct mlypy_job *job, struct memalloy_error *err)
+{
+    (void)job;
+    (void)err;
+    return MEMALLOY_OK;
+}
+
 PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"limit", "after", NULL};
+    static const struct mlypy_job_kind kind = {.bytes = sizeof(struct documents_job),
+                                               .run = run_list,
+                                               .finish = finish_list,
+                                               .clear = clear_documents};
+    /* A limit of 0 the interface takes for "all". */
+    static const struct mlypy_job_kind none = {
+        .bytes = sizeof(struct documents_job), .run = run_nothing, .finish = finish_list};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *limit_object = NULL;
     PyObject *after_object = NULL;
@@ -91,42 +149,43 @@ PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject
     int64_t limit = -1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO", names, &limit_object, &after_object) ||
         !mlypy_int_or_none(self->state, limit_object, "limit", 0, PY_SSIZE_T_MAX, true, &limit) ||
-        !mlypy_text_or_none(after_object, "after", &after) || !mlypy_kernel_enter(self)) {
+        !mlypy_text_or_none(after_object, "after", &after)) {
         return NULL;
     }
-    PyObject *list;
-    if (limit == 0) { /* which the interface takes for "all" */
-        list = PyList_New(0);
-    } else {
-        memalloy_documents *documents = NULL;
-        struct memalloy_error err = {0};
-        int rc;
-        Py_BEGIN_ALLOW_THREADS
-        rc = memalloy_list_documents(self->handle, limit < 0 ? 0 : (size_t)limit, after, &documents,
-                                     &err);
-        Py_END_ALLOW_THREADS
-        list =
-            rc == MEMALLOY_OK ? documents_as_list(self, documents) : mlypy_raise(self->state, &err);
-        memalloy_documents_destroy(documents);
+    struct documents_job *list = mlypy_job_new(self, limit == 0 ? &none : &kind);
+    if (list == NULL) {
+        return NULL;
     }
-    mlypy_kernel_leave(self);
-    return list;
+    list->id = after;
+    list->limit = limit < 0 ? 0 : (size_t)limit;
+    if (!mlypy_job_hold(&list->job, after_object)) {
+        mlypy_job_free(&list->job);
+        return NULL;
+    }
+    return mlypy_job_call(&list->job, NULL);
+}
+
+struct count_job {
+    struct mlypy_job job;
+    uint64_t count;
+};
+
+static int run_count(struct mlypy_job *job, struct memalloy_error *err)
+{
+    return memalloy_count(job->handle, &((struct count_job *)job)->count, err);
+}
+
+static PyObject *finish_count(struct mlypy_job *job)
+{
+    return PyLong_FromUnsignedLongLong(((struct count_job *)job)->count);
 }
 
 PyObject *mlypy_kernel_count(PyObject *object, PyObject *Py_UNUSED(unused))
 {
-    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
-    if (!mlypy_kernel_enter(self)) {
-        return NULL;
-    }
-    uint64_t count = 0;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_count(self->handle, &count, &err);
-    Py_END_ALLOW_THREADS
-    mlypy_kernel_leave(self);
-    return rc == MEMALLOY_OK ? PyLong_FromUnsignedLongLong(count) : mlypy_raise(self->state, &err);
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct count_job), .run = run_count, .finish = finish_count};
+    struct count_job *count = mlypy_job_new((struct mlypy_kernel *)object, &kind);
+    return count == NULL ? NULL : mlypy_job_call(&count->job, NULL);
 }
 
 static PyObject *status_as_dict(struct mlypy_state *state, const struct memalloy_status *status)
@@ -161,20 +220,27 @@ static PyObject *status_as_dict(struct mlypy_state *state, const struct memalloy
     return dict;
 }
 
+struct status_job {
+    struct mlypy_job job;
+    struct memalloy_status status;
+};
+
+static int run_status(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct memalloy_status *status = &((struct status_job *)job)->status;
+    status->struct_bytes = sizeof(*status);
+    return memalloy_get_status(job->handle, status, err);
+}
+
+static PyObject *finish_status(struct mlypy_job *job)
+{
+    return status_as_dict(job->kernel->state, &((struct status_job *)job)->status);
+}
+
 PyObject *mlypy_kernel_status(PyObject *object, PyObject *Py_UNUSED(unused))
 {
-    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
-    if (!mlypy_kernel_enter(self)) {
-        return NULL;
-    }
-    struct memalloy_status status = {.struct_bytes = sizeof(status)};
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_get_status(self->handle, &status, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *dict =
-        rc == MEMALLOY_OK ? status_as_dict(self->state, &status) : mlypy_raise(self->state, &err);
-    mlypy_kernel_leave(self);
-    return dict;
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct status_job), .run = run_status, .finish = finish_status};
+    struct status_job *status = mlypy_job_new((struct mlypy_kernel *)object, &kind);
+    return status == NULL ? NULL : mlypy_job_call(&status->job, NULL);
 }

@@ -2,7 +2,7 @@
  * without the GIL are held or copied by the matrix (convert_vectors.c). */
 #include "convert.h"
 #include "hit_type.h"
-#include "kernel_type.h"
+#include "job.h"
 #include "raise.h"
 
 /* More than this is all there is: no store holds as many chunks. */
@@ -21,35 +21,64 @@ static bool search_options(struct mlypy_state *state, PyObject *top_k, PyObject 
     return true;
 }
 
-/* The call is counted in. */
-static PyObject *search_text(struct mlypy_kernel *self, struct memalloy_str text,
-                             const struct memalloy_search_options *options)
+struct search_job {
+    struct mlypy_job job;
+    struct memalloy_search_options options;
+    struct memalloy_search_explain explain;
+    struct memalloy_str text;
+    struct mlypy_matrix matrix; /* a vector, where there is no text */
+    memalloy_hits *hits;
+};
+
+static int run_search(struct mlypy_job *job, struct memalloy_error *err)
 {
-    memalloy_hits *hits = NULL;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_search_text(self->handle, text.data, text.bytes, options, &hits, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *list =
-        rc == MEMALLOY_OK ? mlypy_hits_as_list(self->state, hits) : mlypy_raise(self->state, &err);
-    memalloy_hits_destroy(hits);
-    return list;
+    struct search_job *search = (struct search_job *)job;
+    if (search->text.data != NULL) {
+        return memalloy_search_text(job->handle, search->text.data, search->text.bytes,
+                                    &search->options, &search->hits, err);
+    }
+    return memalloy_search_vector(job->handle, search->matrix.data, search->matrix.columns,
+                                  &search->options, &search->hits, err);
 }
 
-static PyObject *search_vector(struct mlypy_kernel *self, const struct mlypy_matrix *matrix,
-                               const struct memalloy_search_options *options)
+static PyObject *finish_search(struct mlypy_job *job)
 {
-    memalloy_hits *hits = NULL;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_search_vector(self->handle, matrix->data, matrix->columns, options, &hits, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *list =
-        rc == MEMALLOY_OK ? mlypy_hits_as_list(self->state, hits) : mlypy_raise(self->state, &err);
-    memalloy_hits_destroy(hits);
-    return list;
+    return mlypy_hits_as_list(job->kernel->state, ((struct search_job *)job)->hits);
+}
+
+static void clear_search(struct mlypy_job *job)
+{
+    struct search_job *search = (struct search_job *)job;
+    memalloy_hits_destroy(search->hits);
+    mlypy_matrix_deinit(&search->matrix);
+}
+
+static const struct mlypy_job_kind search_kind = {
+    .bytes = sizeof(struct search_job),
+    .run = run_search,
+    .finish = finish_search,
+    .clear = clear_search,
+};
+
+/* Of a str, or of a vector; takes matrix. */
+static struct search_job *new_search(struct mlypy_kernel *self, const struct mlypy_job_kind *kind,
+                                     PyObject *query, struct memalloy_str text,
+                                     struct mlypy_matrix *matrix,
+                                     const struct memalloy_search_options *options)
+{
+    struct search_job *search = mlypy_job_new(self, kind);
+    if (search == NULL) {
+        mlypy_matrix_deinit(matrix);
+        return NULL;
+    }
+    search->text = text;
+    search->matrix = *matrix;
+    search->options = *options;
+    if (!mlypy_job_hold(&search->job, query)) {
+        mlypy_job_free(&search->job);
+        return NULL;
+    }
+    return search;
 }
 
 PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -61,14 +90,14 @@ PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs
     PyObject *recall = NULL;
     struct memalloy_str text;
     struct memalloy_search_options options;
+    struct mlypy_matrix none = {0};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &query, &top_k, &recall) ||
         !mlypy_text(query, "query", &text) ||
-        !search_options(self->state, top_k, recall, &options) || !mlypy_kernel_enter(self)) {
+        !search_options(self->state, top_k, recall, &options)) {
         return NULL;
     }
-    PyObject *list = search_text(self, text, &options);
-    mlypy_kernel_leave(self);
-    return list;
+    struct search_job *search = new_search(self, &search_kind, query, text, &none, &options);
+    return search == NULL ? NULL : mlypy_job_call(&search->job, NULL);
 }
 
 PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -78,6 +107,7 @@ PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject 
     PyObject *vector;
     PyObject *top_k = NULL;
     PyObject *recall = NULL;
+    const struct memalloy_str none = {NULL, 0};
     struct memalloy_search_options options;
     struct mlypy_matrix matrix;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &vector, &top_k, &recall) ||
@@ -85,48 +115,60 @@ PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject 
         !mlypy_vector_init(self->state, vector, "vector", &matrix)) {
         return NULL;
     }
-    PyObject *list = NULL;
-    if (mlypy_kernel_enter(self)) {
-        list = search_vector(self, &matrix, &options);
-        mlypy_kernel_leave(self);
-    }
-    mlypy_matrix_deinit(&matrix);
-    return list;
+    struct search_job *search = new_search(self, &search_kind, vector, none, &matrix, &options);
+    return search == NULL ? NULL : mlypy_job_call(&search->job, NULL);
 }
 
 /* ---- many */
 
-static PyObject *search_rows(struct mlypy_kernel *self, const struct mlypy_matrix *matrix,
-                             const struct memalloy_search_options *options)
+struct rows_job {
+    struct mlypy_job job;
+    struct memalloy_search_options options;
+    struct mlypy_matrix matrix;
+    memalloy_hits **hits;
+};
+
+static int run_rows(struct mlypy_job *job, struct memalloy_error *err)
 {
-    memalloy_hits **hits = mlypy_array(matrix->rows, sizeof(memalloy_hits *));
-    struct memalloy_error err = {0};
-    int rc = MEMALLOY_OK;
-    if (hits == NULL) {
-        return NULL;
+    struct rows_job *rows = (struct rows_job *)job;
+    if (rows->matrix.rows == 0) { /* no rows tell no length of one */
+        return MEMALLOY_OK;
     }
-    if (matrix->rows > 0) { /* no rows tell no length of one */
-        Py_BEGIN_ALLOW_THREADS
-        rc = memalloy_search_vectors(self->handle, matrix->data, matrix->rows, matrix->columns,
-                                     options, hits, &err);
-        Py_END_ALLOW_THREADS
-    }
-    PyObject *lists =
-        rc == MEMALLOY_OK ? PyList_New((Py_ssize_t)matrix->rows) : mlypy_raise(self->state, &err);
-    for (size_t i = 0; lists != NULL && i < matrix->rows; i++) {
-        PyObject *list = mlypy_hits_as_list(self->state, hits[i]);
-        memalloy_hits_destroy(hits[i]);
-        hits[i] = NULL;
+    return memalloy_search_vectors(job->handle, rows->matrix.data, rows->matrix.rows,
+                                   rows->matrix.columns, &rows->options, rows->hits, err);
+}
+
+static PyObject *finish_rows(struct mlypy_job *job)
+{
+    struct rows_job *rows = (struct rows_job *)job;
+    PyObject *lists = PyList_New((Py_ssize_t)rows->matrix.rows);
+    for (size_t i = 0; lists != NULL && i < rows->matrix.rows; i++) {
+        PyObject *list = mlypy_hits_as_list(job->kernel->state, rows->hits[i]);
+        memalloy_hits_destroy(rows->hits[i]);
+        rows->hits[i] = NULL;
         if (list == NULL || PyList_SetItem(lists, (Py_ssize_t)i, list) < 0) {
             Py_CLEAR(lists);
         }
     }
-    for (size_t i = 0; i < matrix->rows; i++) {
-        memalloy_hits_destroy(hits[i]);
-    }
-    PyMem_Free((void *)hits);
     return lists;
 }
+
+static void clear_rows(struct mlypy_job *job)
+{
+    struct rows_job *rows = (struct rows_job *)job;
+    for (size_t i = 0; rows->hits != NULL && i < rows->matrix.rows; i++) {
+        memalloy_hits_destroy(rows->hits[i]);
+    }
+    PyMem_Free((void *)rows->hits);
+    mlypy_matrix_deinit(&rows->matrix);
+}
+
+static const struct mlypy_job_kind rows_kind = {
+    .bytes = sizeof(struct rows_job),
+    .run = run_rows,
+    .finish = finish_rows,
+    .clear = clear_rows,
+};
 
 PyObject *mlypy_kernel_search_vectors(PyObject *object, PyObject *args, PyObject *kwargs)
 {
@@ -142,13 +184,19 @@ PyObject *mlypy_kernel_search_vectors(PyObject *object, PyObject *args, PyObject
         !mlypy_matrix_init(self->state, vectors, "vectors", MLYPY_COPY, &matrix)) {
         return NULL;
     }
-    PyObject *lists = NULL;
-    if (mlypy_kernel_enter(self)) {
-        lists = search_rows(self, &matrix, &options);
-        mlypy_kernel_leave(self);
+    struct rows_job *rows = mlypy_job_new(self, &rows_kind);
+    if (rows == NULL) {
+        mlypy_matrix_deinit(&matrix);
+        return NULL;
     }
-    mlypy_matrix_deinit(&matrix);
-    return lists;
+    rows->options = options;
+    rows->matrix = matrix;
+    rows->hits = mlypy_array(matrix.rows, sizeof(*rows->hits));
+    if (rows->hits == NULL) {
+        mlypy_job_free(&rows->job);
+        return NULL;
+    }
+    return mlypy_job_call(&rows->job, NULL);
 }
 
 /* ---- explaining */
@@ -172,6 +220,18 @@ static PyObject *explained(PyObject *hits, const struct memalloy_search_explain 
                          "vector", explain->vector_s, "exact", explain->exact_s);
 }
 
+static PyObject *finish_explain(struct mlypy_job *job)
+{
+    return explained(finish_search(job), &((struct search_job *)job)->explain);
+}
+
+static const struct mlypy_job_kind explain_kind = {
+    .bytes = sizeof(struct search_job),
+    .run = run_search,
+    .finish = finish_explain,
+    .clear = clear_search,
+};
+
 PyObject *mlypy_kernel_explain(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"query", "top_k", "recall", NULL};
@@ -181,25 +241,20 @@ PyObject *mlypy_kernel_explain(PyObject *object, PyObject *args, PyObject *kwarg
     PyObject *recall = NULL;
     struct memalloy_str text = {NULL, 0};
     struct memalloy_search_options options;
-    struct memalloy_search_explain explain = {.struct_bytes = sizeof(explain)};
     struct mlypy_matrix matrix = {0};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &query, &top_k, &recall) ||
         !search_options(self->state, top_k, recall, &options)) {
         return NULL;
     }
-    const bool is_text = PyUnicode_Check(query);
-    if (is_text ? !mlypy_text(query, "query", &text)
-                : !mlypy_vector_init(self->state, query, "query", &matrix)) {
+    if (PyUnicode_Check(query) ? !mlypy_text(query, "query", &text)
+                               : !mlypy_vector_init(self->state, query, "query", &matrix)) {
         return NULL;
     }
-    options.explain = &explain;
-    PyObject *dict = NULL;
-    if (mlypy_kernel_enter(self)) {
-        dict = explained(is_text ? search_text(self, text, &options)
-                                 : search_vector(self, &matrix, &options),
-                         &explain);
-        mlypy_kernel_leave(self);
+    struct search_job *search = new_search(self, &explain_kind, query, text, &matrix, &options);
+    if (search == NULL) {
+        return NULL;
     }
-    mlypy_matrix_deinit(&matrix);
-    return dict;
+    search->explain.struct_bytes = sizeof(search->explain);
+    search->options.explain = &search->explain;
+    return mlypy_job_call(&search->job, NULL);
 }

@@ -1,24 +1,33 @@
 /* In: a folder, patterns, whom to tell. Out: a report. */
 #include "convert.h"
-#include "kernel_type.h"
-#include "raise.h"
+#include "job.h"
 #include "report_type.h"
 #include "watch.h"
 
 #include <string.h>
 
-/* Patterns as C strings: *tuple owns them, *array is the caller's to free. */
-static bool patterns(PyObject *object, const char *name, PyObject **tuple, const char ***array,
+struct sync_job {
+    struct mlypy_job job;
+    const char *folder;
+    const char **include, **exclude; /* owned; the strings are held */
+    struct memalloy_sync_options options;
+    memalloy_report *report;
+};
+
+/* Patterns as C strings; *array is the job's to free. */
+static bool patterns(struct mlypy_job *job, PyObject *object, const char *name, const char ***array,
                      size_t *count)
 {
     if (object == NULL || object == Py_None) {
         return true;
     }
-    *tuple = mlypy_tuple(object, name, "a sequence of str or None");
-    if (*tuple == NULL) {
+    PyObject *tuple = mlypy_tuple(object, name, "a sequence of str or None");
+    bool ok = tuple != NULL && mlypy_job_hold(job, tuple);
+    Py_XDECREF(tuple);
+    if (!ok) {
         return false;
     }
-    *count = (size_t)PyTuple_Size(*tuple);
+    *count = (size_t)PyTuple_Size(tuple);
     *array = mlypy_array(*count, sizeof(**array));
     if (*array == NULL) {
         return false;
@@ -26,7 +35,7 @@ static bool patterns(PyObject *object, const char *name, PyObject **tuple, const
     for (size_t i = 0; i < *count; i++) {
         char item[48];
         PyOS_snprintf(item, sizeof(item), "%s[%zu]", name, i);
-        (*array)[i] = mlypy_cstring(PyTuple_GetItem(*tuple, (Py_ssize_t)i), item);
+        (*array)[i] = mlypy_cstring(PyTuple_GetItem(tuple, (Py_ssize_t)i), item);
         if ((*array)[i] == NULL) {
             return false;
         }
@@ -34,26 +43,34 @@ static bool patterns(PyObject *object, const char *name, PyObject **tuple, const
     return true;
 }
 
-static PyObject *run_sync(struct mlypy_kernel *self, const char *folder, PyObject *callback,
-                          struct memalloy_sync_options *options)
+static int run_sync(struct mlypy_job *job, struct memalloy_error *err)
 {
-    if (!mlypy_kernel_enter(self)) {
-        return NULL;
-    }
-    struct mlypy_watch watch;
-    memalloy_report *report = NULL;
-    struct memalloy_error err = {0};
-    options->progress = mlypy_watch_progress;
-    options->progress_context = &watch;
-    mlypy_watch_begin(&watch, self->state, self, callback);
-    int rc = memalloy_sync(self->handle, folder, options, &report, &err);
-    mlypy_watch_end(&watch);
-    PyObject *result =
-        mlypy_watch_failed(&watch, rc, &err) ? NULL : mlypy_report_from(self->state, report);
-    memalloy_report_destroy(report);
-    mlypy_kernel_leave(self);
-    return result;
+    struct sync_job *sync = (struct sync_job *)job;
+    sync->options.progress = job->progress;
+    sync->options.progress_context = job->progress_context;
+    return memalloy_sync(job->handle, sync->folder, &sync->options, &sync->report, err);
 }
+
+static PyObject *finish_sync(struct mlypy_job *job)
+{
+    return mlypy_report_from(job->kernel->state, ((struct sync_job *)job)->report);
+}
+
+static void clear_sync(struct mlypy_job *job)
+{
+    struct sync_job *sync = (struct sync_job *)job;
+    memalloy_report_destroy(sync->report);
+    PyMem_Free((void *)sync->include);
+    PyMem_Free((void *)sync->exclude);
+}
+
+static const struct mlypy_job_kind sync_kind = {
+    .bytes = sizeof(struct sync_job),
+    .is_long = true,
+    .run = run_sync,
+    .finish = finish_sync,
+    .clear = clear_sync,
+};
 
 PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs)
 {
@@ -67,35 +84,37 @@ PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs)
     PyObject *max_bytes_object = NULL;
     PyObject *durability = NULL;
     struct memalloy_sync_options options = {.struct_bytes = sizeof(options)};
+    int64_t max_bytes = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO$O", names, &folder, &include, &exclude,
                                      &progress, &max_bytes_object, &durability) ||
         !mlypy_durability(self->state, durability, &options.durability)) {
         return NULL;
     }
-    PyObject *include_tuple = NULL;
-    PyObject *exclude_tuple = NULL;
-    const char **include_array = NULL;
-    const char **exclude_array = NULL;
     PyObject *callback = NULL;
     PyObject *result = NULL;
-    int64_t max_bytes = 0;
     PyObject *folder_bytes = mlypy_path(folder, "folder");
-    if (folder_bytes != NULL &&
-        patterns(include, "include", &include_tuple, &include_array, &options.include_count) &&
-        patterns(exclude, "exclude", &exclude_tuple, &exclude_array, &options.exclude_count) &&
-        mlypy_int_or_none(self->state, max_bytes_object, "max_file_bytes", 1, INT64_MAX, true,
-                          &max_bytes) &&
-        mlypy_watch_callback(progress, &callback)) {
-        options.include = include_array;
-        options.exclude = exclude_array;
-        options.file_bytes_max = (uint64_t)max_bytes;
-        result = run_sync(self, PyBytes_AsString(folder_bytes), callback, &options);
+    struct sync_job *sync = folder_bytes == NULL ? NULL : mlypy_job_new(self, &sync_kind);
+    if (sync != NULL) {
+        sync->options = options;
+        sync->folder = PyBytes_AsString(folder_bytes);
+        bool ok = mlypy_job_hold(&sync->job, folder_bytes) &&
+                  patterns(&sync->job, include, "include", &sync->include,
+                           &sync->options.include_count) &&
+                  patterns(&sync->job, exclude, "exclude", &sync->exclude,
+                           &sync->options.exclude_count) &&
+                  mlypy_int_or_none(self->state, max_bytes_object, "max_file_bytes", 1, INT64_MAX,
+                                    true, &max_bytes) &&
+                  mlypy_watch_callback(progress, &callback);
+        sync->options.include = sync->include;
+        sync->options.exclude = sync->exclude;
+        sync->options.file_bytes_max = (uint64_t)max_bytes;
+        if (ok) {
+            result = mlypy_job_call(&sync->job, callback);
+        } else {
+            mlypy_job_free(&sync->job);
+        }
     }
     Py_XDECREF(folder_bytes);
-    Py_XDECREF(include_tuple);
-    Py_XDECREF(exclude_tuple);
-    PyMem_Free((void *)include_array);
-    PyMem_Free((void *)exclude_array);
     Py_XDECREF(callback);
     return result;
 }

@@ -3,6 +3,7 @@
 #include "kernel_type.h"
 
 #include "convert.h"
+#include "job.h"
 #include "raise.h"
 #include "strategy_type.h"
 #include "watch.h"
@@ -155,6 +156,10 @@ static PyObject *kernel_exit_with(PyObject *object, PyObject *Py_UNUSED(args))
 static void kernel_dealloc(PyObject *object)
 {
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
+    memalloy_calls *queue = self->queue; /* idle: jobs hold the kernel */
+    Py_BEGIN_ALLOW_THREADS
+    memalloy_calls_close(queue);
+    Py_END_ALLOW_THREADS
     close_handle(self);
     if (self->close_error.code != MEMALLOY_OK) {
         PyObject *type, *value, *traceback;
@@ -213,30 +218,34 @@ static PyObject *kernel_set_chunking(PyObject *object, PyObject *args, PyObject 
     return rc == MEMALLOY_OK ? Py_NewRef(Py_None) : mlypy_raise(self->state, &err);
 }
 
-static PyObject *with_handle(PyObject *object,
-                             int (*work)(memalloy_kernel *kernel, struct memalloy_error *err))
+static int run_flush(struct mlypy_job *job, struct memalloy_error *err)
 {
-    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
-    if (!mlypy_kernel_enter(self)) {
-        return NULL;
-    }
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = work(self->handle, &err);
-    Py_END_ALLOW_THREADS
-    mlypy_kernel_leave(self);
-    return rc == MEMALLOY_OK ? Py_NewRef(Py_None) : mlypy_raise(self->state, &err);
+    return memalloy_flush(job->handle, err);
 }
 
-static PyObject *kernel_flush(PyObject *object, PyObject *Py_UNUSED(unused))
+static int run_checkpoint(struct mlypy_job *job, struct memalloy_error *err)
 {
-    return with_handle(object, memalloy_flush);
+    return memalloy_checkpoint(job->handle, err);
 }
 
-static PyObject *kernel_checkpoint(PyObject *object, PyObject *Py_UNUSED(unused))
+static PyObject *call_plain(PyObject *object, const struct mlypy_job_kind *kind)
 {
-    return with_handle(object, memalloy_checkpoint);
+    struct mlypy_job *job = mlypy_job_new((struct mlypy_kernel *)object, kind);
+    return job == NULL ? NULL : mlypy_job_call(job, NULL);
+}
+
+PyObject *mlypy_kernel_flush(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct mlypy_job), .is_long = true, .run = run_flush};
+    return call_plain(object, &kind);
+}
+
+PyObject *mlypy_kernel_checkpoint(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct mlypy_job), .is_long = true, .run = run_checkpoint};
+    return call_plain(object, &kind);
 }
 
 static PyObject *kernel_get_path(PyObject *object, void *Py_UNUSED(closure))
@@ -281,6 +290,16 @@ static PyObject *kernel_repr(PyObject *object)
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef kernel_methods[] = {
+    {"_start", mlypy_kernel_start, METH_VARARGS,
+     "_start($self, ticket, name, args, kwargs, /)\n--\n\nFor memalloy.AsyncRAGKernel."},
+    {"_take", mlypy_kernel_take, METH_NOARGS,
+     "_take($self, /)\n--\n\nFor memalloy.AsyncRAGKernel."},
+    {"_cancel", mlypy_kernel_cancel, METH_O,
+     "_cancel($self, ticket, /)\n--\n\nFor memalloy.AsyncRAGKernel."},
+    {"_descriptor", mlypy_kernel_descriptor, METH_NOARGS,
+     "_descriptor($self, /)\n--\n\nFor memalloy.AsyncRAGKernel."},
+    {"_abandon", mlypy_kernel_abandon, METH_NOARGS,
+     "_abandon($self, /)\n--\n\nFor memalloy.AsyncRAGKernel."},
     {"add_document", KEYWORDS(mlypy_kernel_add_document), METH_VARARGS | METH_KEYWORDS,
      "add_document($self, /, content, metadata=None, document_id=None, *, durability=None)\n--\n\n"
      "Adds a text and returns its document's id.\n\n"
@@ -368,9 +387,9 @@ static PyMethodDef kernel_methods[] = {
     {"update_metadata", KEYWORDS(mlypy_kernel_update_metadata), METH_VARARGS | METH_KEYWORDS,
      "update_metadata($self, /, document_id, metadata, *, durability=None)\n--\n\n"
      "Gives a document another dict of metadata; nothing is embedded. NotFoundError (a KeyError)."},
-    {"flush", kernel_flush, METH_NOARGS,
+    {"flush", mlypy_kernel_flush, METH_NOARGS,
      "flush($self, /)\n--\n\nWhat was acknowledged before survives a power cut from here on."},
-    {"checkpoint", kernel_checkpoint, METH_NOARGS,
+    {"checkpoint", mlypy_kernel_checkpoint, METH_NOARGS,
      "checkpoint($self, /)\n--\n\n"
      "Puts what was acknowledged into the Lance tables, where other programs see it."},
     {"verify", mlypy_kernel_verify, METH_NOARGS,

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+struct mlypy_job;
 struct mlypy_watch;
 
 struct mlypy_kernel {
@@ -25,6 +26,11 @@ struct mlypy_kernel {
     long pid;                          /* of the process that calls and idle belong to */
     struct mlypy_watch *watches;       /* long calls under way */
     struct memalloy_error close_error; /* of what closed it; code 0: none, or told */
+    /* for an AsyncRAGKernel (async.c) */
+    memalloy_calls *queue;        /* NULL: no call was started yet */
+    struct mlypy_job *jobs;       /* started, and not taken */
+    struct mlypy_kernel *view_of; /* this is a view, on the stack of a call, of that kernel */
+    PyObject *ticket;             /* of a view: whose call it is */
 };
 
 /* Counts a call in: false with ClosedError where the door is shut. */
@@ -49,7 +55,11 @@ PyObject *mlypy_kernel_add_file(PyObject *object, PyObject *args, PyObject *kwar
 PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_remove_document(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_update_metadata(PyObject *object, PyObject *args, PyObject *kwargs);
-/* kernel_many.c */
+/* kernel_type.c */
+PyObject *mlypy_kernel_flush(PyObject *object, PyObject *unused);
+PyObject *mlypy_kernel_checkpoint(PyObject *object, PyObject *unused);
+/* kernel_many.c; a block is a list of at most 256 documents */
+PyObject *mlypy_kernel_add_block(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *mlypy_kernel_add_documents(PyObject *object, PyObject *args, PyObject *kwargs);
 /* kernel_search.c */
 PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs);

@@ -1,65 +1,101 @@
 /* In: an open store. Out: what became of its files, as a dict. */
-#include "kernel_type.h"
+#include "job.h"
 
 #include "convert.h"
-#include "raise.h"
 
-struct verifying {
-    struct mlypy_state *state;
-    const struct mlypy_kernel *kernel;
-    PyThreadState *thread;
-    PyObject *damaged; /* list of (path, reason) */
+#include <stdlib.h>
+#include <string.h>
+
+/* A damaged file, in one block with its two texts. */
+struct damage {
+    struct damage *next;
+    size_t path_bytes, reason_bytes;
+    char text[]; /* path, reason */
+};
+
+struct verify_job {
+    struct mlypy_job job;
+    struct damage *first, **last;
     unsigned long long files, bytes, without_sums;
 };
 
-static int note_damage(struct verifying *verifying, const struct memalloy_verified *file)
+/* The GIL may not be held: no Python here. */
+static bool note_damage(struct verify_job *verify, const struct memalloy_verified *file)
 {
-    PyObject *item = Py_BuildValue(
-        "(NN)", PyUnicode_DecodeFSDefault(file->path.data),
-        PyUnicode_DecodeUTF8(file->reason.data, (Py_ssize_t)file->reason.bytes, "replace"));
-    int rc = item == NULL ? -1 : PyList_Append(verifying->damaged, item);
-    Py_XDECREF(item);
-    return rc < 0;
+    struct damage *damage = malloc(sizeof(*damage) + file->path.bytes + file->reason.bytes);
+    if (damage == NULL) {
+        return false;
+    }
+    damage->next = NULL;
+    damage->path_bytes = file->path.bytes;
+    damage->reason_bytes = file->reason.bytes;
+    memcpy(damage->text, file->path.data, file->path.bytes);
+    memcpy(damage->text + file->path.bytes, file->reason.data, file->reason.bytes);
+    *verify->last = damage;
+    verify->last = &damage->next;
+    return true;
 }
 
 /* A memalloy_verify_fn. */
 static int take(void *context, const struct memalloy_verified *file)
 {
-    struct verifying *verifying = context;
-    verifying->files++;
-    verifying->bytes += file->bytes;
-    verifying->without_sums += !file->has_sums;
-    PyEval_RestoreThread(verifying->thread);
-    int stop = PyErr_CheckSignals() < 0 || verifying->kernel->closed;
-    if (!stop && file->reason.data != NULL) {
-        stop = note_damage(verifying, file);
+    struct verify_job *verify = context;
+    const struct memalloy_progress progress = {.struct_bytes = sizeof(progress)};
+    verify->files++;
+    verify->bytes += file->bytes;
+    verify->without_sums += !file->has_sums;
+    if (file->reason.data != NULL && !note_damage(verify, file)) {
+        return 1;
     }
-    verifying->thread = PyEval_SaveThread();
-    return stop;
+    return verify->job.progress(verify->job.progress_context, &progress);
+}
+
+static int run_verify(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct verify_job *verify = (struct verify_job *)job;
+    verify->last = &verify->first;
+    return memalloy_verify(job->handle, take, verify, NULL, err);
+}
+
+static PyObject *finish_verify(struct mlypy_job *job)
+{
+    const struct verify_job *verify = (const struct verify_job *)job;
+    PyObject *damaged = PyList_New(0);
+    for (const struct damage *at = verify->first; damaged != NULL && at != NULL; at = at->next) {
+        PyObject *item = Py_BuildValue(
+            "(NN)", PyUnicode_DecodeFSDefaultAndSize(at->text, (Py_ssize_t)at->path_bytes),
+            PyUnicode_DecodeUTF8(at->text + at->path_bytes, (Py_ssize_t)at->reason_bytes,
+                                 "replace"));
+        if (item == NULL || PyList_Append(damaged, item) < 0) {
+            Py_CLEAR(damaged);
+        }
+        Py_XDECREF(item);
+    }
+    return damaged == NULL
+               ? NULL
+               : Py_BuildValue("{s:K,s:K,s:K,s:N}", "files", verify->files, "bytes", verify->bytes,
+                               "without_sums", verify->without_sums, "damaged", damaged);
+}
+
+static void clear_verify(struct mlypy_job *job)
+{
+    struct damage *at = ((struct verify_job *)job)->first;
+    while (at != NULL) {
+        struct damage *next = at->next;
+        free(at);
+        at = next;
+    }
 }
 
 PyObject *mlypy_kernel_verify(PyObject *object, PyObject *Py_UNUSED(unused))
 {
-    struct mlypy_kernel *self = (struct mlypy_kernel *)object;
-    struct verifying verifying = {.state = self->state, .kernel = self};
-    struct memalloy_error err = {0};
-    verifying.damaged = PyList_New(0);
-    if (verifying.damaged == NULL || !mlypy_kernel_enter(self)) {
-        Py_XDECREF(verifying.damaged);
-        return NULL;
-    }
-    verifying.thread = PyEval_SaveThread();
-    int rc = memalloy_verify(self->handle, take, &verifying, NULL, &err);
-    PyEval_RestoreThread(verifying.thread);
-    PyObject *result = NULL;
-    if (!PyErr_Occurred()) {
-        result = rc == MEMALLOY_OK
-                     ? Py_BuildValue("{s:K,s:K,s:K,s:O}", "files", verifying.files, "bytes",
-                                     verifying.bytes, "without_sums", verifying.without_sums,
-                                     "damaged", verifying.damaged)
-                     : mlypy_raise(self->state, &err);
-    }
-    mlypy_kernel_leave(self);
-    Py_DECREF(verifying.damaged);
-    return result;
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct verify_job),
+        .is_long = true,
+        .run = run_verify,
+        .finish = finish_verify,
+        .clear = clear_verify,
+    };
+    struct verify_job *verify = mlypy_job_new((struct mlypy_kernel *)object, &kind);
+    return verify == NULL ? NULL : mlypy_job_call(&verify->job, NULL);
 }

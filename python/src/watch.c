@@ -23,7 +23,7 @@ static const char *stage_name(int stage)
     }
 }
 
-static PyObject *progress_object(struct mlypy_state *state, const struct memalloy_progress *at)
+PyObject *mlypy_watch_progress_object(struct mlypy_state *state, const struct memalloy_progress *at)
 {
     PyObject *object = PyStructSequence_New(state->progress_type);
     if (object == NULL) {
@@ -62,7 +62,7 @@ static int tell(struct mlypy_watch *watch, const struct memalloy_progress *at)
         return 1;
     }
     if (watch->callback != NULL) {
-        PyObject *progress = progress_object(watch->state, at);
+        PyObject *progress = mlypy_watch_progress_object(watch->state, at);
         PyObject *answer =
             progress == NULL ? NULL : PyObject_CallFunctionObjArgs(watch->callback, progress, NULL);
         Py_XDECREF(progress);

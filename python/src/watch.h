@@ -29,6 +29,9 @@ void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_state *state,
                        struct mlypy_kernel *kernel, PyObject *callback);
 /* The memalloy_progress_fn of the call; context is the watch. */
 int mlypy_watch_progress(void *context, const struct memalloy_progress *at);
+/* New Progress. */
+PyObject *mlypy_watch_progress_object(struct mlypy_state *state,
+                                      const struct memalloy_progress *at);
 /* Takes the GIL back and forgets the call. */
 void mlypy_watch_end(struct mlypy_watch *watch);
 /* Whether the call failed with rc, in the library or in the callback; then an exception is set. */

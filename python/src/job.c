@@ -1,0 +1,67 @@
+/* In: a description of a call. Out: its result, now; or the job on its way (async.c). */
+#include "job.h"
+
+#include "raise.h"
+#include "watch.h"
+
+void *mlypy_job_new(struct mlypy_kernel *kernel, const struct mlypy_job_kind *kind)
+{
+    struct mlypy_kernel *real = kernel->view_of == NULL ? kernel : kernel->view_of;
+    struct mlypy_job *job = PyMem_Calloc(1, kind->bytes);
+    if (job == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (!mlypy_kernel_enter(real)) {
+        PyMem_Free(job);
+        return NULL;
+    }
+    job->kind = kind;
+    job->kernel = (struct mlypy_kernel *)Py_NewRef((PyObject *)real);
+    job->handle = real->handle;
+    job->ticket = Py_XNewRef(kernel->ticket);
+    return job;
+}
+
+bool mlypy_job_hold(struct mlypy_job *job, PyObject *object)
+{
+    if (object == NULL || object == Py_None) {
+        return true;
+    }
+    if (job->held == NULL) {
+        job->held = PyList_New(0);
+    }
+    return job->held != NULL && PyList_Append(job->held, object) == 0;
+}
+
+void mlypy_job_free(struct mlypy_job *job)
+{
+    if (job->kind->clear != NULL) {
+        job->kind->clear(job);
+    }
+    mlypy_kernel_leave(job->kernel);
+    Py_XDECREF(job->held);
+    Py_XDECREF(job->ticket);
+    Py_DECREF((PyObject *)job->kernel);
+    PyMem_Free(job);
+}
+
+PyObject *mlypy_job_call(struct mlypy_job *job, PyObject *callback)
+{
+    if (job->ticket != NULL) {
+        return mlypy_job_start(job);
+    }
+    struct mlypy_watch watch;
+    struct memalloy_error err = {0};
+    PyObject *result = NULL;
+    job->progress = mlypy_watch_progress;
+    job->progress_context = &watch;
+    mlypy_watch_begin(&watch, job->kernel->state, job->kernel, callback);
+    int rc = job->kind->run(job, &err);
+    mlypy_watch_end(&watch);
+    if (!mlypy_watch_failed(&watch, rc, &err)) {
+        result = job->kind->finish == NULL ? Py_NewRef(Py_None) : job->kind->finish(job);
+    }
+    mlypy_job_free(job);
+    return result;
+}
