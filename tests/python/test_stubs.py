@@ -89,7 +89,13 @@ def test_parameters_and_defaults_are_the_stubs(node, target):
         ast.literal_eval(value) for value in arguments.defaults
     ]
     declared = [
-        (argument.arg, inspect.Parameter.POSITIONAL_OR_KEYWORD, default)
+        (
+            argument.arg,
+            inspect.Parameter.POSITIONAL_ONLY
+            if argument in arguments.posonlyargs and "self" in [a.arg for a in arguments.posonlyargs]
+            else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default,
+        )
         for argument, default in zip(plain, defaults)
         if argument.arg not in ("self", "cls")
     ] + [
