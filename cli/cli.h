@@ -75,6 +75,7 @@ struct cli_args {
     int durability; /* enum memalloy_durability */
     bool network_fs;
     struct cli_list include, exclude;
+    struct cli_list documents; /* ids to search in; none: all */
     /* embed */
     struct cli_list files;
     int kind;     /* enum memalloy_embed_kind */
@@ -137,6 +138,7 @@ enum {
     CLI_OPT_NETWORK_FS,
     CLI_OPT_RECALL,
     CLI_OPT_EXPLAIN,
+    CLI_OPT_DOCUMENT,
 };
 struct cli_option {
     const char *name; /* NULL: the end of the table */

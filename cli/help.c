@@ -102,6 +102,7 @@ const struct cli_option cli_options[] = {
      "lines of a passage, 0: all (12 on a terminal, else all)"},
     {"recall", CLI_OPT_RECALL, "R", SEARCH,
      "what part of the true nearest to find, 0.5 to 1: by all vectors (0.95)"},
+    {"document", CLI_OPT_DOCUMENT, "ID", SEARCH, "only in the document ID (may be repeated)"},
     {"explain", CLI_OPT_EXPLAIN, NULL, SEARCH, "what was looked at for it, and the time"},
     {"include", 'i', "GLOB", SYNC, "only files that match (may be repeated)"},
     {"exclude", 'x', "GLOB", SYNC, "no files that match (may be repeated)"},

@@ -293,6 +293,9 @@ static int take_option(struct cli_args *args, int code, const char *value)
     case 'x':
         list_add(&args->exclude, value);
         return CLI_OK;
+    case CLI_OPT_DOCUMENT:
+        list_add(&args->documents, value);
+        return CLI_OK;
     case 'v':
         args->verbose = true;
         return CLI_OK;
@@ -489,6 +492,7 @@ void cli_args_free(struct cli_args *args)
     cli_buf_free(&args->db);
     cli_free(args->include.items);
     cli_free(args->exclude.items);
+    cli_free(args->documents.items);
     cli_free(args->files.items);
     cli_buf_free(&args->whole_verb);
 }

@@ -104,20 +104,37 @@ static void write_hit(const struct cli_args *args, const struct memalloy_hit *hi
     cli_put_passage(stdout, hit->content, args->lines);
 }
 
+/* NULL where all documents are searched. */
+static struct memalloy_str *document_ids(const struct cli_args *args)
+{
+    if (args->documents.count == 0) {
+        return NULL;
+    }
+    struct memalloy_str *ids = cli_array(args->documents.count, sizeof(ids[0]));
+    for (size_t i = 0; i < args->documents.count; i++) {
+        ids[i] = cli_str(args->documents.items[i]);
+    }
+    return ids;
+}
+
 static int search_store(const struct cli_args *args, memalloy_kernel *kernel,
                         const struct cli_buf *query)
 {
     struct memalloy_error err = {0};
     struct memalloy_search_explain explain = {.struct_bytes = sizeof(explain)};
+    struct memalloy_str *ids = document_ids(args);
     struct memalloy_search_options options = {
         .struct_bytes = sizeof(options),
         .top_k = args->top_k,
         .recall = args->recall,
         .explain = &explain,
+        .document_ids = ids,
+        .document_id_count = args->documents.count,
     };
     memalloy_hits *hits = NULL;
-    if (memalloy_search_text(kernel, query->data, query->bytes, &options, &hits, &err) !=
-        MEMALLOY_OK) {
+    int rc = memalloy_search_text(kernel, query->data, query->bytes, &options, &hits, &err);
+    cli_free(ids);
+    if (rc != MEMALLOY_OK) {
         int result = cli_fail(args, &err);
         cli_say_remedy(args, kernel, &err);
         return result == CLI_NOTHING ? CLI_FAILED : result; /* no model is no answer */

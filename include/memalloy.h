@@ -493,6 +493,10 @@ struct memalloy_search_options {
     double recall; /* 0: as the store was opened with */
     struct memalloy_search_explain
         *explain; /* filled in, its struct_bytes set; NULL: nobody asks */
+    /* The documents to search in; NULL: all. Ids that the store does not have are passed over; with
+     * none left, or document_id_count 0, nothing is found. */
+    const struct memalloy_str *document_ids;
+    size_t document_id_count;
 };
 
 /* Hits, best first; ties by document id, then ordinal. */

@@ -304,16 +304,36 @@ class RAGKernel:
         durability: _Durability | None = None,
     ) -> SyncReport: ...
     def search(
-        self, query: str, top_k: int = 5, *, recall: float | None = None
+        self,
+        query: str,
+        top_k: int = 5,
+        *,
+        recall: float | None = None,
+        documents: Iterable[str] | None = None,
     ) -> list[Hit]: ...
     def search_vector(
-        self, vector: _Numbers, top_k: int = 5, *, recall: float | None = None
+        self,
+        vector: _Numbers,
+        top_k: int = 5,
+        *,
+        recall: float | None = None,
+        documents: Iterable[str] | None = None,
     ) -> list[Hit]: ...
     def search_vectors(
-        self, vectors: _Rows, top_k: int = 5, *, recall: float | None = None
+        self,
+        vectors: _Rows,
+        top_k: int = 5,
+        *,
+        recall: float | None = None,
+        documents: Iterable[str] | None = None,
     ) -> list[list[Hit]]: ...
     def explain(
-        self, query: str | _Numbers, top_k: int = 5, *, recall: float | None = None
+        self,
+        query: str | _Numbers,
+        top_k: int = 5,
+        *,
+        recall: float | None = None,
+        documents: Iterable[str] | None = None,
     ) -> dict[str, Any]: ...
     def make_index(
         self, progress: bool | _OnProgress | None = None, *, check: bool = False

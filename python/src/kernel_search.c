@@ -8,9 +8,69 @@
 /* More than this is all there is: no store holds as many chunks. */
 static const int64_t top_k_max = INT32_MAX;
 
-static bool search_options(struct mlypy_state *state, PyObject *top_k, PyObject *recall,
-                           struct memalloy_search_options *options)
+/* What a search is asked besides its query. */
+struct asked {
+    PyObject *top_k, *recall, *documents; /* borrowed; NULL: not given */
+    PyObject *ids, *texts; /* owned: a tuple of str, and bytes with what options point to */
+    struct memalloy_search_options options;
+};
+
+static void asked_drop(struct asked *asked)
 {
+    Py_CLEAR(asked->ids);
+    Py_CLEAR(asked->texts);
+}
+
+/* The job lives as long as what its options point to. False with an exception; drops asked. */
+static bool asked_hold(struct asked *asked, struct mlypy_job *job)
+{
+    bool held = asked->ids == NULL ||
+                (mlypy_job_hold(job, asked->ids) && mlypy_job_hold(job, asked->texts));
+    asked_drop(asked);
+    return held;
+}
+
+static bool take_documents(struct asked *asked)
+{
+    if (asked->documents == NULL || asked->documents == Py_None) {
+        return true;
+    }
+    if (PyUnicode_Check(asked->documents) || PyBytes_Check(asked->documents)) {
+        PyErr_SetString(PyExc_TypeError, "documents must be an iterable of str, not one of it");
+        return false;
+    }
+    /* A tuple of our own: nobody changes it while the GIL is left. */
+    asked->ids = PySequence_Tuple(asked->documents);
+    if (asked->ids == NULL) {
+        return false;
+    }
+    const Py_ssize_t count = PyTuple_Size(asked->ids);
+    const Py_ssize_t each = (Py_ssize_t)sizeof(struct memalloy_str);
+    if (count >= PY_SSIZE_T_MAX / each) {
+        PyErr_NoMemory();
+        return false;
+    }
+    asked->texts = PyBytes_FromStringAndSize(NULL, (count + 1) * each);
+    if (asked->texts == NULL) {
+        return false;
+    }
+    struct memalloy_str *texts = (struct memalloy_str *)(void *)PyBytes_AsString(asked->texts);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!mlypy_text(PyTuple_GetItem(asked->ids, i), "a document id", &texts[i])) {
+            return false;
+        }
+    }
+    asked->options.document_ids = texts;
+    asked->options.document_id_count = (size_t)count;
+    return true;
+}
+
+/* False with an exception, and nothing owned. */
+static bool search_options(struct mlypy_state *state, struct asked *asked)
+{
+    PyObject *top_k = asked->top_k;
+    PyObject *recall = asked->recall;
+    struct memalloy_search_options *options = &asked->options;
     int64_t k = 5;
     *options = (struct memalloy_search_options){.struct_bytes = sizeof(*options)};
     if ((top_k != NULL && !mlypy_int(state, top_k, "top_k", 1, top_k_max, true, &k)) ||
@@ -18,6 +78,10 @@ static bool search_options(struct mlypy_state *state, PyObject *top_k, PyObject 
         return false;
     }
     options->top_k = (size_t)k;
+    if (!take_documents(asked)) {
+        asked_drop(asked);
+        return false;
+    }
     return true;
 }
 
@@ -60,21 +124,21 @@ static const struct mlypy_job_kind search_kind = {
     .clear = clear_search,
 };
 
-/* Of a str, or of a vector; takes matrix. */
+/* Of a str, or of a vector; takes matrix and what asked owns. */
 static struct search_job *new_search(struct mlypy_kernel *self, const struct mlypy_job_kind *kind,
                                      PyObject *query, struct memalloy_str text,
-                                     struct mlypy_matrix *matrix,
-                                     const struct memalloy_search_options *options)
+                                     struct mlypy_matrix *matrix, struct asked *asked)
 {
     struct search_job *search = mlypy_job_new(self, kind);
     if (search == NULL) {
         mlypy_matrix_deinit(matrix);
+        asked_drop(asked);
         return NULL;
     }
     search->text = text;
     search->matrix = *matrix;
-    search->options = *options;
-    if (!mlypy_job_hold(&search->job, query)) {
+    search->options = asked->options;
+    if (!asked_hold(asked, &search->job) || !mlypy_job_hold(&search->job, query)) {
         mlypy_job_free(&search->job);
         return NULL;
     }
@@ -83,39 +147,39 @@ static struct search_job *new_search(struct mlypy_kernel *self, const struct mly
 
 PyObject *mlypy_kernel_search(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"query", "top_k", "recall", NULL};
+    static char *names[] = {"query", "top_k", "recall", "documents", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *query;
-    PyObject *top_k = NULL;
-    PyObject *recall = NULL;
+    struct asked asked = {0};
     struct memalloy_str text;
-    struct memalloy_search_options options;
     struct mlypy_matrix none = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &query, &top_k, &recall) ||
-        !mlypy_text(query, "query", &text) ||
-        !search_options(self->state, top_k, recall, &options)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OO", names, &query, &asked.top_k,
+                                     &asked.recall, &asked.documents) ||
+        !mlypy_text(query, "query", &text) || !search_options(self->state, &asked)) {
         return NULL;
     }
-    struct search_job *search = new_search(self, &search_kind, query, text, &none, &options);
+    struct search_job *search = new_search(self, &search_kind, query, text, &none, &asked);
     return search == NULL ? NULL : mlypy_job_call(&search->job, NULL);
 }
 
 PyObject *mlypy_kernel_search_vector(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"vector", "top_k", "recall", NULL};
+    static char *names[] = {"vector", "top_k", "recall", "documents", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *vector;
-    PyObject *top_k = NULL;
-    PyObject *recall = NULL;
+    struct asked asked = {0};
     const struct memalloy_str none = {NULL, 0};
-    struct memalloy_search_options options;
     struct mlypy_matrix matrix;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &vector, &top_k, &recall) ||
-        !search_options(self->state, top_k, recall, &options) ||
-        !mlypy_vector_init(self->state, vector, "vector", &matrix)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OO", names, &vector, &asked.top_k,
+                                     &asked.recall, &asked.documents) ||
+        !search_options(self->state, &asked)) {
         return NULL;
     }
-    struct search_job *search = new_search(self, &search_kind, vector, none, &matrix, &options);
+    if (!mlypy_vector_init(self->state, vector, "vector", &matrix)) {
+        asked_drop(&asked);
+        return NULL;
+    }
+    struct search_job *search = new_search(self, &search_kind, vector, none, &matrix, &asked);
     return search == NULL ? NULL : mlypy_job_call(&search->job, NULL);
 }
 
@@ -172,27 +236,30 @@ static const struct mlypy_job_kind rows_kind = {
 
 PyObject *mlypy_kernel_search_vectors(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"vectors", "top_k", "recall", NULL};
+    static char *names[] = {"vectors", "top_k", "recall", "documents", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *vectors;
-    PyObject *top_k = NULL;
-    PyObject *recall = NULL;
-    struct memalloy_search_options options;
+    struct asked asked = {0};
     struct mlypy_matrix matrix;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &vectors, &top_k, &recall) ||
-        !search_options(self->state, top_k, recall, &options) ||
-        !mlypy_matrix_init(self->state, vectors, "vectors", MLYPY_COPY, &matrix)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OO", names, &vectors, &asked.top_k,
+                                     &asked.recall, &asked.documents) ||
+        !search_options(self->state, &asked)) {
+        return NULL;
+    }
+    if (!mlypy_matrix_init(self->state, vectors, "vectors", MLYPY_COPY, &matrix)) {
+        asked_drop(&asked);
         return NULL;
     }
     struct rows_job *rows = mlypy_job_new(self, &rows_kind);
     if (rows == NULL) {
         mlypy_matrix_deinit(&matrix);
+        asked_drop(&asked);
         return NULL;
     }
-    rows->options = options;
+    rows->options = asked.options;
     rows->matrix = matrix;
     rows->hits = mlypy_array(matrix.rows, sizeof(*rows->hits));
-    if (rows->hits == NULL) {
+    if (!asked_hold(&asked, &rows->job) || rows->hits == NULL) {
         mlypy_job_free(&rows->job);
         return NULL;
     }
@@ -234,23 +301,23 @@ static const struct mlypy_job_kind explain_kind = {
 
 PyObject *mlypy_kernel_explain(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"query", "top_k", "recall", NULL};
+    static char *names[] = {"query", "top_k", "recall", "documents", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *query;
-    PyObject *top_k = NULL;
-    PyObject *recall = NULL;
+    struct asked asked = {0};
     struct memalloy_str text = {NULL, 0};
-    struct memalloy_search_options options;
     struct mlypy_matrix matrix = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O", names, &query, &top_k, &recall) ||
-        !search_options(self->state, top_k, recall, &options)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OO", names, &query, &asked.top_k,
+                                     &asked.recall, &asked.documents) ||
+        !search_options(self->state, &asked)) {
         return NULL;
     }
     if (PyUnicode_Check(query) ? !mlypy_text(query, "query", &text)
                                : !mlypy_vector_init(self->state, query, "query", &matrix)) {
+        asked_drop(&asked);
         return NULL;
     }
-    struct search_job *search = new_search(self, &explain_kind, query, text, &matrix, &options);
+    struct search_job *search = new_search(self, &explain_kind, query, text, &matrix, &asked);
     if (search == NULL) {
         return NULL;
     }

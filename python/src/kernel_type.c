@@ -341,23 +341,25 @@ static PyMethodDef kernel_methods[] = {
      "Returns a SyncReport. Errors: MissingFileError (FileNotFoundError), CancelledError, and\n"
      "as add_document. Ctrl-C stops it; what was committed stays."},
     {"search", KEYWORDS(mlypy_kernel_search), METH_VARARGS | METH_KEYWORDS,
-     "search($self, /, query, top_k=5, *, recall=None)\n--\n\n"
+     "search($self, /, query, top_k=5, *, recall=None, documents=None)\n--\n\n"
      "The passages nearest in meaning to a text, best first, as a list of Hit, each of which\n"
      "unpacks as (document, score).\n\n"
      "top_k: from 1; more than the store has gives all. score: cosine similarity, 1 is equal.\n"
      "recall: of the true nearest, what part to find, 0.5 to 1, where there is a vector index\n"
      "(from 20,000 passages on); 1 looks at every vector; None: as the store was opened.\n"
+     "documents: ids of the documents to search in; those that the store does not have are\n"
+     "passed over, and none at all finds nothing; None: all.\n"
      "Errors: TypeError, InvalidArgumentError (ValueError), ModelError, ModelMismatchError."},
     {"search_vector", KEYWORDS(mlypy_kernel_search_vector), METH_VARARGS | METH_KEYWORDS,
-     "search_vector($self, /, vector, top_k=5, *, recall=None)\n--\n\n"
+     "search_vector($self, /, vector, top_k=5, *, recall=None, documents=None)\n--\n\n"
      "The same for a vector of dim finite numbers, not all zero: a one-dimensional buffer of\n"
      "float32 or float64, or a sequence of numbers."},
     {"search_vectors", KEYWORDS(mlypy_kernel_search_vectors), METH_VARARGS | METH_KEYWORDS,
-     "search_vectors($self, /, vectors, top_k=5, *, recall=None)\n--\n\n"
+     "search_vectors($self, /, vectors, top_k=5, *, recall=None, documents=None)\n--\n\n"
      "A list of hits for each of count vectors, shape (count, dim), by all threads, which share\n"
      "what they read: sooner than one after the other."},
     {"explain", KEYWORDS(mlypy_kernel_explain), METH_VARARGS | METH_KEYWORDS,
-     "explain($self, /, query, top_k=5, *, recall=None)\n--\n\n"
+     "explain($self, /, query, top_k=5, *, recall=None, documents=None)\n--\n\n"
      "Searches for a text or a vector and returns a dict: hits; what was looked at for them, in\n"
      "the vector index cells_read of cells, codes_read, records_read, vectors_read, and without\n"
      "it scanned_rows; bytes_read; seconds of each step; index_was_damaged (then it was thrown\n"

@@ -32,8 +32,30 @@ enum mly_err mly_engine_take_ask(const memalloy_kernel *kernel,
         .top_k = local.top_k > 0 ? local.top_k : TOP_K_DEFAULT,
         .recall = (float)(local.recall > 0 ? local.recall : kernel->recall),
         .explain = local.explain,
+        .document_ids = local.document_ids,
+        .document_id_count = local.document_id_count,
     };
+    if (local.document_ids == NULL && local.document_id_count > 0) {
+        return mly_fail(err, MLY_ERR_INVAL, "%zu document ids, and document_ids is NULL",
+                        local.document_id_count);
+    }
     return MLY_OK;
+}
+
+enum mly_err mly_engine_select(memalloy_kernel *kernel, const struct mly_snapshot *snapshot,
+                               const struct mly_asked *asked, struct mly_selection **out,
+                               struct mly_error *err)
+{
+    *out = NULL;
+    if (asked->document_ids == NULL) return MLY_OK;
+    struct mly_mem *mem = kernel->env->mem;
+    struct mly_str *ids = mly_mem_array(mem, asked->document_id_count + 1, sizeof(ids[0]));
+    if (ids == NULL) return mly_fail_nomem(err, asked->document_id_count * sizeof(ids[0]));
+    for (size_t i = 0; i < asked->document_id_count; i++)
+        ids[i] = (struct mly_str){asked->document_ids[i].data, asked->document_ids[i].bytes};
+    enum mly_err rc = mly_snapshot_select(snapshot, ids, asked->document_id_count, out, err);
+    mly_mem_free(mem, ids);
+    return rc;
 }
 
 void mly_engine_explain(const struct mly_asked *asked, const struct mly_search_stats *stats)
@@ -137,16 +159,17 @@ static size_t drop_blanks(memalloy_hits *hits)
 }
 
 /* with_blanks: blank passages answer too, as they do where the caller gave the vectors. */
-static enum mly_err search_unit(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
-                                const float *unit, size_t dim, const struct mly_asked *asked,
-                                bool with_blanks, memalloy_hits **out, struct mly_error *err)
+static enum mly_err search_among(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
+                                 struct mly_selection *selection, const float *unit, size_t dim,
+                                 const struct mly_asked *asked, bool with_blanks,
+                                 memalloy_hits **out, struct mly_error *err)
 {
     for (size_t wanted = asked->top_k;;) {
         struct mly_match *matches = NULL;
         memalloy_hits *hits = NULL;
         size_t count = 0;
         struct mly_search_stats stats;
-        const struct mly_search_ask ask = {unit, dim, wanted, asked->recall};
+        const struct mly_search_ask ask = {unit, dim, wanted, asked->recall, selection};
         MLY_TRY(mly_search_nearest(kernel->searcher, snapshot, kernel->kern, &ask, &matches, &count,
                                    &stats, err));
         mly_engine_explain(asked, &stats);
@@ -164,6 +187,18 @@ static enum mly_err search_unit(memalloy_kernel *kernel, struct mly_snapshot *sn
         wanted = wanted <= MLY_TOP_K_MAX / 2 ? wanted * 2 : MLY_TOP_K_MAX;
         if (wanted < asked->top_k + dropped) wanted = asked->top_k + dropped;
     }
+}
+
+static enum mly_err search_unit(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
+                                const float *unit, size_t dim, const struct mly_asked *asked,
+                                bool with_blanks, memalloy_hits **out, struct mly_error *err)
+{
+    struct mly_selection *selection;
+    MLY_TRY(mly_engine_select(kernel, snapshot, asked, &selection, err));
+    enum mly_err rc =
+        search_among(kernel, snapshot, selection, unit, dim, asked, with_blanks, out, err);
+    mly_selection_destroy(selection);
+    return rc;
 }
 
 /* An empty store needs no vector, and so no model, to answer. */

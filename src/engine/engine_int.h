@@ -117,10 +117,17 @@ struct mly_asked {
     size_t top_k;
     float recall;
     struct memalloy_search_explain *explain; /* NULL: nobody asks */
+    const struct memalloy_str *document_ids; /* NULL: all */
+    size_t document_id_count;
 };
 MLY_MUST_USE enum mly_err mly_engine_take_ask(const memalloy_kernel *kernel,
                                               const struct memalloy_search_options *options,
                                               struct mly_asked *out, struct mly_error *err);
+/* The rows of the documents that are asked for; NULL where that is all. */
+MLY_MUST_USE enum mly_err mly_engine_select(memalloy_kernel *kernel,
+                                            const struct mly_snapshot *snapshot,
+                                            const struct mly_asked *asked,
+                                            struct mly_selection **out, struct mly_error *err);
 void mly_engine_explain(const struct mly_asked *asked, const struct mly_search_stats *stats);
 MLY_MUST_USE enum mly_err mly_engine_make_hits(memalloy_kernel *kernel,
                                                const struct mly_snapshot *snapshot,

@@ -118,18 +118,23 @@ static enum mly_err find(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
     struct mly_mem *mem = kernel->env->mem;
     struct mly_search_stats stats;
     struct mly_pool *pool = NULL;
-    const struct mly_search_ask ask = {NULL, dim, asked->top_k, asked->recall};
+    struct mly_selection *selection;
     found->matches = mly_mem_array(mem, count, sizeof(found->matches[0]));
     found->counts = mly_mem_array(mem, count, sizeof(found->counts[0]));
     found->hits = mly_mem_array(mem, count, sizeof(found->hits[0]));
     if (found->matches == NULL || found->counts == NULL || found->hits == NULL) {
         return mly_fail_nomem(err, count * sizeof(found->hits[0]));
     }
-    MLY_TRY(mly_pool_create(kernel->env, kernel->threads, &pool, err));
-    mly_pool_set_urgent(pool, true);
-    enum mly_err rc = mly_search_many(kernel->searcher, pool, snapshot, kernel->kern, &ask, units,
-                                      count, found->matches, found->counts, &stats, err);
-    mly_pool_destroy(pool);
+    MLY_TRY(mly_engine_select(kernel, snapshot, asked, &selection, err));
+    const struct mly_search_ask ask = {NULL, dim, asked->top_k, asked->recall, selection};
+    enum mly_err rc = mly_pool_create(kernel->env, kernel->threads, &pool, err);
+    if (rc == MLY_OK) {
+        mly_pool_set_urgent(pool, true);
+        rc = mly_search_many(kernel->searcher, pool, snapshot, kernel->kern, &ask, units, count,
+                             found->matches, found->counts, &stats, err);
+        mly_pool_destroy(pool);
+    }
+    mly_selection_destroy(selection);
     if (rc != MLY_OK) return rc;
     mly_engine_explain(asked, &stats);
     for (size_t i = 0; i < count; i++) {

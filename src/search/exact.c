@@ -83,11 +83,12 @@ enum mly_err mly_scan_offer(struct mly_scan *scan, struct mly_match match, struc
     return sink(scan, 0, scan->heap_count, err);
 }
 
-static enum mly_err scan_block(struct mly_scan *scan, const struct mly_vector_block *block,
-                               struct mly_error *err)
+/* Rows from first on, count of them. */
+static enum mly_err scan_rows(struct mly_scan *scan, const struct mly_vector_block *block,
+                              size_t first, size_t count, struct mly_error *err)
 {
-    for (size_t start = 0; start < block->row_count; start += SCAN_TILE_ROWS) {
-        size_t rows = block->row_count - start;
+    for (size_t start = first; start < first + count; start += SCAN_TILE_ROWS) {
+        size_t rows = first + count - start;
         if (rows > SCAN_TILE_ROWS) rows = SCAN_TILE_ROWS;
         scan->kern->scores_f32(scan->query, block->values + start * scan->dim, rows, scan->dim,
                                scan->scores);
@@ -101,6 +102,23 @@ static enum mly_err scan_block(struct mly_scan *scan, const struct mly_vector_bl
             struct mly_match match = {block->first_address + row_i, scan->scores[i]};
             MLY_TRY(mly_scan_offer(scan, match, err));
         }
+    }
+    return MLY_OK;
+}
+
+/* *rows grows by how many were looked at. */
+static enum mly_err scan_block(struct mly_scan *scan, const struct mly_vector_block *block,
+                               uint64_t *rows, struct mly_error *err)
+{
+    if (scan->selection == NULL) {
+        *rows += block->row_count;
+        return scan_rows(scan, block, 0, block->row_count, err);
+    }
+    size_t row = 0, count;
+    while ((count = mly_selection_run(scan->selection, block, &row)) > 0) {
+        MLY_TRY(scan_rows(scan, block, row, count, err));
+        *rows += count;
+        row += count;
     }
     return MLY_OK;
 }
@@ -130,26 +148,28 @@ enum mly_err mly_scan_blocks(struct mly_scan *scan, const struct mly_snapshot_in
             return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, the store's have %zu",
                             scan->dim, block.dim);
         }
-        MLY_TRY(scan_block(scan, &block, err));
-        *rows += block.row_count;
+        MLY_TRY(scan_block(scan, &block, rows, err));
     }
     return MLY_OK;
 }
 
 enum mly_err mly_scan_open(const struct mly_snapshot *snapshot, const struct mly_kern *kern,
-                           struct mly_mem *mem, const float *query, size_t dim, size_t k,
+                           struct mly_mem *mem, const struct mly_search_ask *ask,
                            struct mly_scan **out, struct mly_error *err)
 {
     struct mly_store_counts counts;
     mly_snapshot_get_counts(snapshot, &counts);
-    size_t heap_max = counts.chunks < k ? (size_t)counts.chunks : k;
+    uint64_t rows =
+        ask->selection == NULL ? counts.chunks : mly_selection_row_count(ask->selection);
+    size_t heap_max = rows < ask->k ? (size_t)rows : ask->k;
     struct mly_scan *scan = mly_mem_array(mem, 1, sizeof(*scan));
     if (scan == NULL) return mly_fail_nomem(err, sizeof(*scan));
     *scan = (struct mly_scan){.snapshot = snapshot,
                               .kern = kern,
                               .mem = mem,
-                              .query = query,
-                              .dim = dim,
+                              .query = ask->query,
+                              .dim = ask->dim,
+                              .selection = ask->selection,
                               .heap_max = heap_max};
     mly_arena_init(&scan->arena, mem, SIZE_MAX);
     scan->heap = mly_mem_array(mem, heap_max + 1, sizeof(scan->heap[0]));
@@ -158,6 +178,18 @@ enum mly_err mly_scan_open(const struct mly_snapshot *snapshot, const struct mly
         return mly_fail_nomem(err, heap_max * sizeof(scan->heap[0]));
     }
     *out = scan;
+    return MLY_OK;
+}
+
+enum mly_err mly_scan_sources(const struct mly_snapshot_index *index,
+                              const struct mly_search_ask *ask,
+                              const struct mly_vindex_source **out, size_t *count,
+                              struct mly_error *err)
+{
+    if (ask->selection != NULL) {
+        return mly_selection_sources(ask->selection, index, out, count, err);
+    }
+    *out = mly_snapshot_index_sources(index, count);
     return MLY_OK;
 }
 
@@ -184,7 +216,8 @@ enum mly_err mly_search_exact(const struct mly_snapshot *snapshot, const struct 
 {
     struct mly_scan *scan = NULL;
     uint64_t rows;
-    MLY_TRY(mly_scan_open(snapshot, kern, mem, query, dim, k, &scan, err));
+    const struct mly_search_ask ask = {.query = query, .dim = dim, .k = k};
+    MLY_TRY(mly_scan_open(snapshot, kern, mem, &ask, &scan, err));
     enum mly_err rc = MLY_OK;
     if (scan->heap_max > 0) rc = mly_scan_blocks(scan, NULL, &rows, err);
     if (rc == MLY_OK) rc = mly_scan_take(scan, out, count, err);

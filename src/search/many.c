@@ -38,9 +38,10 @@ static enum mly_err scan_one(const struct many *many, size_t query_i, struct ans
 {
     const struct mly_search_ask *ask = many->ask;
     struct mly_scan *scan = NULL;
-    MLY_TRY(mly_scan_open(many->snapshot, many->kern, mly_searcher_env(many->searcher)->mem,
-                          many->queries + query_i * ask->dim, ask->dim, ask->k, &scan,
-                          &answer->err));
+    struct mly_search_ask one = *ask;
+    one.query = many->queries + query_i * ask->dim;
+    MLY_TRY(mly_scan_open(many->snapshot, many->kern, mly_searcher_env(many->searcher)->mem, &one,
+                          &scan, &answer->err));
     enum mly_err rc = MLY_OK;
     size_t count = many->index == NULL ? 0 : many->found_counts[query_i];
     if (scan->heap_max == 0) count = 0;
@@ -73,8 +74,8 @@ static enum mly_err ask_segments(struct many *many, struct mly_search_stats *sta
 {
     const struct mly_env *env = mly_searcher_env(many->searcher);
     size_t source_count;
-    const struct mly_vindex_source *sources =
-        mly_snapshot_index_sources(many->index, &source_count);
+    const struct mly_vindex_source *sources;
+    MLY_TRY(mly_scan_sources(many->index, many->ask, &sources, &source_count, err));
     struct mly_store_counts counts;
     mly_snapshot_get_counts(many->snapshot, &counts);
     size_t k = counts.chunks < many->ask->k ? (size_t)counts.chunks : many->ask->k;

@@ -75,7 +75,8 @@ static enum mly_err ask_index(struct mly_searcher *searcher, struct mly_scan *sc
     struct mly_vindex_room *room;
     const struct mly_match *matches;
     size_t source_count, count;
-    const struct mly_vindex_source *sources = mly_snapshot_index_sources(index, &source_count);
+    const struct mly_vindex_source *sources;
+    MLY_TRY(mly_scan_sources(index, ask, &sources, &source_count, err));
     const struct mly_vindex_ask inner = {
         .query = ask->query,
         .dim = ask->dim,
@@ -127,7 +128,7 @@ enum mly_err mly_search_nearest(struct mly_searcher *searcher, struct mly_snapsh
     struct mly_search_stats own;
     if (stats == NULL) stats = &own;
     memset(stats, 0, sizeof(*stats));
-    MLY_TRY(mly_scan_open(snapshot, kern, searcher->mem, ask->query, ask->dim, ask->k, &scan, err));
+    MLY_TRY(mly_scan_open(snapshot, kern, searcher->mem, ask, &scan, err));
     enum mly_err rc = MLY_OK;
     if (scan->heap_max > 0) rc = look(searcher, scan, snapshot, ask, stats, err);
     if (rc == MLY_OK) rc = mly_scan_take(scan, out, count, err);

@@ -37,6 +37,7 @@ struct mly_search_ask {
     size_t dim, k;
     float recall; /* of the true nearest, as index/vindex.h has it; 0: its default; 1: all of them,
                      by looking at every vector */
+    struct mly_selection *selection; /* of the snapshot: where to look; NULL: everywhere */
 };
 
 /* What a search did. */

@@ -12,19 +12,25 @@ struct mly_scan {
     struct mly_mem *mem;
     const float *query;
     size_t dim;
-    struct mly_arena arena;      /* for the rows of a tie */
-    struct mly_match *heap;      /* root: the worst */
+    const struct mly_selection *selection; /* NULL: all rows */
+    struct mly_arena arena;                /* for the rows of a tie */
+    struct mly_match *heap;                /* root: the worst */
     size_t heap_count, heap_max; /* heap_max: k, or all there are; 0: nothing may be offered */
     float scores[SCAN_TILE_ROWS];
 };
 
 MLY_MUST_USE enum mly_err mly_scan_open(const struct mly_snapshot *snapshot,
                                         const struct mly_kern *kern, struct mly_mem *mem,
-                                        const float *query, size_t dim, size_t k,
-                                        struct mly_scan **out, struct mly_error *err);
+                                        const struct mly_search_ask *ask, struct mly_scan **out,
+                                        struct mly_error *err);
 /* Keeps the match if it is one of the best so far; each row once. */
 MLY_MUST_USE enum mly_err mly_scan_offer(struct mly_scan *scan, struct mly_match match,
                                          struct mly_error *err);
+/* The sources of the index for what is asked. */
+MLY_MUST_USE enum mly_err mly_scan_sources(const struct mly_snapshot_index *index,
+                                           const struct mly_search_ask *ask,
+                                           const struct mly_vindex_source **out, size_t *count,
+                                           struct mly_error *err);
 /* Offers every row that the index (NULL: none) does not cover; *rows: so many were looked at. */
 MLY_MUST_USE enum mly_err mly_scan_blocks(struct mly_scan *scan,
                                           const struct mly_snapshot_index *index, uint64_t *rows,

@@ -149,6 +149,27 @@ bool mly_snapshot_index_covers(const struct mly_snapshot_index *index, size_t bl
 MLY_MUST_USE enum mly_err mly_snapshot_get_vector(void *context, const struct mly_vindex_part *part,
                                                   uint32_t row, const float **out,
                                                   struct mly_error *err);
+
+/* The rows of some documents, of one snapshot, which must outlive it. */
+struct mly_selection;
+/* Ids that the snapshot does not have are passed over; no ids: no rows. */
+MLY_MUST_USE enum mly_err mly_snapshot_select(const struct mly_snapshot *snapshot,
+                                              const struct mly_str *document_ids, size_t count,
+                                              struct mly_selection **out, struct mly_error *err);
+/* Accepts NULL. */
+void mly_selection_destroy(struct mly_selection *selection);
+uint64_t mly_selection_row_count(const struct mly_selection *selection);
+/* The next selected rows of a block from *row on: how many lie together, from *row, which is moved,
+ * on; 0: no more. */
+size_t mly_selection_run(const struct mly_selection *selection,
+                         const struct mly_vector_block *block, size_t *row);
+/* The index's sources for the selected rows alone; borrowed until the next call, destroy, or close
+ * of the index. */
+MLY_MUST_USE enum mly_err mly_selection_sources(struct mly_selection *selection,
+                                                const struct mly_snapshot_index *index,
+                                                const struct mly_vindex_source **out, size_t *count,
+                                                struct mly_error *err);
+
 /* A search found damage: what is damaged is thrown away, and made again by whoever makes it. */
 void mly_snapshot_distrust_index(struct mly_snapshot_index *index);
 

@@ -105,6 +105,19 @@ def test_search_says_how_it_found_what_it_did(cli: Command, store: Path) -> None
     assert b"24,000 vectors without the index" in done.stderr and b"cells" not in done.stderr
 
 
+def test_search_looks_only_in_the_documents_that_are_named(cli: Command, store: Path) -> None:
+    cli.ok("index", "--db", store, "--quiet")
+    hits = cli.json("search", "--db", store, "-k", "10", "backups")["hits"]
+    chosen = hits[6]["document_id"]
+    found = cli.json("search", "--db", store, "-k", "10", "--document", chosen, "backups")["hits"]
+    assert found and {hit["document_id"] for hit in found} == {chosen}
+    assert hits[6] in found
+    two = [hits[2]["document_id"], chosen]
+    both = cli.json("search", "--db", store, "--document", two[0], "--document", two[1], "backups")["hits"]
+    assert {hit["document_id"] for hit in both} <= set(two) and both[0] == hits[2]
+    assert cli.run("search", "--db", store, "--document", "not there", "backups").returncode == 1
+
+
 def test_search_tells_of_damage_and_answers_all_the_same(cli: Command, store: Path) -> None:
     exact = cli.json("search", "--db", store, "-k", "10", "backups")["hits"]
     cli.ok("index", "--db", store, "--quiet")

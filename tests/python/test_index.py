@@ -97,6 +97,45 @@ def test_small_stores_have_none(vectors):
     assert [plain(hits) for hits in vectors.search_vectors([[0, 1, 0, 0, 0, 0]], 1)] == [[("two", 1.0)]]
 
 
+def test_a_search_may_be_among_some_documents(tmp_path):
+    rows = clustered(ROWS, 3)
+    with memalloy.open(tmp_path / "kb", dim=DIM, durability="off") as store:
+        for first in range(0, ROWS, 10_000):
+            names = [str(i) for i in range(first, first + 10_000)]
+            store.add_vectors(names, rows[first : first + 10_000], ids=names)
+        queries = clustered(40, 8)
+        for indexed in (False, True):
+            if indexed:
+                store.make_index()
+                assert store.index_status()["rows"] == ROWS
+                store.add_vectors(["tail"], rows[5:6], ids=["tail"])  # a row outside of it
+            for count in (15_000, 10_000, 3_000, 300, 30, 3):
+                chosen = np.random.default_rng(count).choice(ROWS, count, replace=False)
+                named = [str(i) for i in chosen]
+                exact = [[named[i] for i in np.argsort(-(rows[chosen] @ q), kind="stable")[:10]] for q in queries]
+                found = [
+                    [hit.content for hit in hits]
+                    for hits in store.search_vectors(queries, 10, documents=[*named, "nobody", named[0]])
+                ]
+                parts = [len(set(a) & set(b)) / len(b) for a, b in zip(found, exact)]
+                assert sum(parts) / len(parts) >= 0.95, (indexed, count)
+                assert [h.content for h in store.search_vector(queries[0], 10, documents=iter(named))] == found[0]
+                assert set(map(len, found)) == {min(10, count)}
+            if indexed:
+                assert [hit.content for hit in store.search_vector(rows[5], documents={"tail", "6"})] == ["tail", "6"]
+            assert store.remove_document("7") is True
+            assert store.search_vector(rows[7], documents=["7"]) == []
+            store.add_vectors(["7"], rows[7:8], ids=["7"])
+        told = store.explain(queries[0], documents=named)
+        assert (told["records_read"], told["cells_read"]) == (3, 0)
+        assert store.search_vector(queries[0], documents=[]) == []
+        assert store.search_vectors(queries[:2], documents=("nobody",)) == [[], []]
+        with pytest.raises(TypeError):
+            store.search_vector(queries[0], documents="12")
+        with pytest.raises(TypeError):
+            store.search_vector(queries[0], documents=[12])
+
+
 def test_recall_1_looks_at_every_vector(large):
     store, _, rows = large
     queries = clustered(50, 5)

@@ -455,11 +455,51 @@ static void a_small_store_has_none_and_bad_values_are_told(void **state)
     assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
 }
 
+/* Everybody's answers are those of the same search in a store of these documents alone. */
+static void documents_that_are_named_are_searched_alone(void **state)
+{
+    (void)state;
+    memalloy_kernel *kernel = open_store(store_path);
+    struct memalloy_error err = {0};
+    ok(memalloy_make_index(kernel, NULL, NULL, &err), &err);
+    enum { EVERY = 2, COUNT = ROWS / EVERY };
+    struct memalloy_str *ids = calloc(COUNT, sizeof(ids[0]));
+    char(*names)[16] = calloc(COUNT, sizeof(names[0]));
+    assert_true(ids != NULL && names != NULL);
+    for (size_t i = 0; i < COUNT; i++) {
+        snprintf(names[i], sizeof(names[i]), "r%zu", i * EVERY);
+        ids[i] = (struct memalloy_str){names[i], strlen(names[i])};
+    }
+    struct memalloy_search_options options = {.struct_bytes = sizeof(options), .top_k = K};
+    static const size_t counts[] = {0, 1, 200, COUNT};
+    for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+        memalloy_hits *hits = NULL;
+        options.document_ids = ids;
+        options.document_id_count = counts[c];
+        ok(memalloy_search_vector(kernel, vectors, DIM, &options, &hits, &err), &err);
+        assert_int_equal(memalloy_hits_count(hits), counts[c] < K ? counts[c] : K);
+        for (size_t i = 0; i < memalloy_hits_count(hits); i++) {
+            size_t number = strtoul(hit_at(hits, i).document_id.data + 1, NULL, 10);
+            assert_true(number % EVERY == 0 && number / EVERY < counts[c]);
+            assert_true(i > 0 || number == 0); /* the vector of row 0 was asked for */
+        }
+        memalloy_hits_destroy(hits);
+    }
+    options.document_ids = NULL;
+    memalloy_hits *hits = NULL;
+    assert_int_equal(memalloy_search_vector(kernel, vectors, DIM, &options, &hits, &err),
+                     MEMALLOY_ERR_INVAL);
+    free(ids);
+    free(names);
+    assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(documents_that_are_named_are_searched_alone),
         TEST(a_large_store_answers_through_the_index),
         TEST(the_index_is_made_while_nobody_waits),
         TEST(closing_does_not_wait_for_the_index),

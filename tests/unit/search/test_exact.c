@@ -40,6 +40,46 @@ bool mly_snapshot_index_covers(const struct mly_snapshot_index *index, size_t bl
     return true;
 }
 
+uint64_t mly_selection_row_count(const struct mly_selection *selection)
+{
+    (void)selection;
+    fail_msg("nothing is selected");
+    return 0;
+}
+
+size_t mly_selection_run(const struct mly_selection *selection,
+                         const struct mly_vector_block *block, size_t *row)
+{
+    (void)selection;
+    (void)block;
+    (void)row;
+    fail_msg("nothing is selected");
+    return 0;
+}
+
+enum mly_err mly_selection_sources(struct mly_selection *selection,
+                                   const struct mly_snapshot_index *index,
+                                   const struct mly_vindex_source **out, size_t *count,
+                                   struct mly_error *err)
+{
+    (void)selection;
+    (void)index;
+    (void)out;
+    (void)count;
+    (void)err;
+    fail_msg("nothing is selected");
+    return MLY_ERR_INVAL;
+}
+
+const struct mly_vindex_source *mly_snapshot_index_sources(const struct mly_snapshot_index *index,
+                                                           size_t *count)
+{
+    (void)index;
+    (void)count;
+    fail_msg("an exact search asks no index");
+    return NULL;
+}
+
 size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot)
 {
     (void)snapshot;
