@@ -237,6 +237,12 @@ static int take_add_option(struct cli_args *args, int code, const char *value)
     }
 }
 
+/* Of an option that may be repeated. */
+static struct cli_list *list_of(struct cli_args *args, int code)
+{
+    return code == 'i' ? &args->include : code == 'x' ? &args->exclude : &args->documents;
+}
+
 static int take_option(struct cli_args *args, int code, const char *value)
 {
     if (code >= CLI_OPT_NAME && code <= CLI_OPT_FORCE) {
@@ -288,13 +294,9 @@ static int take_option(struct cli_args *args, int code, const char *value)
         args->progress = false;
         return CLI_OK;
     case 'i':
-        list_add(&args->include, value);
-        return CLI_OK;
     case 'x':
-        list_add(&args->exclude, value);
-        return CLI_OK;
     case CLI_OPT_DOCUMENT:
-        list_add(&args->documents, value);
+        list_add(list_of(args, code), value);
         return CLI_OK;
     case 'v':
         args->verbose = true;
