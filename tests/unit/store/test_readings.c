@@ -131,6 +131,16 @@ static void flip(const char *file, long offset)
     fclose(stream);
 }
 
+static enum mly_err count_damaged(void *context, const struct mly_store_verified *file,
+                                  struct mly_error *why)
+{
+    uint64_t *damaged = context;
+    (void)why;
+    if (file->code != MLY_OK) assert_true(file->reason[0] != '\0');
+    *damaged += file->code != MLY_OK;
+    return MLY_OK;
+}
+
 /* The largest file in a table's data, and its size. */
 static long find_data(const char *table, char *out, size_t out_bytes)
 {
@@ -178,6 +188,9 @@ static void damage_in_the_midst_of_a_file_is_met_where_it_is_read(void **state)
             if (rc == MLY_OK) rc = mly_store_pin(store, &snapshot, &err);
             note(rc, &unopened);
             if (rc == MLY_OK) {
+                uint64_t damaged = 0;
+                case_ok(mly_store_verify(store, count_damaged, &damaged, &err), &err);
+                assert_true(damaged > 0); /* whether it is read by then or not */
                 read_snapshot(snapshot, &refused);
                 mly_snapshot_release(snapshot);
                 write_on(store, (uint32_t)(offset % (MANY - 3)), &wrote);
@@ -231,6 +244,12 @@ static enum mly_err put_many(struct mly_store *store, struct mly_error *why)
 static enum mly_err checkpoint(struct mly_store *store, struct mly_error *why)
 {
     return mly_store_checkpoint(store, why);
+}
+
+static enum mly_err verify(struct mly_store *store, struct mly_error *why)
+{
+    uint64_t damaged = 0;
+    return mly_store_verify(store, count_damaged, &damaged, why);
 }
 
 static enum mly_err read_again(struct mly_store *store, struct mly_error *why)
@@ -316,7 +335,7 @@ static void every_allocation_of_one_operation_may_fail(void **state)
         life_fn life;
         bool filled;
     } lives[] = {{put_load, true},  {put_load, false},  {put_metadata, true}, {put_many, true},
-                 {put_many, false}, {checkpoint, true}, {read_again, true}};
+                 {put_many, false}, {checkpoint, true}, {read_again, true},   {verify, true}};
     uint64_t failures = 0;
     for (size_t i = 0; i < sizeof(lives) / sizeof(lives[0]); i++)
         failures += fail_each(lives[i].life, lives[i].filled, true);
@@ -326,11 +345,102 @@ static void every_allocation_of_one_operation_may_fail(void **state)
 static void every_call_of_one_operation_may_fail(void **state)
 {
     (void)state;
-    uint64_t failures = fail_each(put_load, true, false) + fail_each(checkpoint, true, false);
+    uint64_t failures = fail_each(put_load, true, false) + fail_each(checkpoint, true, false) +
+                        fail_each(verify, true, false);
     print_message("ran: %llu calls failed\n", (unsigned long long)failures);
 }
 
+/* ---- the log ---- */
+
+/* Of a store whose writer was killed: its records are read by verifying too. */
+static void verifying_tells_of_a_damaged_record(void **state)
+{
+    (void)state;
+    char file[TEMP_DIR_BYTES + 96];
+    uint64_t damaged = 0;
+    struct mly_store *writer = open_on(mly_env_system());
+    prepare(writer, true);
+    struct mly_store *reader = open_on(mly_env_system());
+    case_ok(mly_store_verify(reader, count_damaged, &damaged, &err), &err);
+    assert_int_equal(damaged, 0);
+    snprintf(file, sizeof(file), "%s/_memalloy/wal", folder);
+    DIR *dir = opendir(file);
+    assert_non_null(dir);
+    char newest[TEMP_DIR_BYTES + 400] = "";
+    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+        char path[TEMP_DIR_BYTES + 400];
+        snprintf(path, sizeof(path), "%s/%.255s", file, entry->d_name);
+        if (entry->d_name[0] != '.' && strcmp(path, newest) > 0) memcpy(newest, path, sizeof(path));
+    }
+    closedir(dir);
+    uint64_t told = 0;
+    for (long offset = 64; offset < 4096; offset += 256) {
+        damaged = 0;
+        flip(newest, offset);
+        enum mly_err rc = mly_store_verify(reader, count_damaged, &damaged, &err);
+        flip(newest, offset);
+        told += rc == MLY_OK ? damaged : rc == MLY_ERR_CORRUPT;
+    }
+    assert_true(told > 0);
+    case_ok(mly_store_close(reader, &err), &err);
+    case_ok(mly_store_close(writer, &err), &err);
+}
+
+static void an_address_of_no_row_is_refused(void **state)
+{
+    (void)state;
+    struct mly_snapshot *snapshot = NULL;
+    struct mly_arena arena;
+    struct mly_chunk_row row;
+    struct mly_store *store = open_on(mly_env_system());
+    mly_arena_init(&arena, mly_env_system()->mem, (size_t)1 << 20);
+    case_ok(mly_store_pin(store, &snapshot, &err), &err);
+    assert_int_equal(mly_snapshot_read_chunk(snapshot, 0, &arena, &row, &err), MLY_ERR_INVAL);
+    mly_snapshot_release(snapshot);
+    prepare(store, true);
+    case_ok(mly_store_pin(store, &snapshot, &err), &err);
+    const uint64_t wrong[] = {(uint64_t)99 << 32, 1000, UINT64_MAX, (uint64_t)UINT32_MAX};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(mly_snapshot_read_chunk(snapshot, wrong[i], &arena, &row, &err),
+                         MLY_ERR_INVAL);
+        assert_non_null(strstr(err.message, "in this snapshot"));
+    }
+    mly_snapshot_release(snapshot);
+    mly_arena_deinit(&arena);
+    case_ok(mly_store_close(store, &err), &err);
+}
+
 /* ---- words ---- */
+
+/* Whoever waits in vain is told who writes, where the lock says so, whatever stands there. */
+static void the_lock_may_say_anything(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "",    "x",       "123",  "123 ", "123 x",  "99999999999999999999 1 1",
+        "1 2", "1 2 3 4", "-1 2", "    ", "1  2  3"};
+    struct mly_store *writer = open_on(mly_env_system());
+    case_ok(case_put(writer, 1, 1, &err), &err);
+    case_ok(mly_store_begin(writer, &err), &err);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct mly_store *waiting = NULL;
+        struct mly_store_options options = case_options();
+        options.lock_wait_ms = 1;
+        char file[TEMP_DIR_BYTES + 64];
+        snprintf(file, sizeof(file), "%s/_memalloy/lock", folder);
+        FILE *stream = fopen(file, "r+b");
+        assert_non_null(stream);
+        assert_int_equal(fprintf(stream, "%-63s\n", texts[i]), 64);
+        fclose(stream);
+        case_ok(mly_store_open(mly_env_system(), folder, &options, &waiting, &err), &err);
+        assert_int_equal(mly_store_begin(waiting, &err), MLY_ERR_BUSY);
+        assert_non_null(strstr(err.message, folder));
+        case_ok(mly_store_close(waiting, &err), &err);
+    }
+    case_ok(mly_store_end(writer, &err), &err);
+    case_ok(case_put(writer, 1, 2, &err), &err); /* its lock does not say any more that it was it */
+    case_ok(mly_store_close(writer, &err), &err);
+}
 
 /* store.json is for people: whatever a model is called is written so that it can be read. */
 static void strange_words_are_escaped(void **state)
@@ -374,6 +484,9 @@ int main(void)
         ON_DISK(damage_in_the_midst_of_a_file_is_met_where_it_is_read),
         ON_DISK(every_allocation_of_one_operation_may_fail),
         ON_DISK(every_call_of_one_operation_may_fail),
+        ON_DISK(verifying_tells_of_a_damaged_record),
+        ON_DISK(an_address_of_no_row_is_refused),
+        ON_DISK(the_lock_may_say_anything),
         ON_DISK(strange_words_are_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
