@@ -11,8 +11,9 @@ server, no network, no Python dependency.
             print(document.path, score, document.content)
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from memalloy import models
-from memalloy._async import AsyncRAGKernel, Call, aopen
 from memalloy._memalloy import (
     CancelledError,
     ChunkingStrategy,
@@ -48,6 +49,9 @@ from memalloy._memalloy import (
     tokenize,
 )
 from memalloy._stream import embed_iter
+
+if _TYPE_CHECKING:
+    from memalloy._async import AsyncRAGKernel, Call, aopen
 
 # The names of memalloy 0.1.
 PyDocument = Document
@@ -94,3 +98,16 @@ __all__ = [
     "open",
     "tokenize",
 ]
+
+
+def __getattr__(name):
+    """What needs asyncio is imported when it is first asked for: that takes longer than all the rest."""
+    if name in ("AsyncRAGKernel", "Call", "aopen"):
+        from memalloy import _async
+
+        return getattr(_async, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
