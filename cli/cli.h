@@ -68,7 +68,7 @@ struct cli_args {
     bool json, quiet, verbose, special, progress, no_progress, help;
     size_t top_k, limit;
     double recall; /* 0: as the store has it */
-    bool explain;
+    bool explain, lance;
     size_t lines; /* of a passage; SIZE_MAX: as many as the output asks for, 0: all */
     const char *after;
     uint64_t file_bytes_max, memory_bytes_max;
@@ -139,6 +139,7 @@ enum {
     CLI_OPT_RECALL,
     CLI_OPT_EXPLAIN,
     CLI_OPT_DOCUMENT,
+    CLI_OPT_LANCE,
 };
 struct cli_option {
     const char *name; /* NULL: the end of the table */
@@ -287,7 +288,8 @@ struct cli_indexed {
     double seconds;
     struct memalloy_index_status status;
 };
-/* Makes what is due of it, with progress; tells nothing else. check: reads what there is first. */
+/* Makes what is due of it, with progress; tells nothing else. check: reads what there is first.
+ * With --lance also that of the table. */
 void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, bool check,
                     struct cli_indexed *out);
 /* The members of status, or an error, in an object. */
@@ -296,6 +298,8 @@ json_t *cli_indexed_json(const struct cli_indexed *indexed);
 /* "30,000 chunks in 64 cells, 4.3 MB", or why there is none. */
 #define CLI_INDEX_BYTES 160
 const char *cli_index_text(char out[CLI_INDEX_BYTES], const struct memalloy_index_status *status);
+/* "30,000 chunks, 1.5 MB; 20 not in it", or "none". */
+const char *cli_lance_text(char out[CLI_INDEX_BYTES], const struct memalloy_index_status *status);
 
 /* ---- lines of input */
 

@@ -59,7 +59,9 @@ const struct cli_verb cli_verbs[] = {
      "Stores of 20,000 chunks and more have one, so that a search need not look at every vector.\n"
      "sync makes it too, and so do programs that write, beside their work; searches are right\n"
      "with it, without it and while it is made. What is damaged is made again. It can be stopped,\n"
-     "and deleted, at any time.\n"},
+     "and deleted, at any time. With --lance the table of chunks also gets an index of its own\n"
+     "kind (IVF_PQ), which lancedb and pylance search with and keep up; memalloy does not use "
+     "it.\n"},
     {"verify", cli_verb_verify, VERIFY, "verify [options]", "read every file and look for damage",
      "Compares what was written with its sums; files of other programs have none and are read.\n"
      "Each file that is damaged is printed with what is wrong. Exit code 5 where there is one.\n"},
@@ -104,6 +106,7 @@ const struct cli_option cli_options[] = {
      "what part of the true nearest to find, 0.5 to 1: by all vectors (0.95)"},
     {"document", CLI_OPT_DOCUMENT, "ID", SEARCH, "only in the document ID (may be repeated)"},
     {"explain", CLI_OPT_EXPLAIN, NULL, SEARCH, "what was looked at for it, and the time"},
+    {"lance", CLI_OPT_LANCE, NULL, INDEX, "also an index in the table, for lancedb"},
     {"include", 'i', "GLOB", SYNC, "only files that match (may be repeated)"},
     {"exclude", 'x', "GLOB", SYNC, "no files that match (may be repeated)"},
     {"max-bytes", CLI_OPT_MAX_BYTES, "N", SYNC, "skip larger files; K, M and G may follow (64M)"},

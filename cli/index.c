@@ -22,6 +22,7 @@ void cli_index_make(const struct cli_args *args, memalloy_kernel *kernel, bool c
         .progress = cli_progress_report,
         .progress_context = &progress,
         .check = check,
+        .lance = args->lance,
     };
     const double start_s = now_s();
     *out = (struct cli_indexed){.status.struct_bytes = sizeof(out->status)};
@@ -41,6 +42,14 @@ json_t *cli_index_json(const struct memalloy_index_status *status)
     cli_put(item, "cells", cli_json_int(status->cells));
     cli_put(item, "bytes", cli_json_int(status->index_bytes + status->record_bytes));
     cli_put(item, "due", json_boolean(status->is_due));
+    json_t *lance = json_null();
+    if (status->has_lance) {
+        lance = cli_object();
+        cli_put(lance, "rows", cli_json_int(status->lance_rows));
+        cli_put(lance, "pending", cli_json_int(status->lance_pending));
+        cli_put(lance, "bytes", cli_json_int(status->lance_bytes));
+    }
+    cli_put(item, "lance", lance);
     return item;
 }
 
@@ -73,6 +82,23 @@ const char *cli_index_text(char out[CLI_INDEX_BYTES], const struct memalloy_inde
         const size_t used = strlen(out);
         snprintf(out + used, CLI_INDEX_BYTES - used, "; %s to come",
                  cli_count_text(a, status->pending));
+    }
+    return out;
+}
+
+const char *cli_lance_text(char out[CLI_INDEX_BYTES], const struct memalloy_index_status *status)
+{
+    char a[CLI_NUMBER_BYTES], b[CLI_NUMBER_BYTES];
+    if (!status->has_lance) {
+        snprintf(out, CLI_INDEX_BYTES, "none");
+        return out;
+    }
+    snprintf(out, CLI_INDEX_BYTES, "%s chunks, %s", cli_count_text(a, status->lance_rows),
+             cli_bytes_text(b, status->lance_bytes));
+    if (status->lance_pending > 0) {
+        const size_t used = strlen(out);
+        snprintf(out + used, CLI_INDEX_BYTES - used, "; %s not in it",
+                 cli_count_text(a, status->lance_pending));
     }
     return out;
 }

@@ -280,10 +280,11 @@ static int take_option(struct cli_args *args, int code, const char *value)
         args->json = true;
         return CLI_OK;
     case CLI_OPT_SPECIAL:
-        args->special = true;
-        return CLI_OK;
     case CLI_OPT_EXPLAIN:
-        args->explain = true;
+    case CLI_OPT_LANCE:
+        args->special |= code == CLI_OPT_SPECIAL;
+        args->explain |= code == CLI_OPT_EXPLAIN;
+        args->lance |= code == CLI_OPT_LANCE;
         return CLI_OK;
     case CLI_OPT_PROGRESS:
         args->progress = true;

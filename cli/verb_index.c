@@ -1,7 +1,7 @@
 /* index: what is due of the vector index is made while one waits. */
 #include "cli.h"
 
-static void say_summary(const struct cli_indexed *indexed)
+static void say_summary(const struct cli_args *args, const struct cli_indexed *indexed)
 {
     char text[CLI_INDEX_BYTES];
     if (indexed->made) {
@@ -9,6 +9,11 @@ static void say_summary(const struct cli_indexed *indexed)
                 indexed->seconds);
     } else {
         fprintf(stderr, "nothing is due: %s\n", cli_index_text(text, &indexed->status));
+    }
+    if (args->lance) {
+        const bool too_few = !indexed->status.has_lance;
+        fprintf(stderr, "for lancedb: %s%s\n", cli_lance_text(text, &indexed->status),
+                too_few ? ": it looks at every vector of fewer than 256" : "");
     }
 }
 
@@ -26,7 +31,7 @@ static int make_index(const struct cli_args *args, memalloy_kernel *kernel)
         cli_json_write(document, 6);
     }
     if (!args->quiet) {
-        say_summary(&indexed);
+        say_summary(args, &indexed);
     }
     return CLI_OK;
 }

@@ -109,6 +109,9 @@ static void write_lines(const struct cli_args *args, const struct memalloy_statu
            cli_bytes_text(a, status->file_bytes), cli_count_text(b, status->documents_version),
            cli_count_text(c, status->chunks_version));
     printf("index      %s\n", cli_index_text(text, index));
+    if (index->has_lance) {
+        printf("lancedb's  %s\n", cli_lance_text(text, index));
+    }
     fputs("made with  ", stdout);
     if (status->model_id.bytes == 0) {
         fputs("no model yet", stdout);

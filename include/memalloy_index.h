@@ -42,6 +42,11 @@ struct memalloy_index_options {
     memalloy_progress_fn progress; /* stage VECTORS: items are thousandths */
     void *progress_context;
     int check; /* reads all of it first: what is damaged is thrown away, and made again */
+    /* Also an index of Lance's own kind IVF_PQ in chunks.lance, for lancedb and pylance to search
+     * with: made where there is none, or where more than 1/17 of the chunks are not in it. They
+     * keep it up then (optimize), and look at the rest one by one. Needs 256 chunks. UNSUPPORTED
+     * where there is one of another kind that is behind. memalloy itself does not use it. */
+    int lance;
 };
 
 /* Makes now, with all threads, whatever of the index is missing or behind, after a checkpoint;
@@ -58,6 +63,8 @@ struct memalloy_index_status {
     int is_due, is_running; /* something is to be made; a thread of this handle is at it */
     double done;            /* of that, from 0 to 1 */
     double recall;          /* as the store was opened with */
+    int has_lance;          /* chunks.lance has an index of Lance's own, whoever made it */
+    uint64_t lance_rows, lance_pending, lance_bytes; /* chunks in it; not in it; its files */
 };
 MEMALLOY_CALL int memalloy_get_index_status(memalloy_kernel *kernel,
                                             struct memalloy_index_status *out,

@@ -24,22 +24,23 @@ static PyObject *finish_make(struct mlypy_job *job)
 
 PyObject *mlypy_kernel_make_index(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"progress", "check", NULL};
+    static char *names[] = {"progress", "check", "lance", NULL};
     static const struct mlypy_job_kind kind = {
         .bytes = sizeof(struct index_job), .is_long = true, .run = run_make, .finish = finish_make};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *progress = NULL;
     PyObject *callback = NULL;
     int check = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$p", names, &progress, &check) ||
+    int lance = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$pp", names, &progress, &check, &lance) ||
         !mlypy_watch_callback(progress, &callback)) {
         return NULL;
     }
     PyObject *result = NULL;
     struct index_job *index = mlypy_job_new(self, &kind);
     if (index != NULL) {
-        index->options =
-            (struct memalloy_index_options){.struct_bytes = sizeof(index->options), .check = check};
+        index->options = (struct memalloy_index_options){
+            .struct_bytes = sizeof(index->options), .check = check, .lance = lance};
         result = mlypy_job_call(&index->job, callback);
     }
     Py_XDECREF(callback);
@@ -62,12 +63,15 @@ static PyObject *finish_status(struct mlypy_job *job)
 {
     const struct memalloy_index_status *status = &((struct index_status_job *)job)->status;
     return Py_BuildValue(
-        "{s:K,s:K,s:K,s:K,s:K,s:N,s:N,s:d,s:d}", "rows", (unsigned long long)status->rows,
-        "pending", (unsigned long long)status->pending, "cells", (unsigned long long)status->cells,
-        "index_bytes", (unsigned long long)status->index_bytes, "record_bytes",
-        (unsigned long long)status->record_bytes, "is_due", PyBool_FromLong(status->is_due),
-        "is_running", PyBool_FromLong(status->is_running), "done", status->done, "recall",
-        status->recall);
+        "{s:K,s:K,s:K,s:K,s:K,s:N,s:N,s:d,s:d,s:N,s:K,s:K,s:K}", "rows",
+        (unsigned long long)status->rows, "pending", (unsigned long long)status->pending, "cells",
+        (unsigned long long)status->cells, "index_bytes", (unsigned long long)status->index_bytes,
+        "record_bytes", (unsigned long long)status->record_bytes, "is_due",
+        PyBool_FromLong(status->is_due), "is_running", PyBool_FromLong(status->is_running), "done",
+        status->done, "recall", status->recall, "has_lance", PyBool_FromLong(status->has_lance),
+        "lance_rows", (unsigned long long)status->lance_rows, "lance_pending",
+        (unsigned long long)status->lance_pending, "lance_bytes",
+        (unsigned long long)status->lance_bytes);
 }
 
 PyObject *mlypy_kernel_index_status(PyObject *object, PyObject *Py_UNUSED(unused))

@@ -17,6 +17,7 @@ struct telling {
     const memalloy_kernel *kernel;
     const struct memalloy_index_options *options;
     double start_s;
+    double from, to; /* what is made now is this part of all */
 };
 
 static enum mly_err tell(void *context, double done, struct mly_error *err)
@@ -24,6 +25,7 @@ static enum mly_err tell(void *context, double done, struct mly_error *err)
     const struct telling *telling = context;
     if (telling->options->progress == NULL) return MLY_OK;
     double elapsed_s = mly_clock_seconds(telling->kernel->env) - telling->start_s;
+    done = telling->from + (telling->to - telling->from) * done;
     const struct memalloy_progress progress = {
         .struct_bytes = sizeof(progress),
         .stage = MEMALLOY_STAGE_VECTORS,
@@ -38,6 +40,21 @@ static enum mly_err tell(void *context, double done, struct mly_error *err)
     return mly_fail(err, MLY_ERR_CANCELLED, "cancelled while the vector index was made");
 }
 
+/* Of both, where both are asked for: about what each takes. */
+#define LANCE_FROM 0.5
+
+static enum mly_err make_lance(memalloy_kernel *kernel, struct mly_pool *pool,
+                               struct telling *telling, bool *made, struct mly_error *err)
+{
+    bool own = false;
+    telling->from = LANCE_FROM;
+    telling->to = 1;
+    enum mly_err rc = mly_store_make_lance_index(kernel->store, pool, telling->options->check != 0,
+                                                 tell, telling, &own, err);
+    *made = *made || own;
+    return rc;
+}
+
 enum mly_err mly_engine_make_index(memalloy_kernel *kernel,
                                    const struct memalloy_index_options *options, bool *made,
                                    struct mly_error *err)
@@ -45,13 +62,15 @@ enum mly_err mly_engine_make_index(memalloy_kernel *kernel,
     struct memalloy_index_options local = {.struct_bytes = sizeof(local)};
     MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_index_options", err));
     MLY_TRY(mly_kernel_enter_writing(kernel, err));
-    struct telling telling = {kernel, &local, mly_clock_seconds(kernel->env)};
+    struct telling telling = {kernel, &local, mly_clock_seconds(kernel->env), 0,
+                              local.lance ? LANCE_FROM : 1};
     struct mly_pool *pool = NULL;
     enum mly_err rc = mly_pool_create(kernel->env, kernel->threads, &pool, err);
     /* Rows of the log are no part of a data file yet. */
     if (rc == MLY_OK) rc = mly_store_checkpoint(kernel->store, err);
     if (rc == MLY_OK && local.check) rc = mly_store_check_index(kernel->store, err);
     if (rc == MLY_OK) rc = mly_store_make_index(kernel->store, pool, tell, &telling, made, err);
+    if (rc == MLY_OK && local.lance) rc = make_lance(kernel, pool, &telling, made, err);
     if (pool != NULL) mly_pool_destroy(pool);
     mly_kernel_leave(kernel);
     return rc;
@@ -61,8 +80,10 @@ enum mly_err mly_engine_get_index_status(memalloy_kernel *kernel, struct memallo
                                          struct mly_error *err)
 {
     struct mly_store_index_state state;
+    struct mly_store_lance_index lance = {.is_there = false};
     MLY_TRY(mly_kernel_enter(kernel, err));
     enum mly_err rc = mly_store_get_index_state(kernel->store, &state, err);
+    if (rc == MLY_OK) rc = mly_store_get_lance_index(kernel->store, &lance, err);
     mly_kernel_leave(kernel);
     if (rc != MLY_OK) return rc;
     const struct memalloy_index_status status = {
@@ -76,6 +97,10 @@ enum mly_err mly_engine_get_index_status(memalloy_kernel *kernel, struct memallo
         .is_running = state.is_running,
         .done = state.is_running ? state.done : 0,
         .recall = kernel->recall,
+        .has_lance = lance.is_there,
+        .lance_rows = lance.rows,
+        .lance_pending = lance.is_there ? lance.pending : 0,
+        .lance_bytes = lance.bytes,
     };
     mly_options_give(out, &status, sizeof(status));
     return MLY_OK;

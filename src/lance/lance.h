@@ -6,6 +6,7 @@
  *   <table>/_deletions/             the rows of a fragment that are dead, one complete set per file
  *   <table>/_transactions/N.txn     what each version did, for writers that must catch up
  *   <table>/_versions/N.manifest    one per version; the newest is the table
+ *   <table>/_indices/UUID/          of an index that others search in
  *
  * Commit   every file is synced before it gets its name and every directory before anything refers
  *          to a name in it: data and deletion files, then data/ and _deletions/, the transaction
@@ -36,12 +37,15 @@ enum mly_lance_type {
     MLY_LANCE_FLOAT32,
     MLY_LANCE_VECTOR, /* f32[dim] */
     MLY_LANCE_OTHER,  /* somebody else's column: carried along, never read or written */
+    /* only in files of indices, and only written */
+    MLY_LANCE_UINT64,
+    MLY_LANCE_CODES, /* u8[dim] */
 };
 
 struct mly_lance_field {
     struct mly_str name;
     enum mly_lance_type type;
-    uint32_t dim; /* VECTOR: 1 or more; else 0 */
+    uint32_t dim; /* VECTOR, CODES: 1 or more; else 0 */
     bool nullable;
     int32_t id; /* of a new table: its position, from 0 */
 };
@@ -319,7 +323,83 @@ MLY_MUST_USE enum mly_err mly_lance_writer_finish(struct mly_lance_writer *write
 /* Accepts NULL; removes what was not finished. */
 void mly_lance_writer_close(struct mly_lance_writer *writer);
 
+/* ---- indices ---- */
+
+/* A vector index of the kind IVF_PQ, for the programs that search such a table: centroids of
+ * partitions, and of every row what product quantisation leaves of its difference to its
+ * partition's, both of vectors of length 1 (the cosine). Nothing here reads it. */
+struct mly_lance_index_shape {
+    size_t dim, partition_count, sub_count; /* codes: sub_count bytes a row */
+    const uint64_t *partition_rows;         /* [partition_count] */
+    const float *centroids;                 /* f32[partition_count][dim] */
+    const float *codebook;                  /* f32[sub_count][256][dim / sub_count] */
+};
+
+/* Its files are complete and synced; no version names them yet. Plain data. */
+struct mly_lance_index {
+    uint8_t uuid[16];
+    uint32_t sub_count;
+    uint64_t row_count, main_bytes, auxiliary_bytes; /* of its two files */
+};
+
+struct mly_lance_index_writer;
+/* shape is borrowed until close. Makes the index's folder. */
+MLY_MUST_USE enum mly_err mly_lance_index_writer_open(const struct mly_lance_table *table,
+                                                      const struct mly_lance_index_shape *shape,
+                                                      struct mly_lance_index_writer **out,
+                                                      struct mly_error *err);
+/* The next partition, as many rows as the shape says: u64 addresses[count] (fragment << 32 | row)
+ * and u8 codes[sub_count][count]. */
+MLY_MUST_USE enum mly_err mly_lance_index_put(struct mly_lance_index_writer *writer,
+                                              const uint64_t *addresses, const uint8_t *codes,
+                                              size_t count, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_lance_index_writer_finish(struct mly_lance_index_writer *writer,
+                                                        struct mly_lance_index *out,
+                                                        struct mly_error *err);
+/* Accepts NULL; removes what was not finished. */
+void mly_lance_index_writer_close(struct mly_lance_index_writer *writer);
+/* Removes one that no version will name. Failing is not reported. */
+void mly_lance_index_discard(const struct mly_lance_table *table,
+                             const struct mly_lance_index *index);
+
+/* What a version says of its indices, whoever made them. */
+struct mly_lance_indices;
+/* CORRUPT where the manifest's section of them cannot be read. */
+MLY_MUST_USE enum mly_err mly_lance_indices_read(const struct mly_lance_manifest *manifest,
+                                                 struct mly_lance_indices **out,
+                                                 struct mly_error *err);
+/* Accepts NULL. The manifest may be gone. */
+void mly_lance_indices_destroy(struct mly_lance_indices *indices);
+size_t mly_lance_indices_count(const struct mly_lance_indices *indices);
+struct mly_lance_index_info {
+    struct mly_str name; /* several may have the same: they count as one */
+    int32_t field_id;    /* the first of its fields; -1: none */
+    bool is_vector, is_ivf_pq, is_ours;
+    uint64_t bytes; /* of its files, where it is said */
+};
+/* Borrowed. index_i below the count. */
+void mly_lance_indices_get(const struct mly_lance_indices *indices, size_t index_i,
+                           struct mly_lance_index_info *out);
+/* Are the rows of that fragment in it? Fragments that are gone stay named. */
+bool mly_lance_indices_cover(const struct mly_lance_indices *indices, size_t index_i,
+                             uint64_t fragment_id);
+/* Are the files of all indices of ours what was written? CORRUPT names the file. OK of one without
+ * sums that has its size. */
+MLY_MUST_USE enum mly_err mly_lance_indices_check(const struct mly_lance_table *table,
+                                                  const struct mly_lance_manifest *manifest,
+                                                  struct mly_error *err);
+
 /* ---- commit ---- */
+
+/* An index that comes in the place of all those of its name. */
+struct mly_lance_index_change {
+    const struct mly_lance_index *index;
+    struct mly_str name;
+    int32_t field_id;
+    uint64_t version;          /* that its rows were read from */
+    const uint64_t *fragments; /* whose rows are in it; ids */
+    size_t fragment_count;
+};
 
 /* New state of a fragment's dead rows: the complete set, more than the manifest had. A set of all
  * rows removes the fragment. */
@@ -332,13 +412,15 @@ struct mly_lance_pair {
     struct mly_str key, value; /* a null value removes the key */
 };
 
-/* One commit. Additions alone are an Append, deletions alone a Delete, both an Update, config alone
- * an UpdateConfig; without a base it is the table's creation. */
+/* One commit. Additions alone are an Append, deletions alone a Delete, both an Update, an index
+ * (and nothing of these) a CreateIndex, config alone an UpdateConfig; without a base it is the
+ * table's creation. */
 struct mly_lance_change {
     const struct mly_lance_data_file *files; /* each becomes a fragment, in this order */
     size_t file_count;
     const struct mly_lance_deletion_change *deletions; /* fragment ids differ */
     size_t deletion_count;
+    const struct mly_lance_index_change *index; /* NULL: none */
     const struct mly_lance_pair *config;
     size_t config_count;
     const struct mly_lance_field *fields; /* of a creation; else NULL */
@@ -347,7 +429,9 @@ struct mly_lance_change {
 
 /* Makes version base + 1 (base NULL: version 1). CONFLICT where that version exists by now: load
  * the newest, look at it, and try again; files stay usable. Everything that the base's manifest
- * says and that is not changed here, known or not, is carried over.
+ * says and that is not changed here, known or not, is carried over. So are indices as they are:
+ * rows of new fragments are in none, and of fragments that are gone nobody finds any, as with other
+ * programs' commits.
  * *visible (may be NULL) tells whether the new version can be seen, which it can where only a sync
  * after the link failed: then the files must stay and the manifest be loaded again. *out (may be
  * NULL) is the new version, the caller's. */
@@ -393,15 +477,17 @@ struct mly_lance_keep {
     uint64_t versions;        /* the newest so many, whoever made them; 1 or more */
     const char *const *files; /* data files that no version names, but a log does */
     size_t file_count;
+    bool indices; /* all of them: somebody may be writing one */
 };
 struct mly_lance_cleaned {
-    uint64_t versions, data_files, deletion_files, transactions, temporary_files;
+    uint64_t versions, data_files, deletion_files, transactions, temporary_files, index_files;
     uint64_t bytes; /* of all of them */
     bool is_frozen; /* nothing but temporary files was removed: see below */
 };
 /* Removes versions of ours beyond keep, and those files that no version left names: data, deletion
- * and transaction files of ours, and what killed writers of ours left. The caller holds the
- * writer's lock, and no writer of this process is between open and commit, but for files in keep.
+ * and transaction files and indices of ours, and what killed writers of ours left. The caller holds
+ * the writer's lock, and no writer of this process is between open and commit, but for files in
+ * keep.
  *
  * What others made stays, and so do versions that tags of Lance name. Where there is a version
  * that another program made, ours of the last hour stay: a handle that is behind needs them.

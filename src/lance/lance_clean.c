@@ -266,9 +266,10 @@ static enum mly_err take_candidate(void *context, const char *folder, const char
 {
     struct cleaner *cleaner = context;
     struct candidate candidate = {.kind = mly_lance_name_kind(name)};
-    (void)folder;
+    const bool is_index = candidate.kind == LANCE_NAME_INDEX;
     /* Not those of others, nor temporary ones, which are gone by now. Ours are short. */
     if (candidate.kind < LANCE_NAME_DATA) return MLY_OK;
+    if (is_index != (strcmp(folder, LANCE_INDICES_FOLDER) == 0)) return MLY_OK;
     (void)snprintf(candidate.name, sizeof(candidate.name), "%s", name);
     return append(&cleaner->candidates, &candidate, sizeof(candidate), err);
 }
@@ -310,6 +311,24 @@ static void mark_manifest(struct cleaner *cleaner, const struct mly_lance_manife
     }
 }
 
+static void mark_index(void *context, const char *uuid)
+{
+    mark(context, mly_str_of(uuid));
+}
+
+/* Marks what the manifest names; indices that cannot be read freeze. */
+static enum mly_err mark_version(struct cleaner *cleaner, const struct mly_lance_manifest *manifest,
+                                 struct mly_error *err)
+{
+    struct mly_error own;
+    mark_manifest(cleaner, manifest);
+    if (!cleaner->keep->indices) return MLY_OK;
+    enum mly_err rc = mly_lance_each_index(manifest, mark_index, cleaner, &own);
+    if (rc == MLY_ERR_NOMEM) return mly_fail(err, rc, "%s", own.message);
+    if (rc != MLY_OK) cleaner->report.is_frozen = true;
+    return MLY_OK;
+}
+
 /* Files of ours that the newest version does not name are few, and mostly none: only for them are
  * the older versions read. */
 static enum mly_err mark_all(struct cleaner *cleaner, struct mly_error *err)
@@ -321,17 +340,57 @@ static enum mly_err mark_all(struct cleaner *cleaner, struct mly_error *err)
         struct mly_lance_manifest *manifest;
         if (cleaner->open_count == 0 || cleaner->report.is_frozen) break;
         MLY_TRY(load(cleaner, &versions(cleaner)[i], &manifest, err));
-        if (manifest != NULL) mark_manifest(cleaner, manifest);
+        enum mly_err rc = manifest == NULL ? MLY_OK : mark_version(cleaner, manifest, err);
         mly_lance_manifest_destroy(manifest);
+        if (rc != MLY_OK) return rc;
+    }
+    return MLY_OK;
+}
+
+static enum mly_err remove_in_index(void *context, const char *folder, const char *name,
+                                    struct mly_error *err)
+{
+    struct cleaner *cleaner = context;
+    return remove_file(cleaner, folder, name, &cleaner->report.index_files, err);
+}
+
+/* An index is a folder. */
+static enum mly_err remove_index(struct cleaner *cleaner, const char *uuid, struct mly_error *err)
+{
+    struct lance_path path;
+    char folder[LANCE_INDEX_FOLDER_BYTES];
+    (void)snprintf(folder, sizeof(folder), LANCE_INDICES_FOLDER "/%.36s", uuid);
+    MLY_TRY(mly_lance_each_name(cleaner->table, folder, remove_in_index, cleaner, err));
+    mly_lance_path(cleaner->table, folder, NULL, &path);
+    return mly_dir_remove(cleaner->table->env, MLY_AT_CWD, path.text, err);
+}
+
+static enum mly_err remove_candidate(struct cleaner *cleaner, const struct candidate *candidate,
+                                     struct mly_error *err)
+{
+    struct mly_lance_cleaned *report = &cleaner->report;
+    switch (candidate->kind) {
+    case LANCE_NAME_DATA:
+        return remove_file(cleaner, "data", candidate->name, &report->data_files, err);
+    case LANCE_NAME_DELETIONS:
+        return remove_file(cleaner, "_deletions", candidate->name, &report->deletion_files, err);
+    case LANCE_NAME_TRANSACTION:
+        return remove_file(cleaner, "_transactions", candidate->name, &report->transactions, err);
+    case LANCE_NAME_INDEX:
+        return remove_index(cleaner, candidate->name, err);
+    case LANCE_NAME_FOREIGN:
+    case LANCE_NAME_TEMPORARY:
+        break;
     }
     return MLY_OK;
 }
 
 static enum mly_err remove_files(struct cleaner *cleaner, struct mly_error *err)
 {
-    static const char *const folders[] = {"data", "_deletions", "_transactions"};
-    struct mly_lance_cleaned *report = &cleaner->report;
-    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+    static const char *const folders[] = {"data", "_deletions", "_transactions",
+                                          LANCE_INDICES_FOLDER};
+    const size_t folder_count = cleaner->keep->indices ? 4 : 3;
+    for (size_t i = 0; i < folder_count; i++) {
         MLY_TRY(mly_lance_each_name(cleaner->table, folders[i], take_candidate, cleaner, err));
     }
     size_t count = cleaner->candidates.count;
@@ -342,16 +401,9 @@ static enum mly_err remove_files(struct cleaner *cleaner, struct mly_error *err)
     MLY_TRY(list_versions(cleaner, err));
     if (cleaner->versions.count == 0) return MLY_OK;
     MLY_TRY(mark_all(cleaner, err));
-    for (size_t i = 0; i < count && !report->is_frozen; i++) {
+    for (size_t i = 0; i < count && !cleaner->report.is_frozen; i++) {
         const struct candidate *candidate = &candidates(cleaner)[i];
-        if (candidate->stays) continue;
-        const char *folder = candidate->kind == LANCE_NAME_DATA        ? "data"
-                             : candidate->kind == LANCE_NAME_DELETIONS ? "_deletions"
-                                                                       : "_transactions";
-        uint64_t *counter = candidate->kind == LANCE_NAME_DATA        ? &report->data_files
-                            : candidate->kind == LANCE_NAME_DELETIONS ? &report->deletion_files
-                                                                      : &report->transactions;
-        MLY_TRY(remove_file(cleaner, folder, candidate->name, counter, err));
+        if (!candidate->stays) MLY_TRY(remove_candidate(cleaner, candidate, err));
     }
     return MLY_OK;
 }

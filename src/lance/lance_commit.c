@@ -26,8 +26,8 @@ static enum mly_err check_change(const struct mly_lance_manifest *base,
         }
     }
     if (base == NULL) {
-        if (change->deletion_count > 0) {
-            return mly_fail(err, MLY_ERR_INVAL, "a new table has nothing to delete");
+        if (change->deletion_count > 0 || change->index != NULL) {
+            return mly_fail(err, MLY_ERR_INVAL, "a new table has nothing to delete or to index");
         }
         for (size_t i = 0; i < change->field_count; i++) {
             if (change->fields[i].id == (int32_t)i) continue;
@@ -36,8 +36,12 @@ static enum mly_err check_change(const struct mly_lance_manifest *base,
         }
         return mly_lance_check_fields(change->fields, change->field_count, err);
     }
-    if (change->file_count + change->deletion_count + change->config_count == 0) {
+    if (change->file_count + change->deletion_count + change->config_count == 0 &&
+        change->index == NULL) {
         return mly_fail(err, MLY_ERR_INVAL, "there is nothing to commit");
+    }
+    if (change->index != NULL && change->file_count + change->deletion_count > 0) {
+        return mly_fail(err, MLY_ERR_INVAL, "an index comes without rows");
     }
     uint64_t unknown = base->pb->writer_flags & ~LANCE_FLAGS_KNOWN;
     if (unknown != 0) {
@@ -48,7 +52,8 @@ static enum mly_err check_change(const struct mly_lance_manifest *base,
     struct mly_str format = base->pb->data_format == NULL
                                 ? MLY_STR("of another kind")
                                 : lance_pb_str(base->pb->data_format->version);
-    if (change->file_count > 0 && !mly_str_equal(format, MLY_STR("2.0"))) {
+    if ((change->file_count > 0 || change->index != NULL) &&
+        !mly_str_equal(format, MLY_STR("2.0"))) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED,
                         "the table's data files are %.*s, only 2.0 can be added to",
                         (int)(format.bytes < 32 ? format.bytes : 32), format.data);
@@ -260,8 +265,14 @@ static enum mly_err prepare(struct lance_commit *commit, struct mly_error *err)
     }
     MLY_TRY(make_added(commit, err));
     if (commit->base != NULL) MLY_TRY(make_deletions(commit, err));
+    if (change->index != NULL) MLY_TRY(mly_lance_make_index(commit, err));
     MLY_TRY(mly_lance_make_transaction(commit, err));
     if (commit->added_count > 0) MLY_TRY(sync_folder(commit, "data", err));
+    if (commit->index != NULL) {
+        char folder[LANCE_INDEX_FOLDER_BYTES];
+        mly_lance_index_folder(change->index->index->uuid, folder);
+        MLY_TRY(sync_folder(commit, folder, err));
+    }
     if (commit->deletion_name_count > 0) MLY_TRY(sync_folder(commit, "_deletions", err));
     MLY_TRY(mly_lance_write_file(commit->table, "_transactions", commit->txn_name, commit->txn.data,
                                  commit->txn.bytes, err));
@@ -373,7 +384,12 @@ enum mly_err mly_lance_commit(const struct mly_lance_table *table,
     };
     mly_arena_init(&commit.arena, table->env->mem, LANCE_UNPACK_BYTES_MAX);
     mly_bytes_init(&commit.txn, table->env->mem, MLY_META_BYTES_MAX);
+    mly_bytes_init(&commit.section, table->env->mem, MLY_META_BYTES_MAX);
     rc = run(&commit, out, visible, err);
+    if (commit.old_section != NULL) {
+        mly_lance_unpacked_free(table->env->mem, &commit.old_section->base);
+    }
+    mly_bytes_deinit(&commit.section);
     mly_bytes_deinit(&commit.txn);
     mly_arena_deinit(&commit.arena);
     if (rc == MLY_ERR_CONFLICT) {

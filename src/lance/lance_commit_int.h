@@ -28,7 +28,16 @@ struct lance_commit {
     bool has_txn_file;
     char own_version[24]; /* MLY_LANCE_OWN_KEY's value */
     struct mly_bytes txn; /* the transaction, packed */
+    /* where an index comes */
+    MlyPb__IndexMetadata *index;
+    MlyPb__IndexMetadata **replaced; /* those of its name, of old_section */
+    size_t replaced_count;
+    MlyPb__IndexSection *old_section; /* NULL: the base has none */
+    struct mly_bytes section;         /* packed, with it */
 };
+
+/* Fills in what the commit has of its change's index. lance_index.c */
+MLY_MUST_USE enum mly_err mly_lance_make_index(struct lance_commit *commit, struct mly_error *err);
 
 /* Fills in txn_name and txn from what the others say. */
 MLY_MUST_USE enum mly_err mly_lance_make_transaction(struct lance_commit *commit,

@@ -150,10 +150,11 @@ MLY_MUST_USE enum mly_err mly_lance_own_uuid(const struct mly_lance_table *table
 /* What a name in one of the table's folders says about who gave it. */
 enum lance_name_kind {
     LANCE_NAME_FOREIGN,
-    LANCE_NAME_TEMPORARY,  /* ours, and never seen by anybody else */
-    LANCE_NAME_DATA,       /* ours, as those that follow: a version may name it */
-    LANCE_NAME_DELETIONS,  /* ours */
-    LANCE_NAME_TRANSACTION /* ours */
+    LANCE_NAME_TEMPORARY,   /* ours, and never seen by anybody else */
+    LANCE_NAME_DATA,        /* ours, as those that follow: a version may name it */
+    LANCE_NAME_DELETIONS,   /* ours */
+    LANCE_NAME_TRANSACTION, /* ours */
+    LANCE_NAME_INDEX        /* ours: a folder */
 };
 enum lance_name_kind mly_lance_name_kind(const char *name);
 /* Is it a transaction of ours that read this version? */
@@ -190,6 +191,36 @@ MLY_MUST_USE enum mly_err mly_lance_sums_check(const struct mly_lance_table *tab
                                                const char *name, const char *path,
                                                const struct mly_bytes *bytes,
                                                struct mly_error *err);
+
+/* ---- indices (lance_index.c, lance_index_file.c) ---- */
+
+#define LANCE_INDICES_FOLDER "_indices"
+#define LANCE_INDEX_FOLDER_BYTES 48
+/* "_indices/<uuid>" */
+void mly_lance_index_folder(const uint8_t uuid[16], char out[LANCE_INDEX_FOLDER_BYTES]);
+#define LANCE_INDEX_MAIN "index.idx"
+#define LANCE_INDEX_AUXILIARY "auxiliary.idx"
+#define LANCE_INDEX_SUMS_BYTES 64
+/* Under which the sums of one of its files are kept: "<uuid>-<name>". */
+void mly_lance_index_sums_name(const uint8_t uuid[16], const char *name,
+                               char out[LANCE_INDEX_SUMS_BYTES]);
+/* Calls fn for the files of every index of ours that the manifest names. bytes: 0 where the
+ * manifest does not say. */
+typedef enum mly_err (*mly_lance_index_file_fn)(void *context, const char *folder, const char *name,
+                                                const char *sums_name, uint64_t bytes,
+                                                struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_lance_each_index_file(const struct mly_lance_manifest *manifest,
+                                                    mly_lance_index_file_fn fn, void *context,
+                                                    struct mly_error *err);
+/* Calls fn with the uuid, as text, of every index that the manifest names. */
+MLY_MUST_USE enum mly_err mly_lance_each_index(const struct mly_lance_manifest *manifest,
+                                               void (*fn)(void *context, const char *uuid),
+                                               void *context, struct mly_error *err);
+/* Is that file what was written? Reads it whole. *has_sums may be NULL. */
+MLY_MUST_USE enum mly_err mly_lance_index_file_check(const struct mly_lance_table *table,
+                                                     const char *folder, const char *name,
+                                                     const char *sums_name, uint64_t bytes,
+                                                     bool *has_sums, struct mly_error *err);
 
 /* ---- manifest (lance_manifest.c, lance_versions.c) ---- */
 

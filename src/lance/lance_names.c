@@ -106,6 +106,7 @@ enum lance_name_kind mly_lance_name_kind(const char *name)
     if (has_shape(name, "BBBBBBBBBBBBBBBBBBBBBBBBXXXXXX8XXXVXXXXXXX" MARK_TEXT ".lance")) {
         return LANCE_NAME_DATA;
     }
+    if (has_shape(name, "XXXXXXXX-XXXX-8XXX-VXXX-XXXX" MARK_TEXT)) return LANCE_NAME_INDEX;
     if (!skip_number(&name, '-', &number)) return LANCE_NAME_FOREIGN;
     if (has_shape(name, "XXXXXXXX-XXXX-8XXX-VXXX-XXXX" MARK_TEXT ".txn")) {
         return LANCE_NAME_TRANSACTION;

@@ -268,6 +268,8 @@ static enum mly_err read_values(const struct page_reader *reader,
         }
         break;
     case MLY_LANCE_OTHER:
+    case MLY_LANCE_UINT64:
+    case MLY_LANCE_CODES:
         break;
     }
     return fail_page(reader, MLY_ERR_UNSUPPORTED, "its page has an unknown encoding, first row",

@@ -26,7 +26,9 @@ static enum mly_err find_column(struct mly_lance_writer *writer, size_t column_i
         return mly_fail(err, MLY_ERR_INVAL, "column %.100s has another type",
                         column->field.name.data);
     }
-    if (count > MLY_FRAGMENT_ROWS_MAX || column->rows > MLY_FRAGMENT_ROWS_MAX - count) {
+    /* An index has the rows of many fragments. */
+    if (writer->extra == NULL &&
+        (count > MLY_FRAGMENT_ROWS_MAX || column->rows > MLY_FRAGMENT_ROWS_MAX - count)) {
         return mly_fail(err, MLY_ERR_LIMIT, "a fragment takes %zu rows", MLY_FRAGMENT_ROWS_MAX);
     }
     *out = column;
@@ -141,6 +143,32 @@ enum mly_err mly_lance_put_float32(struct mly_lance_writer *writer, size_t colum
     mly_put_u32le(column->values.data + column->values.bytes, bits);
     column->values.bytes += 4;
     add_bits(column, NULL, 1);
+    return MLY_OK;
+}
+
+/* ---- of indices ---- */
+
+enum mly_err mly_lance_put_raw(struct mly_lance_writer *writer, size_t column_i, const void *values,
+                               size_t row_count, struct mly_error *err)
+{
+    struct lance_column_writer *column = NULL;
+    const uint8_t *at = values;
+    MLY_TRY(
+        find_column(writer, column_i, MLY_LANCE_UINT64, MLY_LANCE_CODES, row_count, &column, err));
+    const size_t bytes = lance_value_bytes(&column->field);
+    while (row_count > 0) {
+        size_t part = rows_left(column, bytes);
+        if (part == 0) {
+            MLY_TRY(mly_lance_flush_page(writer, column, err));
+            continue;
+        }
+        if (part > row_count) part = row_count;
+        MLY_TRY(reserve(column, part, bytes, 0, err));
+        MLY_TRY(mly_bytes_append(&column->values, at, part * bytes, err));
+        add_bits(column, NULL, part);
+        at += part * bytes;
+        row_count -= part;
+    }
     return MLY_OK;
 }
 

@@ -8,6 +8,7 @@
 #define ENCODING_VAR_BINARY 2
 
 #define VECTOR_PREFIX "fixed_size_list:float:"
+#define CODES_PREFIX "fixed_size_list:uint8:"
 #define TIMESTAMP_PREFIX "timestamp:us:"
 
 /* A decimal number from 1 to max, nothing else. */
@@ -90,10 +91,14 @@ static struct mly_str logical_type_of(const struct mly_lance_field *field, struc
         [MLY_LANCE_INT64] = {"int64", 5},
         [MLY_LANCE_TIMESTAMP_US] = {TIMESTAMP_PREFIX "-", sizeof(TIMESTAMP_PREFIX)},
         [MLY_LANCE_FLOAT32] = {"float", 5},
+        [MLY_LANCE_UINT64] = {"uint64", 6},
     };
-    if (field->type != MLY_LANCE_VECTOR) return plain[field->type];
+    if (field->type != MLY_LANCE_VECTOR && field->type != MLY_LANCE_CODES) {
+        return plain[field->type];
+    }
     char text[64];
-    int bytes = snprintf(text, sizeof(text), VECTOR_PREFIX "%u", field->dim);
+    const char *prefix = field->type == MLY_LANCE_CODES ? CODES_PREFIX : VECTOR_PREFIX;
+    int bytes = snprintf(text, sizeof(text), "%s%u", prefix, field->dim);
     return mly_arena_copy(arena, (struct mly_str){text, (size_t)bytes});
 }
 

@@ -112,6 +112,17 @@ static bool ends_with(const char *name, const char *end)
     return bytes >= end_bytes && strcmp(name + bytes - end_bytes, end) == 0;
 }
 
+#define UUID_BYTES ((size_t)36)
+
+/* "<uuid>-<name>" -> "_indices/<uuid>/<name>" */
+static void find_index_file(const struct mly_lance_table *table, const char *file,
+                            struct lance_path *out)
+{
+    char folder[LANCE_INDEX_FOLDER_BYTES];
+    (void)snprintf(folder, sizeof(folder), LANCE_INDICES_FOLDER "/%.*s", (int)UUID_BYTES, file);
+    mly_lance_path(table, folder, file + UUID_BYTES + 1, out);
+}
+
 static enum mly_err is_needed(const struct mly_lance_table *table, const char *name, bool *out,
                               struct mly_error *err)
 {
@@ -121,6 +132,10 @@ static enum mly_err is_needed(const struct mly_lance_table *table, const char *n
     if (!ends_with(name, LANCE_SUMS_SUFFIX)) return MLY_OK;
     (void)snprintf(file, sizeof(file), "%.*s",
                    (int)(strlen(name) - (sizeof(LANCE_SUMS_SUFFIX) - 1)), name);
+    if (ends_with(file, ".idx") && strlen(file) > UUID_BYTES + 1) {
+        find_index_file(table, file, &path);
+        return mly_file_exists(table->env, MLY_AT_CWD, path.text, out, err);
+    }
     const char *folder = ends_with(file, ".lance")      ? "data"
                          : ends_with(file, ".manifest") ? "_versions"
                                                         : "_deletions";

@@ -112,8 +112,9 @@ static enum mly_err pack_text(uint64_t text_bytes, struct mly_arena *arena,
     return pack(&encoding.base, arena, out, err);
 }
 
-static enum mly_err pack_vectors(uint32_t dim, uint32_t buffer_i, struct mly_arena *arena,
-                                 ProtobufCBinaryData *out, struct mly_error *err)
+static enum mly_err pack_vectors(uint32_t dim, uint64_t bits, uint32_t buffer_i,
+                                 struct mly_arena *arena, ProtobufCBinaryData *out,
+                                 struct mly_error *err)
 {
     MlyPb__ArrayEncoding encoding = MLY_PB__ARRAY_ENCODING__INIT;
     MlyPb__FixedSizeList list = MLY_PB__FIXED_SIZE_LIST__INIT;
@@ -122,7 +123,7 @@ static enum mly_err pack_vectors(uint32_t dim, uint32_t buffer_i, struct mly_are
     list.has_dimension = true;
     list.dimension = dim;
     list.has_items = true;
-    MLY_TRY(pack_flat(32, buffer_i, arena, &items, err));
+    MLY_TRY(pack_flat(bits, buffer_i, arena, &items, err));
     MLY_TRY(pack_no_null(items, arena, &list.items, err));
     return pack(&encoding.base, arena, out, err);
 }
@@ -137,8 +138,9 @@ static enum mly_err pack_page_encoding(const struct mly_lance_field *field,
     bool has_nulls = record->null_count > 0;
     uint32_t values_i = has_nulls ? 1 : 0;
     ProtobufCBinaryData values, validity;
-    if (field->type == MLY_LANCE_VECTOR) {
-        MLY_TRY(pack_vectors(field->dim, values_i, arena, &values, err));
+    if (field->type == MLY_LANCE_VECTOR || field->type == MLY_LANCE_CODES) {
+        const uint64_t bits = field->type == MLY_LANCE_CODES ? 8 : 32;
+        MLY_TRY(pack_vectors(field->dim, bits, values_i, arena, &values, err));
     } else {
         MLY_TRY(pack_flat(8 * lance_value_bytes(field), values_i, arena, &values, err));
     }
@@ -217,6 +219,16 @@ static enum mly_err append_schema(const struct mly_lance_writer *writer, struct 
     }
     MLY_TRY(mly_lance_fields_to_pb(fields, writer->column_count, arena, &schema.fields, err));
     schema.n_fields = writer->column_count;
+    if (writer->extra != NULL) {
+        const struct lance_writer_extra *extra = writer->extra;
+        schema.metadata = mly_arena_array(arena, extra->pair_count, sizeof(schema.metadata[0]));
+        if (schema.metadata == NULL) return mly_fail_nomem(err, extra->pair_count * 8);
+        for (size_t i = 0; i < extra->pair_count; i++) {
+            /* Packing only reads. */
+            schema.metadata[i] = (MlyPb__Pair *)(uintptr_t)&extra->pairs[i];
+        }
+        schema.n_metadata = extra->pair_count;
+    }
     descriptor.schema = &schema;
     descriptor.has_row_count = true;
     descriptor.row_count = writer->columns[0].rows;
@@ -231,12 +243,13 @@ static enum mly_err append_entry(struct mly_bytes *out, uint64_t position, uint6
 }
 
 static enum mly_err append_footer(struct mly_bytes *out, uint64_t columns, uint64_t cmo,
-                                  uint64_t gbo, size_t column_count, struct mly_error *err)
+                                  uint64_t gbo, size_t global_count, size_t column_count,
+                                  struct mly_error *err)
 {
     MLY_TRY(mly_bytes_append_u64le(out, columns, err));
     MLY_TRY(mly_bytes_append_u64le(out, cmo, err));
     MLY_TRY(mly_bytes_append_u64le(out, gbo, err));
-    MLY_TRY(mly_bytes_append_u32le(out, 1, err));
+    MLY_TRY(mly_bytes_append_u32le(out, (uint32_t)global_count, err));
     MLY_TRY(mly_bytes_append_u32le(out, (uint32_t)column_count, err));
     /* u16 0, u16 3: how version 2.0 calls itself here. */
     MLY_TRY(mly_bytes_append_u32le(out, 3u << 16, err));
@@ -271,8 +284,13 @@ enum mly_err mly_lance_encode_tail(const struct mly_lance_writer *writer, uint64
     }
     uint64_t gbo = at + out->bytes;
     rc = append_entry(out, at, schema_bytes, err);
+    size_t globals = writer->extra == NULL ? 0 : writer->extra->global_count;
+    for (size_t i = 0; i < globals && rc == MLY_OK; i++) {
+        const struct lance_global *global = &writer->extra->globals[i];
+        rc = append_entry(out, global->offset, global->bytes, err);
+    }
     if (rc != MLY_OK) goto done;
-    rc = append_footer(out, starts[0], cmo, gbo, writer->column_count, err);
+    rc = append_footer(out, starts[0], cmo, gbo, 1 + globals, writer->column_count, err);
 done:
     mly_arena_deinit(&arena);
     return rc;

@@ -41,6 +41,7 @@ struct operations {
     MlyPb__Append append;
     MlyPb__Delete delete_rows;
     MlyPb__Overwrite overwrite;
+    MlyPb__CreateIndex create_index;
     MlyPb__Update update;
     MlyPb__UpdateConfig update_config;
     MlyPb__ConfigUpdates config_updates;
@@ -62,7 +63,14 @@ static enum mly_err choose_operation(struct lance_commit *commit, MlyPb__Transac
         return make_pairs(commit, &ops->overwrite.config_upserts, &ops->overwrite.n_config_upserts,
                           false, err);
     }
-    if (adds && deletes) {
+    if (commit->index != NULL) {
+        mly_pb__create_index__init(&ops->create_index);
+        txn->create_index = &ops->create_index;
+        ops->create_index.added = &commit->index;
+        ops->create_index.n_added = 1;
+        ops->create_index.removed = commit->replaced;
+        ops->create_index.n_removed = commit->replaced_count;
+    } else if (adds && deletes) {
         mly_pb__update__init(&ops->update);
         txn->update = &ops->update;
         ops->update.removed_fragment_ids = commit->removed;
@@ -277,7 +285,11 @@ enum mly_err mly_lance_make_manifest(struct lance_commit *commit, struct mly_byt
     manifest.has_transaction_section = true;
     manifest.transaction_section = out->bytes;
     MLY_TRY(append_section(commit->txn.data, commit->txn.bytes, out, err));
-    if (manifest.has_index_section) {
+    if (commit->index != NULL) {
+        manifest.has_index_section = true;
+        manifest.index_section = out->bytes;
+        MLY_TRY(append_section(commit->section.data, commit->section.bytes, out, err));
+    } else if (manifest.has_index_section) {
         manifest.index_section = out->bytes;
         MLY_TRY(append_section(commit->base->index_section, commit->base->index_section_bytes, out,
                                err));

@@ -76,6 +76,28 @@ static enum mly_err adopt_file(struct file_walk *walk, const char *folder, const
     return MLY_OK;
 }
 
+static enum mly_err adopt_index_file(void *context, const char *folder, const char *name,
+                                     const char *sums_name, uint64_t bytes, struct mly_error *err)
+{
+    struct file_walk *walk = context;
+    const struct mly_lance_table *table = walk->table;
+    struct mly_sums sums = {0};
+    struct lance_path path;
+    struct mly_map map;
+    bool found;
+    MLY_TRY(mly_lance_sums_read(table, sums_name, &sums, &found, err));
+    mly_sums_deinit(&sums);
+    if (found) return MLY_OK;
+    mly_lance_path(table, folder, name, &path);
+    MLY_TRY(mly_file_map_or_copy(table->env, MLY_AT_CWD, path.text, COPY_BELOW_BYTES, &map, err));
+    if (bytes == 0 || map.bytes == bytes) {
+        mly_lance_sums_make(table, sums_name, map.data, map.bytes);
+        (*walk->made)++;
+    }
+    mly_map_close(&map);
+    return MLY_OK;
+}
+
 enum mly_err mly_lance_adopt(const struct mly_lance_table *table,
                              const struct mly_lance_manifest *manifest, uint64_t *made,
                              struct mly_error *err)
@@ -85,7 +107,8 @@ enum mly_err mly_lance_adopt(const struct mly_lance_table *table,
         .table = table, .manifest = manifest, .fn = adopt_file, .made = made == NULL ? &own : made};
     *walk.made = 0;
     if (table->sums_path == NULL) return MLY_OK;
-    return walk_files(&walk, err);
+    MLY_TRY(walk_files(&walk, err));
+    return mly_lance_each_index_file(manifest, adopt_index_file, &walk, err);
 }
 
 /* ---- verify ---- */
@@ -108,6 +131,8 @@ static enum mly_err decode_value(const struct mly_lance_fragment *fragment, size
         return mly_lance_get_float32(fragment, field_i, row, &is_null, &real, err);
     case MLY_LANCE_VECTOR: /* opening has seen that they are all there */
     case MLY_LANCE_OTHER:
+    case MLY_LANCE_UINT64:
+    case MLY_LANCE_CODES:
         break;
     }
     return MLY_OK;
@@ -173,11 +198,49 @@ static enum mly_err verify_file(struct file_walk *walk, const char *folder, cons
     return walk->tell(walk->context, &file, err);
 }
 
+static enum mly_err verify_index_file(void *context, const char *folder, const char *name,
+                                      const char *sums_name, uint64_t bytes, struct mly_error *err)
+{
+    struct file_walk *walk = context;
+    struct mly_lance_verified file = {.bytes = bytes};
+    struct lance_path path;
+    struct mly_error own = {0};
+    mly_lance_path(walk->table, folder, name, &path);
+    file.path = path.text;
+    file.code = mly_lance_index_file_check(walk->table, folder, name, sums_name, bytes,
+                                           &file.has_sums, &own);
+    if (file.code == MLY_ERR_NOMEM) return mly_fail(err, file.code, "%s", own.message);
+    file.reason = own.message;
+    return walk->tell(walk->context, &file, err);
+}
+
+/* A section of indices that cannot be read is damage of the manifest. */
+static enum mly_err verify_indices(struct file_walk *walk, struct mly_error *err)
+{
+    struct mly_lance_indices *indices = NULL;
+    struct mly_lance_verified file = {.code = MLY_OK};
+    struct lance_path path;
+    struct mly_error own = {0};
+    char name[LANCE_VERSION_NAME_BYTES];
+    file.code = mly_lance_indices_read(walk->manifest, &indices, &own);
+    mly_lance_indices_destroy(indices);
+    if (file.code == MLY_OK) {
+        return mly_lance_each_index_file(walk->manifest, verify_index_file, walk, err);
+    }
+    if (file.code == MLY_ERR_NOMEM) return mly_fail(err, file.code, "%s", own.message);
+    mly_lance_version_name(walk->manifest->pb->version, walk->manifest->naming, name);
+    mly_lance_path(walk->table, "_versions", name, &path);
+    file.path = path.text;
+    file.reason = own.message;
+    return walk->tell(walk->context, &file, err);
+}
+
 enum mly_err mly_lance_verify(const struct mly_lance_table *table,
                               const struct mly_lance_manifest *manifest, mly_lance_verified_fn fn,
                               void *context, struct mly_error *err)
 {
     struct file_walk walk = {
         .table = table, .manifest = manifest, .fn = verify_file, .tell = fn, .context = context};
-    return walk_files(&walk, err);
+    MLY_TRY(walk_files(&walk, err));
+    return verify_indices(&walk, err);
 }

@@ -26,7 +26,8 @@ void mly_lance_writer_close(struct mly_lance_writer *writer)
     bool made = writer->file.fd >= 0;
     (void)!mly_lance_ahead_join(writer, NULL);
     mly_file_close(&writer->file);
-    if (made && !writer->is_named) mly_lance_unlink(writer->table, "data", writer->temp_name);
+    if (made && !writer->is_named)
+        mly_lance_unlink(writer->table, writer->folder, writer->temp_name);
     for (size_t i = 0; writer->columns != NULL && i < writer->column_count; i++) {
         deinit_column(&writer->columns[i]);
     }
@@ -65,21 +66,29 @@ enum mly_err mly_lance_writer_open(const struct mly_lance_table *table,
                                    const struct mly_lance_field *fields, size_t field_count,
                                    struct mly_lance_writer **out, struct mly_error *err)
 {
-    struct lance_path path;
     MLY_TRY(mly_lance_check_fields(fields, field_count, err));
+    return mly_lance_writer_open_in(table, "data", fields, field_count, out, err);
+}
+
+enum mly_err mly_lance_writer_open_in(const struct mly_lance_table *table, const char *folder,
+                                      const struct mly_lance_field *fields, size_t field_count,
+                                      struct mly_lance_writer **out, struct mly_error *err)
+{
+    struct lance_path path;
     struct mly_lance_writer *writer = mly_mem_array(table->env->mem, 1, sizeof(*writer));
     if (writer == NULL) return mly_fail_nomem(err, sizeof(*writer));
     writer->table = table;
+    writer->folder = folder;
     writer->file = MLY_FILE_CLOSED;
     mly_arena_init(&writer->arena, table->env->mem, MLY_META_BYTES_MAX);
     mly_sums_maker_init(&writer->maker, table->env->mem);
     enum mly_err rc = init_columns(writer, fields, field_count, err);
     if (rc != MLY_OK) goto done;
-    rc = mly_lance_need_folder(table, "data", err);
+    rc = mly_lance_need_folder(table, folder, err);
     if (rc != MLY_OK) goto done;
     rc = mly_lance_temp_name(table, writer->temp_name, err);
     if (rc != MLY_OK) goto done;
-    mly_lance_path(table, "data", writer->temp_name, &path);
+    mly_lance_path(table, folder, writer->temp_name, &path);
     rc = mly_file_open(table->env, MLY_AT_CWD, path.text,
                        MLY_OPEN_WRITE | MLY_OPEN_CREATE | MLY_OPEN_EXCL, &writer->file, err);
     if (rc != MLY_OK) goto done;
@@ -104,7 +113,8 @@ enum mly_err mly_lance_write_at(struct mly_lance_writer *writer, const void *dat
 {
     enum mly_err rc = mly_file_write(&writer->file, data, bytes, offset, err);
     if (rc != MLY_OK) {
-        return mly_fail_in(err, rc, "%s/data/%s", writer->table->path, writer->temp_name);
+        return mly_fail_in(err, rc, "%s/%s/%s", writer->table->path, writer->folder,
+                           writer->temp_name);
     }
     hint(writer, offset + bytes, HINT_BYTES);
     return MLY_OK;
@@ -145,6 +155,13 @@ static enum mly_err write_buffer(struct mly_lance_writer *writer, const void *da
     MLY_TRY(write_bytes(writer, zeros, padding, err));
     *offset = writer->file_bytes;
     return write_bytes(writer, data, bytes, err);
+}
+
+enum mly_err mly_lance_put_global(struct mly_lance_writer *writer, const void *data, size_t bytes,
+                                  struct lance_global *out, struct mly_error *err)
+{
+    out->bytes = bytes;
+    return write_buffer(writer, data, bytes, &out->offset, err);
 }
 
 /* Nulls of a text column: their end carries the mark, which is above every end of the page. */
@@ -300,8 +317,8 @@ static enum mly_err sync_and_name(struct mly_lance_writer *writer, const char *n
                                   struct mly_error *err)
 {
     struct lance_path temp, path;
-    mly_lance_path(writer->table, "data", writer->temp_name, &temp);
-    mly_lance_path(writer->table, "data", name, &path);
+    mly_lance_path(writer->table, writer->folder, writer->temp_name, &temp);
+    mly_lance_path(writer->table, writer->folder, name, &path);
     enum mly_err rc = mly_file_sync(&writer->file, err);
     if (rc != MLY_OK) return mly_fail_in(err, rc, "%s", temp.text);
     return mly_file_rename(writer->table->env, MLY_AT_CWD, temp.text, path.text, err);
@@ -333,13 +350,24 @@ static enum mly_err write_tail(struct mly_lance_writer *writer, struct mly_error
 enum mly_err mly_lance_writer_complete(struct mly_lance_writer *writer, struct mly_error *err)
 {
     if (writer->is_complete) return MLY_OK;
-    MLY_TRY(check_rows(writer, err));
+    /* Files of indices may be empty. */
+    if (writer->extra == NULL) MLY_TRY(check_rows(writer, err));
     for (size_t i = 0; i < writer->column_count; i++) {
         MLY_TRY(mly_lance_flush_page(writer, &writer->columns[i], err));
     }
     MLY_TRY(write_tail(writer, err));
     writer->is_complete = true;
     hint(writer, writer->file_bytes, 1);
+    return MLY_OK;
+}
+
+enum mly_err mly_lance_writer_finish_as(struct mly_lance_writer *writer, const char *name,
+                                        const char *sums_name, struct mly_error *err)
+{
+    MLY_TRY(mly_lance_writer_complete(writer, err));
+    MLY_TRY(sync_and_name(writer, name, err));
+    writer->is_named = true;
+    write_sums(writer, sums_name);
     return MLY_OK;
 }
 

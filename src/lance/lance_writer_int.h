@@ -37,8 +37,20 @@ struct lance_ahead {
     struct mly_error err;
 };
 
+/* What a file of an index has beside its columns. */
+struct lance_writer_extra {
+    const MlyPb__Pair *pairs; /* of the schema */
+    size_t pair_count;
+    const struct lance_global {
+        uint64_t offset, bytes;
+    } *globals; /* buffers behind the schema's, number 1 the first */
+    size_t global_count;
+};
+
 struct mly_lance_writer {
     const struct mly_lance_table *table;
+    const char *folder;                     /* of the table: "data", or an index's; borrowed */
+    const struct lance_writer_extra *extra; /* NULL: it is a data file */
     struct mly_arena arena;
     struct mly_file file;
     char temp_name[LANCE_TEMP_NAME_BYTES];
@@ -58,9 +70,27 @@ static inline bool lance_is_text(enum mly_lance_type type)
 static inline size_t lance_value_bytes(const struct mly_lance_field *field)
 {
     if (field->type == MLY_LANCE_VECTOR) return field->dim * sizeof(float);
+    if (field->type == MLY_LANCE_CODES) return field->dim;
     return field->type == MLY_LANCE_FLOAT32 ? 4 : 8;
 }
 
+/* A file of any folder, for columns of any type that can be written; extra may come later. */
+MLY_MUST_USE enum mly_err
+mly_lance_writer_open_in(const struct mly_lance_table *table, const char *folder,
+                         const struct mly_lance_field *fields, size_t field_count,
+                         struct mly_lance_writer **out, struct mly_error *err);
+/* Rows of a column of UINT64 or CODES, as the file has them. lance_put.c */
+MLY_MUST_USE enum mly_err mly_lance_put_raw(struct mly_lance_writer *writer, size_t column_i,
+                                            const void *values, size_t row_count,
+                                            struct mly_error *err);
+/* A buffer of its own, at once; *out says where it stands. */
+MLY_MUST_USE enum mly_err mly_lance_put_global(struct mly_lance_writer *writer, const void *data,
+                                               size_t bytes, struct lance_global *out,
+                                               struct mly_error *err);
+/* Writes the rest, syncs, gives the file that name, and its sums that other one. */
+MLY_MUST_USE enum mly_err mly_lance_writer_finish_as(struct mly_lance_writer *writer,
+                                                     const char *name, const char *sums_name,
+                                                     struct mly_error *err);
 /* The gathered page goes to the file; nothing where it is empty. */
 MLY_MUST_USE enum mly_err mly_lance_flush_page(struct mly_lance_writer *writer,
                                                struct lance_column_writer *column,

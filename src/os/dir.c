@@ -52,6 +52,16 @@ enum mly_err mly_dir_make(const struct mly_env *env, int dir_fd, const char *pat
     return mly_dir_sync(env, dir_fd, parent, err);
 }
 
+enum mly_err mly_dir_remove(const struct mly_env *env, int dir_fd, const char *path,
+                            struct mly_error *err)
+{
+    int result = env->remove_dir(env->context, dir_fd, path);
+    if (result == 0 || result == -ENOENT || result == -ENOTEMPTY || result == -EEXIST) {
+        return MLY_OK;
+    }
+    return mly_fail_errno(err, MLY_ERR_IO, -result, "cannot remove folder %s", path);
+}
+
 enum mly_err mly_dir_make_all(const struct mly_env *env, const char *path, struct mly_error *err)
 {
     char parent[MLY_PATH_BYTES_MAX];

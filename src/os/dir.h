@@ -10,6 +10,9 @@ MLY_MUST_USE enum mly_err mly_dir_make(const struct mly_env *env, int dir_fd, co
 /* The same with all missing parents. */
 MLY_MUST_USE enum mly_err mly_dir_make_all(const struct mly_env *env, const char *path,
                                            struct mly_error *err);
+/* Removes an empty directory; one that is missing, or has something in it, is fine and stays. */
+MLY_MUST_USE enum mly_err mly_dir_remove(const struct mly_env *env, int dir_fd, const char *path,
+                                         struct mly_error *err);
 /* Names that were made, linked or renamed in it are durable when it returns OK. */
 MLY_MUST_USE enum mly_err mly_dir_sync(const struct mly_env *env, int dir_fd, const char *path,
                                        struct mly_error *err);

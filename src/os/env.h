@@ -85,6 +85,7 @@ struct mly_env {
     int (*link)(void *context, int dir_fd, const char *from, const char *to);
     int (*symlink)(void *context, const char *target, int dir_fd, const char *path);
     int (*unlink)(void *context, int dir_fd, const char *path);
+    int (*remove_dir)(void *context, int dir_fd, const char *path); /* an empty one */
     /* the absolute path without links, into out of out_bytes; its length */
     int64_t (*real_path)(void *context, const char *path, char *out, size_t out_bytes);
     /* the number by which the system tells kinds of file systems apart, of that which path is on;

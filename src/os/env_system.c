@@ -265,6 +265,12 @@ static int sys_unlink(void *context, int dir_fd, const char *path)
     return result_of(unlinkat(dir_fd, path, 0));
 }
 
+static int sys_remove_dir(void *context, int dir_fd, const char *path)
+{
+    (void)context;
+    return result_of(unlinkat(dir_fd, path, AT_REMOVEDIR));
+}
+
 static int64_t sys_real_path(void *context, const char *path, char *out, size_t out_bytes)
 {
     (void)context;
@@ -555,6 +561,7 @@ static const struct mly_env system_env = {
     .link = sys_link,
     .symlink = sys_symlink,
     .unlink = sys_unlink,
+    .remove_dir = sys_remove_dir,
     .real_path = sys_real_path,
     .file_system = sys_file_system,
     .dir_open = sys_dir_open,

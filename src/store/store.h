@@ -195,6 +195,27 @@ MLY_MUST_USE enum mly_err mly_store_get_index_state(struct mly_store *store,
                                                     struct mly_store_index_state *out,
                                                     struct mly_error *err);
 
+/* An index of the table's own format (lance/lance.h), in the table of chunks: for other programs
+ * that search there, who keep it up then. Nothing here searches in it. */
+struct mly_store_lance_index {
+    bool is_there;    /* of any kind, whoever made it */
+    bool is_ivf_pq;   /* of the kind that is made here */
+    uint64_t rows;    /* of the newest snapshot that are in it */
+    uint64_t pending; /* that are not */
+    uint64_t bytes;
+};
+MLY_MUST_USE enum mly_err mly_store_get_lance_index(struct mly_store *store,
+                                                    struct mly_store_lance_index *out,
+                                                    struct mly_error *err);
+/* Makes it where it is missing or far behind; check: or damaged, where we made it. Needs a turn
+ * among writers at its end only. *made false: nothing was due, or there are fewer vectors than
+ * MLY_IVFPQ_ROWS_MIN. UNSUPPORTED where one of another kind is behind. pool may be NULL; what pulse
+ * gives, if not OK, ends it. */
+MLY_MUST_USE enum mly_err mly_store_make_lance_index(struct mly_store *store, struct mly_pool *pool,
+                                                     bool check, mly_vindex_pulse_fn pulse,
+                                                     void *context, bool *made,
+                                                     struct mly_error *err);
+
 /* ---- writing ---- */
 
 enum mly_change_kind {

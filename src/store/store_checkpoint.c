@@ -5,7 +5,7 @@
  * fragments of ours are merged into the new one, so that a thousand runs of the command leave a
  * handful of files. The chunks come first; each table's memalloy.lsn says what it has, so that a
  * crash between the two is nothing that needs mending. */
-#include "store/store_state_int.h"
+#include "store/store_index_int.h"
 
 #include "base/limits.h"
 
@@ -206,13 +206,28 @@ static enum mly_err checkpoint_table(struct mly_store *store, enum mly_store_tab
 
 /* ---- both ---- */
 
+/* Indices go only while nobody makes one. */
+static void clean_table(struct mly_store *store, const struct mly_lance_table *lance)
+{
+    struct mly_lance_keep keep = {.versions = VERSIONS_KEPT};
+    struct mly_lock_file lock = MLY_LOCK_FILE_CLOSED;
+    bool exists = false;
+    char *path = mly_store_join(store->mem, mly_lance_table_path(lance), "_indices");
+    if (path != NULL && store->index != NULL &&
+        mly_file_exists(store->env, MLY_AT_CWD, path, &exists, NULL) == MLY_OK && exists) {
+        (void)!mly_store_index_lock(store, false, NULL, NULL, &lock, &keep.indices, NULL);
+    }
+    mly_mem_free(store->mem, path);
+    (void)!mly_lance_clean(lance, &keep, NULL, NULL);
+    mly_lock_file_close(&lock);
+}
+
 /* What is not removed now is removed the next time, and so it is with sums that are not made. */
 static void clean_tables(struct mly_store *store)
 {
-    const struct mly_lance_keep keep = {.versions = VERSIONS_KEPT};
     for (int kind = 0; kind < MLY_STORE_TABLES; kind++) {
         const struct mly_store_table *table = &store->tables[kind];
-        (void)!mly_lance_clean(table->lance, &keep, NULL, NULL);
+        clean_table(store, table->lance);
         mly_mutex_lock(&store->mutex);
         struct mly_store_view *view = mly_store_view_retain(table->newest);
         mly_mutex_unlock(&store->mutex);

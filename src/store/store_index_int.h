@@ -84,6 +84,38 @@ MLY_MUST_USE enum mly_err mly_store_index_make(struct mly_store *store, struct m
 void mly_store_index_yield(struct mly_store *store);
 /* Ends the builder's thread, for good. store_index_task.c */
 void mly_store_index_stop(struct mly_store *store);
+/* Whoever makes an index of any kind has this lock, of all processes one. wait: pulse is asked
+ * meanwhile; else *taken may be false. Close lock in any case. store_index_make.c */
+MLY_MUST_USE enum mly_err mly_store_index_lock(struct mly_store *store, bool wait,
+                                               mly_vindex_pulse_fn pulse, void *context,
+                                               struct mly_lock_file *lock, bool *taken,
+                                               struct mly_error *err);
+
+/* ---- vectors for making: store_index_rows.c ---- */
+
+/* The vectors of some parts of a view, which is borrowed. */
+struct mly_store_vectors {
+    const struct mly_env *env;
+    struct mly_mem *mem;
+    const struct mly_store_view *view;
+    const struct mly_store_part *
+        *parts;        /* room for all of the view; file file_i is parts[file_i] */
+    bool without_dead; /* dead rows are given as rows without a vector */
+    uint8_t *none;     /* bits for rows without a vector */
+    size_t none_bytes;
+    float *zeros;
+};
+MLY_MUST_USE enum mly_err mly_store_vectors_init(struct mly_store_vectors *vectors,
+                                                 struct mly_store *store,
+                                                 const struct mly_store_view *view,
+                                                 struct mly_error *err);
+/* Safe on zeros. */
+void mly_store_vectors_deinit(struct mly_store_vectors *vectors);
+/* A mly_vindex_rows_fn; context: struct mly_store_vectors. */
+MLY_MUST_USE enum mly_err mly_store_vectors_give(void *context, size_t file_i, uint32_t row_first,
+                                                 struct mly_vindex_rows *out,
+                                                 struct mly_error *err);
+
 /* The name of the data file with the vectors of a part that an index may cover; false: none may. */
 bool mly_store_index_covers(const struct mly_store_view *view, const struct mly_store_part *part,
                             struct mly_str *name);

@@ -12,20 +12,14 @@
 /* A segment is written anew when so much is outside of it, or gone from it. */
 #define PENDING_PARTS ((uint64_t)16)
 #define GONE_PARTS ((uint64_t)4)
-/* Rows without vectors that are given at once. */
-#define EMPTY_ROWS ((size_t)64)
-
 struct making {
     struct mly_store *store;
     struct mly_snapshot *snapshot;
     const struct mly_store_view *view;
-    const struct mly_store_part **parts; /* of the files, in their order */
-    struct mly_vindex_file *files;
+    struct mly_store_vectors vectors;
+    struct mly_vindex_file *files; /* of the parts of vectors, in their order */
     size_t file_count;
     uint64_t row_count; /* of the files */
-    uint8_t *none;      /* bits for rows without a vector */
-    size_t none_bytes;
-    float *zeros; /* f32[EMPTY_ROWS][dim] */
     mly_vindex_pulse_fn pulse;
     void *pulse_context;
 };
@@ -103,76 +97,22 @@ enum mly_err mly_store_get_index_state(struct mly_store *store, struct mly_store
     return MLY_OK;
 }
 
-/* ---- vectors ---- */
-
-static enum mly_err give_nothing(struct making *making, size_t count, struct mly_vindex_rows *out,
-                                 struct mly_error *err)
-{
-    struct mly_mem *mem = making->store->mem;
-    if (making->zeros == NULL) {
-        making->zeros = mly_mem_array(mem, EMPTY_ROWS * making->view->dim, sizeof(float));
-        if (making->zeros == NULL) return mly_fail_nomem(err, EMPTY_ROWS * making->view->dim * 4);
-    }
-    static const uint8_t all[EMPTY_ROWS / 8] = {255, 255, 255, 255, 255, 255, 255, 255};
-    *out = (struct mly_vindex_rows){making->zeros, all, count < EMPTY_ROWS ? count : EMPTY_ROWS};
-    return MLY_OK;
-}
-
-/* The bits of rows without a vector, the first of them row i of the page. */
-static enum mly_err give_none(struct making *making, const struct mly_lance_vectors *page, size_t i,
-                              const uint8_t **out, struct mly_error *err)
-{
-    size_t count = page->row_count - i;
-    size_t bytes = count / 8 + 1;
-    if (bytes > making->none_bytes) {
-        mly_mem_free(making->store->mem, making->none);
-        making->none_bytes = 0;
-        making->none = mly_mem_alloc(making->store->mem, bytes);
-        if (making->none == NULL) return mly_fail_nomem(err, bytes);
-        making->none_bytes = bytes;
-    }
-    memset(making->none, 0, bytes);
-    for (size_t row = 0; row < count; row++) {
-        bool is_null = (page->valid[(i + row) >> 3] >> ((i + row) & 7) & 1) == 0;
-        making->none[row >> 3] = (uint8_t)(making->none[row >> 3] | is_null << (row & 7));
-    }
-    *out = making->none;
-    return MLY_OK;
-}
-
-static enum mly_err give_rows(void *context, size_t file_i, uint32_t row_first,
-                              struct mly_vindex_rows *out, struct mly_error *err)
-{
-    struct making *making = context;
-    const struct mly_lance_fragment *data = making->parts[file_i]->fragment->data;
-    const size_t field = making->view->fields[MLY_CHUNK_VECTOR];
-    struct mly_lance_vectors page;
-    mly_maps_trim(making->store->env->maps);
-    MLY_TRY(mly_lance_get_vectors(data, field, row_first, &page, err));
-    size_t i = (size_t)(row_first - page.first_row);
-    size_t count = page.row_count - i;
-    if (page.values == NULL) return give_nothing(making, count, out, err);
-    MLY_TRY(mly_lance_check_vectors(data, field, row_first, count, err));
-    *out = (struct mly_vindex_rows){page.values + i * page.dim, NULL, count};
-    return page.valid == NULL ? MLY_OK : give_none(making, &page, i, &out->none, err);
-}
-
 /* ---- making ---- */
 
 static enum mly_err list_files(struct making *making, struct mly_error *err)
 {
     const struct mly_store_view *view = making->view;
     struct mly_mem *mem = making->store->mem;
-    making->parts = mly_mem_array(mem, view->part_count + 1, sizeof(making->parts[0]));
+    MLY_TRY(mly_store_vectors_init(&making->vectors, making->store, view, err));
     making->files = mly_mem_array(mem, view->part_count + 1, sizeof(making->files[0]));
-    if (making->parts == NULL || making->files == NULL) {
+    if (making->files == NULL) {
         return mly_fail_nomem(err, view->part_count * sizeof(making->files[0]));
     }
     for (size_t i = 0; i < view->part_count; i++) {
         const struct mly_store_part *part = &view->parts[i];
         struct mly_str name;
         if (!mly_store_index_covers(view, part, &name)) continue;
-        making->parts[making->file_count] = part;
+        making->vectors.parts[making->file_count] = part;
         making->files[making->file_count++] =
             (struct mly_vindex_file){name, (uint32_t)part->row_count};
         making->row_count += part->row_count;
@@ -293,8 +233,8 @@ static enum mly_err make(struct making *making, struct mly_pool *pool, struct ml
             .folder = store->index->folder,
             .metric = MLY_VINDEX_COSINE,
             .dim = making->view->dim,
-            .rows = give_rows,
-            .rows_context = making,
+            .rows = mly_store_vectors_give,
+            .rows_context = &making->vectors,
             .pulse = beat,
             .pulse_context = making,
         };
@@ -337,6 +277,14 @@ static enum mly_err take_lock(struct making *making, bool wait, struct mly_lock_
     return rc == MLY_ERR_BUSY && !wait ? MLY_OK : rc;
 }
 
+enum mly_err mly_store_index_lock(struct mly_store *store, bool wait, mly_vindex_pulse_fn pulse,
+                                  void *context, struct mly_lock_file *lock, bool *taken,
+                                  struct mly_error *err)
+{
+    struct making making = {.store = store, .pulse = pulse, .pulse_context = context};
+    return take_lock(&making, wait, lock, taken, err);
+}
+
 static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bool wait, bool *made,
                                 struct mly_error *err)
 {
@@ -370,10 +318,8 @@ enum mly_err mly_store_index_make(struct mly_store *store, struct mly_pool *pool
     if (making.view->dim >= MLY_VINDEX_DIM_MIN && making.view->dim <= MLY_VINDEX_DIM_MAX) {
         rc = make_if_due(&making, pool, wait, made, err);
     }
-    mly_mem_free(store->mem, making.parts);
+    mly_store_vectors_deinit(&making.vectors);
     mly_mem_free(store->mem, making.files);
-    mly_mem_free(store->mem, making.none);
-    mly_mem_free(store->mem, making.zeros);
     mly_snapshot_release(making.snapshot);
     return rc;
 }

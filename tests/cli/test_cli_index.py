@@ -42,9 +42,35 @@ def store(ready: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(ready, tmp_path / "kb"))
 
 
+def test_lance_adds_an_index_for_lancedb_and_status_tells(bare: Command, store: Path) -> None:
+    made = bare.json("index", "--lance", "--db", store)
+    assert made["made"] is True
+    assert made["lance"]["rows"] == ROWS and made["lance"]["pending"] == 0
+    sizes = sum(path.stat().st_size for path in (store / "chunks.lance/_indices").rglob("*.idx"))
+    assert made["lance"]["bytes"] == sizes > ROWS * DIM // 8
+    assert bare.json("status", "--db", store)["index"]["lance"] == made["lance"]
+    assert re.search(r"^lancedb's +24,000 chunks, [0-9.]+ MB$", bare.ok("status", "--db", store), re.MULTILINE)
+    done = bare.run("index", "--lance", "--db", store)
+    assert (done.returncode, done.stdout) == (OK, b"")
+    assert re.search(rb"for lancedb: 24,000 chunks, [0-9.]+ MB\n", done.stderr)
+    assert b"nothing is due" in done.stderr
+    with memalloy.open(store, dim=DIM, durability="off") as opened:
+        opened.add_vectors(["one more"], np.ones((1, DIM), dtype=np.float32))
+    assert re.search(r"^lancedb's +24,000 chunks, [0-9.]+ MB; 1 not in it$", bare.ok("status", "--db", store), re.MULTILINE)
+
+
+def test_lance_says_where_there_are_too_few(bare: Command, tmp_path: Path) -> None:
+    with memalloy.open(tmp_path / "kb", dim=DIM, durability="off") as opened:
+        opened.add_vectors(["one"], np.ones((1, DIM), dtype=np.float32))
+    done = bare.run("index", "--lance", "--db", tmp_path / "kb")
+    assert done.returncode == OK
+    assert b"for lancedb: none: it looks at every vector of fewer than 256\n" in done.stderr
+    assert bare.json("status", "--db", tmp_path / "kb")["index"]["lance"] is None
+
+
 def test_index_makes_what_is_due_and_status_tells(bare: Command, store: Path) -> None:
     before = bare.json("status", "--db", store)["index"]
-    assert before == {"rows": 0, "pending": ROWS, "cells": 0, "bytes": 0, "due": True}
+    assert before == {"rows": 0, "pending": ROWS, "cells": 0, "bytes": 0, "due": True, "lance": None}
     assert re.search(r"^index +none yet: searches look at every vector$", bare.ok("status", "--db", store), re.MULTILINE)
     made = bare.json("index", "--db", store)
     assert (made["db"], made["made"], made["rows"], made["pending"], made["due"]) == (str(store), True, ROWS, 0, False)

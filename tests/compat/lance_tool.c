@@ -263,6 +263,8 @@ static json_t *value_of(const struct mly_lance_fragment *fragment, size_t field_
     case MLY_LANCE_VECTOR:
         return vector_of(fragment, field_i, row);
     case MLY_LANCE_OTHER:
+    case MLY_LANCE_UINT64:
+    case MLY_LANCE_CODES:
         break;
     }
     return json_null();

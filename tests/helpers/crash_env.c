@@ -467,12 +467,14 @@ static int crash_link(void *context, int dir_fd, const char *from, const char *t
     return name_twice(context, dir_fd, from, to, false);
 }
 
+/* Folders too. */
 static int crash_unlink(void *context, int dir_fd, const char *path)
 {
     CRASH_ENTER();
     struct crash_op op = {.kind = OP_REMOVE};
     int64_t found = look_up(crash, dir_fd, path, &op.inode, op.name);
     if (found < 0) CRASH_LEAVE((int)found);
+    if (crash->inodes[found].entry_count > 0) CRASH_LEAVE(-ENOTEMPTY);
     record(crash, op);
     CRASH_LEAVE(0);
 }
@@ -567,6 +569,7 @@ void crash_env_init(struct crash_env *crash)
     env->rename = crash_rename;
     env->link = crash_link;
     env->unlink = crash_unlink;
+    env->remove_dir = crash_unlink;
     env->real_path = crash_real_path;
     env->file_system = crash_file_system;
     env->dir_open = crash_dir_open;

@@ -202,6 +202,12 @@ static int fault_unlink(void *context, int dir_fd, const char *path)
     return real()->unlink(NULL, dir_fd, path);
 }
 
+static int fault_remove_dir(void *context, int dir_fd, const char *path)
+{
+    FAULT("remove_dir", false);
+    return real()->remove_dir(NULL, dir_fd, path);
+}
+
 static int64_t fault_real_path(void *context, const char *path, char *out, size_t out_bytes)
 {
     FAULT("real_path", false);
@@ -310,6 +316,7 @@ void fault_env_init(struct fault_env *fault)
     fault->env.link = fault_link;
     fault->env.symlink = fault_symlink;
     fault->env.unlink = fault_unlink;
+    fault->env.remove_dir = fault_remove_dir;
     fault->env.real_path = fault_real_path;
     fault->env.file_system = fault_file_system;
     fault->env.dir_open = fault_dir_open;

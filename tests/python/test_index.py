@@ -484,3 +484,40 @@ def test_texts_are_explained_too(kb):
     assert told["hits"][0].score == kb.search("how long does tea brew?", top_k=1, recall=1)[0].score
     assert told["scanned_rows"] == 1
     assert set(told["seconds"]) == {"rank", "scan", "record", "vector", "exact"}
+
+
+def test_lance_is_asked_for_by_name_and_told_in_the_status(tmp_path):
+    with memalloy.open(tmp_path / "kb", dim=DIM, durability="off") as store:
+        assert store.make_index(lance=True) is False
+        assert store.index_status()["has_lance"] is False
+        store.add_vectors(["few"] * 255, clustered(255, 1))
+        assert store.make_index(lance=True) is False
+        store.add_vectors(["more"], clustered(1, 2))
+        seen = []
+        assert store.make_index(seen.append, lance=True) is True
+        assert seen and all(0 <= p.items_done <= p.items_total for p in seen)
+        status = store.index_status()
+        assert (status["has_lance"], status["lance_rows"], status["lance_pending"]) == (True, 256, 0)
+        files = list((tmp_path / "kb" / "chunks.lance" / "_indices").glob("*/*.idx"))
+        assert status["lance_bytes"] == sum(file.stat().st_size for file in files)
+        store.add_vectors(["one more"], clustered(1, 3))
+        status = store.index_status()
+        assert (status["lance_rows"], status["lance_pending"]) == (256, 1)
+    with memalloy.open(tmp_path / "kb", read_only=True) as store:
+        assert store.index_status()["has_lance"] is True
+        with pytest.raises(memalloy.ReadOnlyError):
+            store.make_index(lance=True)
+
+
+def test_lance_is_cancelled_by_its_callback(tmp_path):
+    with memalloy.open(tmp_path / "kb", dim=DIM, durability="off") as store:
+        store.add_vectors(["text"] * 3000, clustered(3000, 1))
+
+        def stop(progress):
+            raise RuntimeError("enough")
+
+        with pytest.raises(RuntimeError, match="enough"):
+            store.make_index(stop, lance=True)
+        assert store.index_status()["has_lance"] is False
+        assert not list((tmp_path / "kb" / "chunks.lance").glob("_indices/*"))
+        assert store.make_index(lance=True) is True

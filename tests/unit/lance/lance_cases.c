@@ -190,6 +190,8 @@ static enum mly_err sum_value(const struct mly_lance_fragment *fragment, size_t 
         mix(sum, vectors.values + i * vectors.dim, vectors.dim * sizeof(float));
         return MLY_OK;
     case MLY_LANCE_OTHER:
+    case MLY_LANCE_UINT64:
+    case MLY_LANCE_CODES:
         break;
     }
     return MLY_OK;
