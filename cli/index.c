@@ -50,6 +50,11 @@ json_t *cli_index_json(const struct memalloy_index_status *status)
         cli_put(lance, "bytes", cli_json_int(status->lance_bytes));
     }
     cli_put(item, "lance", lance);
+    if (status->samples > 0) {
+        cli_put(item, "measured_recall", json_real(status->measured_recall));
+        cli_put(item, "samples", cli_json_int(status->samples));
+        cli_put(item, "effort_steps", cli_json_int(status->effort_steps));
+    }
     return item;
 }
 
@@ -82,6 +87,11 @@ const char *cli_index_text(char out[CLI_INDEX_BYTES], const struct memalloy_inde
         const size_t used = strlen(out);
         snprintf(out + used, CLI_INDEX_BYTES - used, "; %s to come",
                  cli_count_text(a, status->pending));
+    }
+    if (status->samples > 0) {
+        const size_t used = strlen(out);
+        snprintf(out + used, CLI_INDEX_BYTES - used, "; recall %.3f, measured",
+                 status->measured_recall);
     }
     return out;
 }

@@ -65,6 +65,12 @@ struct memalloy_index_status {
     double recall;          /* as the store was opened with */
     int has_lance;          /* chunks.lance has an index of Lance's own, whoever made it */
     uint64_t lance_rows, lance_pending, lance_bytes; /* chunks in it; not in it; its files */
+    /* What part of the true nearest searches with that recall find, as the thread that keeps the
+     * index measured by looking at every vector for samples of the rows; 0 samples: not yet. Where
+     * it was less, searches look at effort_steps more (7: at everything); it is what they find
+     * since. */
+    double measured_recall;
+    uint64_t samples, effort_steps;
 };
 MEMALLOY_CALL int memalloy_get_index_status(memalloy_kernel *kernel,
                                             struct memalloy_index_status *out,

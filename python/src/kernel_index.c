@@ -63,12 +63,14 @@ static PyObject *finish_status(struct mlypy_job *job)
 {
     const struct memalloy_index_status *status = &((struct index_status_job *)job)->status;
     return Py_BuildValue(
-        "{s:K,s:K,s:K,s:K,s:K,s:N,s:N,s:d,s:d,s:N,s:K,s:K,s:K}", "rows",
+        "{s:K,s:K,s:K,s:K,s:K,s:N,s:N,s:d,s:d,s:d,s:K,s:K,s:N,s:K,s:K,s:K}", "rows",
         (unsigned long long)status->rows, "pending", (unsigned long long)status->pending, "cells",
         (unsigned long long)status->cells, "index_bytes", (unsigned long long)status->index_bytes,
         "record_bytes", (unsigned long long)status->record_bytes, "is_due",
         PyBool_FromLong(status->is_due), "is_running", PyBool_FromLong(status->is_running), "done",
-        status->done, "recall", status->recall, "has_lance", PyBool_FromLong(status->has_lance),
+        status->done, "recall", status->recall, "measured_recall", status->measured_recall,
+        "samples", (unsigned long long)status->samples, "effort_steps",
+        (unsigned long long)status->effort_steps, "has_lance", PyBool_FromLong(status->has_lance),
         "lance_rows", (unsigned long long)status->lance_rows, "lance_pending",
         (unsigned long long)status->lance_pending, "lance_bytes",
         (unsigned long long)status->lance_bytes);

@@ -375,7 +375,9 @@ static PyMethodDef kernel_methods[] = {
      "index_status($self, /)\n--\n\n"
      "A dict about the vector index: rows that are in it (0: every vector is looked at), pending\n"
      "that are to come into it, cells, index_bytes, record_bytes, is_due, is_running (a thread of\n"
-     "this store is making it), done from 0 to 1 then, recall as the store was opened."},
+     "this store is making it), done from 0 to 1 then, recall as the store was opened,\n"
+     "measured_recall that such searches have, of so many samples (0: not measured yet), and\n"
+     "effort_steps by which they look at more for it."},
     {"get_document", KEYWORDS(mlypy_kernel_get_document), METH_VARARGS | METH_KEYWORDS,
      "get_document($self, /, document_id)\n--\n\n"
      "The document with its whole text. NotFoundError (a KeyError) where there is none."},

@@ -86,6 +86,8 @@ enum mly_err mly_engine_get_index_status(memalloy_kernel *kernel, struct memallo
     if (rc == MLY_OK) rc = mly_store_get_lance_index(kernel->store, &lance, err);
     mly_kernel_leave(kernel);
     if (rc != MLY_OK) return rc;
+    const struct mly_vindex_level *level =
+        &state.guard.levels[mly_vindex_guard_level(&state.guard, (float)kernel->recall)];
     const struct memalloy_index_status status = {
         .struct_bytes = sizeof(status),
         .rows = state.rows,
@@ -101,6 +103,9 @@ enum mly_err mly_engine_get_index_status(memalloy_kernel *kernel, struct memallo
         .lance_rows = lance.rows,
         .lance_pending = lance.is_there ? lance.pending : 0,
         .lance_bytes = lance.bytes,
+        .measured_recall = (double)level->measured,
+        .samples = state.guard.samples,
+        .effort_steps = level->step,
     };
     mly_options_give(out, &status, sizeof(status));
     return MLY_OK;

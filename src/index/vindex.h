@@ -147,6 +147,34 @@ MLY_MUST_USE enum mly_err mly_vindex_verify(struct mly_vindex *segment, struct m
 void mly_vindex_clean(const struct mly_env *env, const char *folder, const char *segment,
                       const struct mly_vindex_file *files, size_t file_count);
 
+/* ---- what was measured ---- */
+
+/* Recalls that are measured, and steps by which searches look at more than the tables have. */
+#define MLY_VINDEX_LEVELS 3
+#define MLY_VINDEX_STEP_MAX 7u
+#define MLY_VINDEX_RECALL 0.95f
+#define MLY_VINDEX_GUARD_SUFFIX ".recall"
+
+struct mly_vindex_level {
+    float recall, measured;
+    uint32_t step; /* with which it was measured */
+};
+struct mly_vindex_guard {
+    uint32_t samples;                                  /* 0: nothing was measured */
+    struct mly_vindex_level levels[MLY_VINDEX_LEVELS]; /* recall ascending */
+};
+void mly_vindex_get_guard(const struct mly_vindex *segment, struct mly_vindex_guard *out);
+/* Searches of the segment look at as much more; from any thread. */
+void mly_vindex_set_guard(struct mly_vindex *segment, const struct mly_vindex_guard *guard);
+/* Beside the segment's file; open reads it too, where it is there. */
+MLY_MUST_USE enum mly_err mly_vindex_guard_write(const struct mly_vindex *segment,
+                                                 const char *folder, const char *name,
+                                                 const struct mly_vindex_guard *guard,
+                                                 struct mly_error *err);
+void mly_vindex_guard_read(struct mly_vindex *segment, const char *folder, const char *name);
+/* The level that a search with that recall (0: MLY_VINDEX_RECALL) goes by. */
+size_t mly_vindex_guard_level(const struct mly_vindex_guard *guard, float recall);
+
 /* ---- searching ---- */
 
 /* What the caller's snapshot has of one file that a segment covers. */
@@ -181,6 +209,8 @@ struct mly_vindex_ask {
      * below the middle of the best cell and the last of the k nearest (in cosine) a cell may be. */
     uint32_t probes_max, pool;
     float gap;
+    bool is_trial; /* for who measures: step instead of what was measured */
+    uint32_t step;
 };
 
 /* What a search did, for explain. */

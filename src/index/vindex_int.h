@@ -85,6 +85,9 @@ struct mly_vindex {
     struct vindex_records *records; /* [file_count] */
     _Atomic uint8_t *checked;       /* u8[cell_count]: its sum was right when it was read first */
     size_t used_count;              /* cells that are not empty */
+    /* what was measured; samples 0: nothing. Set while others search. */
+    _Atomic uint32_t guard_samples, guard_steps[MLY_VINDEX_LEVELS];
+    _Atomic float guard_recalls[MLY_VINDEX_LEVELS], guard_measured[MLY_VINDEX_LEVELS];
 };
 
 static inline uint64_t vindex_round(uint64_t bytes, uint64_t to)

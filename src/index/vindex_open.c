@@ -236,6 +236,7 @@ enum mly_err mly_vindex_open(const struct mly_env *env, const struct mly_kern *k
         segment->used_count += segment->cells[i].count > 0 ? 1 : 0;
     rc = open_records(segment, folder, err);
     if (rc != MLY_OK) goto done;
+    mly_vindex_guard_read(segment, folder, name);
     *out = segment;
     segment = NULL;
 done:

@@ -92,6 +92,9 @@ struct vindex_effort {
 struct vindex_effort mly_vindex_effort(const struct mly_vindex_ask *ask, uint64_t vector_count,
                                        size_t cell_count);
 
+/* step: 0 to MLY_VINDEX_STEP_MAX, which is everything. */
+void mly_vindex_strengthen(struct vindex_effort *effort, uint32_t step, size_t cell_count);
+
 /* Scores the groups of all sources. */
 MLY_MUST_USE enum mly_err mly_vindex_rank(struct mly_vindex_room *room, struct mly_error *err);
 /* Adds the cells of a group to room->ranked. */

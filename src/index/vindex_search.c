@@ -93,7 +93,7 @@ static size_t between(float a, float b, float part)
 struct vindex_effort mly_vindex_effort(const struct mly_vindex_ask *ask, uint64_t vector_count,
                                        size_t cell_count)
 {
-    float recall = ask->recall > 0 ? ask->recall : 0.95F;
+    float recall = ask->recall > 0 ? ask->recall : MLY_VINDEX_RECALL;
     struct vindex_effort effort = {cell_count, 8, 400, INFINITY};
     if (recall < effort_rows[0].recall) recall = effort_rows[0].recall;
     for (size_t i = 1; i < EFFORT_ROWS; i++) {
@@ -333,6 +333,21 @@ static bool is_better_match(const void *one, const void *other)
     return a->row_address < b->row_address;
 }
 
+/* How much more is looked at, for what was measured. */
+static uint32_t step_of(const struct mly_vindex_room *room)
+{
+    uint32_t step = 0;
+    if (room->ask->is_trial) return room->ask->step;
+    for (size_t i = 0; i < room->source_count; i++) {
+        struct mly_vindex_guard guard;
+        mly_vindex_get_guard(room->sources[i].segment, &guard);
+        if (guard.samples == 0) continue;
+        uint32_t own = guard.levels[mly_vindex_guard_level(&guard, room->ask->recall)].step;
+        step = own > step ? own : step;
+    }
+    return step;
+}
+
 /* Fills the pool with rows that may be among the nearest. */
 static enum mly_err fill_pool(struct mly_vindex_room *room, const struct vindex_effort *effort,
                               size_t cell_count, struct mly_error *err)
@@ -370,6 +385,7 @@ static enum mly_err search(struct mly_vindex_room *room, const struct mly_match 
         places += segment->head.cell_count;
     }
     struct vindex_effort effort = mly_vindex_effort(room->ask, room->vector_count, places);
+    mly_vindex_strengthen(&effort, step_of(room), places);
     room->pool_wanted = effort.pool;
     room->nearest_count = 0;
     room->nearest_wanted = room->ask->k < NEAREST_MIN ? NEAREST_MIN : room->ask->k;

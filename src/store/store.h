@@ -188,8 +188,9 @@ struct mly_store_index_state {
     uint64_t rows;    /* that segments have, of the newest snapshot; 0: everything is scanned */
     uint64_t pending; /* that could be in one and are scanned; below INDEX_ROWS_MIN they stay so */
     uint64_t segments, cells, segment_bytes, record_bytes;
-    bool is_due, is_running;
-    double done; /* of what is running, 0 to 1 */
+    bool is_due, is_running, is_measured;
+    double done;                   /* of what is running, 0 to 1 */
+    struct mly_vindex_guard guard; /* of the largest segment */
 };
 MLY_MUST_USE enum mly_err mly_store_get_index_state(struct mly_store *store,
                                                     struct mly_store_index_state *out,

@@ -121,6 +121,16 @@ static struct mly_store_segment *find_open(const struct mly_store_index *index, 
     return NULL;
 }
 
+/* It may have been when it was open here already. */
+static void measured_by_others(const struct mly_store *store, struct mly_store_segment *segment)
+{
+    struct mly_vindex_guard guard;
+    mly_vindex_get_guard(segment->vindex, &guard);
+    if (guard.samples == 0) {
+        mly_vindex_guard_read(segment->vindex, store->index->folder, segment->name);
+    }
+}
+
 /* False where memory failed. */
 static bool take_name(struct listing *listing, const char *name)
 {
@@ -140,6 +150,7 @@ static bool take_name(struct listing *listing, const char *name)
         listing->capacity = capacity;
     }
     struct mly_store_segment *known = find_open(store->index, name);
+    if (known != NULL) measured_by_others(store, known);
     struct mly_store_segment *segment =
         known != NULL ? mly_store_segment_retain(known) : segment_open(store, name);
     if (segment != NULL) listing->segments[listing->count++] = segment;

@@ -29,6 +29,7 @@ struct making {
 struct balance {
     uint64_t covered, pending, gone; /* rows: in segments, outside, of data files that are gone */
     size_t segments, segments_in_use;
+    bool is_measured;
 };
 
 static enum mly_err weigh(struct mly_snapshot *snapshot, struct balance *out, struct mly_error *err)
@@ -50,6 +51,7 @@ static enum mly_err weigh(struct mly_snapshot *snapshot, struct balance *out, st
     }
     out->gone -= out->covered;
     out->segments_in_use = index == NULL ? 0 : index->source_count;
+    out->is_measured = mly_store_index_is_measured(index);
     mly_snapshot_close_index(index);
     mly_mutex_lock(&snapshot->store->mutex);
     out->segments = snapshot->store->index->count;
@@ -80,6 +82,7 @@ enum mly_err mly_store_get_index_state(struct mly_store *store, struct mly_store
     out->rows = balance.covered;
     out->pending = balance.pending;
     out->is_due = is_due(&balance);
+    out->is_measured = balance.is_measured;
     mly_mutex_lock(&store->mutex);
     for (size_t i = 0; i < store->index->count; i++) {
         struct mly_vindex_info info;
@@ -88,6 +91,7 @@ enum mly_err mly_store_get_index_state(struct mly_store *store, struct mly_store
         out->cells += info.cell_count;
         out->segment_bytes += info.segment_bytes;
         out->record_bytes += info.record_bytes;
+        if (i == 0) mly_vindex_get_guard(store->index->segments[i]->vindex, &out->guard);
     }
     mly_mutex_unlock(&store->mutex);
     mly_mutex_lock(&store->index->task_mutex);
@@ -292,7 +296,7 @@ static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bo
     struct balance balance;
     struct mly_lock_file lock = MLY_LOCK_FILE_CLOSED;
     MLY_TRY(weigh(making->snapshot, &balance, err));
-    if (!is_due(&balance)) return MLY_OK;
+    if (!is_due(&balance) && balance.is_measured) return MLY_OK;
     bool taken;
     enum mly_err rc = take_lock(making, wait, &lock, &taken, err);
     /* Somebody else may have made it while we came here. */
@@ -301,6 +305,11 @@ static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bo
         atomic_store(&store->index->done, 0.0);
         rc = make(making, pool, err);
         *made = rc == MLY_OK;
+    }
+    /* Where that fails it is done another time; until then the tables are believed. */
+    if (rc == MLY_OK && taken) {
+        enum mly_err untold = mly_store_index_measure(making->snapshot, beat, making, NULL);
+        (void)untold;
     }
     mly_lock_file_close(&lock);
     return rc;

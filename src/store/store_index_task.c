@@ -93,7 +93,8 @@ void mly_store_index_soon(struct mly_store *store)
     struct mly_store_index_state state;
     if (index == NULL || store->read_only || atomic_load(&index->callers) > 0) return;
     if (!has_news(store)) return;
-    if (mly_store_get_index_state(store, &state, NULL) != MLY_OK || !state.is_due) return;
+    if (mly_store_get_index_state(store, &state, NULL) != MLY_OK) return;
+    if (!state.is_due && state.is_measured) return;
     uint64_t old = 0;
     mly_mutex_lock(&index->task_mutex);
     bool start = !index->starting && !index->running && !atomic_load(&index->stop);

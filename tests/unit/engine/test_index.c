@@ -494,11 +494,74 @@ static void documents_that_are_named_are_searched_alone(void **state)
     assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
 }
 
+/* Of queries that nobody has seen. */
+static double recall_unseen(memalloy_kernel *kernel, uint64_t seed, bool is_uniform)
+{
+    size_t found = 0;
+    float query[DIM];
+    for (size_t q = 0; q < QUERIES; q++) {
+        uint64_t random = seed + 1000 * q + 1;
+        fill(query, 1, seed + q);
+        for (size_t i = 0; is_uniform && i < DIM; i++)
+            query[i] = (float)(next_random(&random) % 2001) / 1000 - 1;
+        memalloy_hits *exact = search(kernel, query, 1, NULL),
+                      *got = search(kernel, query, 0, NULL);
+        assert_int_equal(memalloy_hits_count(got), K);
+        for (size_t i = 0; i < K; i++)
+            found += hit_at(got, i).score >= hit_at(exact, K - 1).score ? 1 : 0;
+        memalloy_hits_destroy(exact);
+        memalloy_hits_destroy(got);
+    }
+    return (double)found / (QUERIES * K);
+}
+
+/* Vectors without any order are the worst for cells: tables made from texts do not hold for them. */
+static void where_recall_is_short_searches_look_at_more(void **state)
+{
+    (void)state;
+    struct memalloy_error err = {0};
+    uint64_t random = 77;
+    float *uniform = malloc(ROWS * DIM * sizeof(float));
+    assert_non_null(uniform);
+    for (size_t i = 0; i < (size_t)ROWS * DIM; i++)
+        uniform[i] = (float)(next_random(&random) % 2001) / 1000 - 1;
+    memalloy_kernel *kernel = open_store(copy_path);
+    for (size_t first = 0; first < ROWS; first += BATCH)
+        add_rows(kernel, first, BATCH, uniform + first * DIM);
+    ok(memalloy_make_index(kernel, NULL, NULL, &err), &err);
+    struct memalloy_index_status status = status_of(kernel);
+    assert_true(status.samples >= 20 && status.effort_steps > 0);
+    assert_true(status.measured_recall >= 0.94);
+    assert_true(recall_unseen(kernel, 5, true) >= 0.94);
+    assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
+    /* It is kept with the segment, for those too who only read. */
+    struct memalloy_options options = {.struct_bytes = sizeof(options),
+                                       .flags = MEMALLOY_OPEN_NO_MODEL | MEMALLOY_OPEN_READONLY,
+                                       .dim = DIM};
+    struct mly_error inner = {0};
+    assert_int_equal(mly_engine_open(mly_env_system(), copy_path, &options, &kernel, &inner),
+                     MLY_OK);
+    struct memalloy_index_status again = status_of(kernel);
+    assert_int_equal(again.samples, status.samples);
+    assert_int_equal(again.effort_steps, status.effort_steps);
+    assert_true(recall_unseen(kernel, 6, true) >= 0.94);
+    assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
+    /* As texts lie: what the tables say holds. */
+    kernel = open_store(store_path);
+    ok(memalloy_make_index(kernel, NULL, NULL, &err), &err);
+    status = status_of(kernel);
+    assert_true(status.samples >= 20 && status.measured_recall >= 0.94);
+    assert_true(recall_unseen(kernel, 7, false) >= 0.94);
+    assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
+    free(uniform);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(where_recall_is_short_searches_look_at_more),
         TEST(documents_that_are_named_are_searched_alone),
         TEST(a_large_store_answers_through_the_index),
         TEST(the_index_is_made_while_nobody_waits),
