@@ -2,6 +2,8 @@
 #define _XOPEN_SOURCE 700
 #include "cli.h"
 
+#include <math.h>
+
 #include <string.h>
 #include <time.h>
 
@@ -51,7 +53,7 @@ json_t *cli_index_json(const struct memalloy_index_status *status)
     }
     cli_put(item, "lance", lance);
     if (status->samples > 0) {
-        cli_put(item, "measured_recall", json_real(status->measured_recall));
+        cli_put(item, "measured_recall", json_real(round(status->measured_recall * 1e4) / 1e4));
         cli_put(item, "samples", cli_json_int(status->samples));
         cli_put(item, "effort_steps", cli_json_int(status->effort_steps));
     }

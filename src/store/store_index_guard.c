@@ -13,6 +13,8 @@
 /* Products, of numbers, that a measurement may cost: some seconds of one core. */
 #define PRODUCTS 2e10
 #define TILE_ROWS ((size_t)512)
+/* Of scores: rows that are equally near may have been found for one another. */
+#define ROUNDING 1e-5f
 /* So much less may be chance. */
 #define SLACK 0.01f
 
@@ -116,7 +118,7 @@ static size_t count_found(const struct sample *sample, const struct mly_match *m
     size_t found = 0;
     for (size_t i = 0; i < count && found < sample->count; i++) {
         if (matches[i].row_address == sample->address) continue;
-        found += matches[i].score >= sample->best[sample->count - 1] ? 1 : 0;
+        found += matches[i].score >= sample->best[sample->count - 1] - ROUNDING ? 1 : 0;
     }
     return found;
 }

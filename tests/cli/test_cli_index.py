@@ -79,7 +79,7 @@ def test_index_makes_what_is_due_and_status_tells(bare: Command, store: Path) ->
     assert made["bytes"] == sizes
     after = bare.json("status", "--db", store)["index"]
     assert after == {name: made[name] for name in after}
-    assert re.search(r"^index +24,000 chunks in [0-9,]+ cells, [0-9.]+ MB$", bare.ok("status", "--db", store), re.MULTILINE)
+    assert re.search(r"^index +24,000 chunks in [0-9,]+ cells, [0-9.]+ MB; recall [01][0-9.]+, measured$", bare.ok("status", "--db", store), re.MULTILINE)
     again = bare.json("index", "--db", store)
     assert (again["made"], again["cells"]) == (False, made["cells"])
     done = bare.run("index", "--db", store)

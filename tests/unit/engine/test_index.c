@@ -515,7 +515,7 @@ static double recall_unseen(memalloy_kernel *kernel, uint64_t seed, bool is_unif
     return (double)found / (QUERIES * K);
 }
 
-/* Vectors without any order are the worst for cells: tables made from texts do not hold for them. */
+/* Vectors without order are the worst for cells: tables made from texts do not hold for them. */
 static void where_recall_is_short_searches_look_at_more(void **state)
 {
     (void)state;
