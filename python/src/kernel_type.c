@@ -365,19 +365,21 @@ static PyMethodDef kernel_methods[] = {
      "it scanned_rows; bytes_read; seconds of each step; index_was_damaged (then it was thrown\n"
      "away, and every vector was looked at)."},
     {"make_index", KEYWORDS(mlypy_kernel_make_index), METH_VARARGS | METH_KEYWORDS,
-     "make_index($self, /, progress=None, *, check=False)\n--\n\n"
+     "make_index($self, /, progress=None, *, check=False, lance=False)\n--\n\n"
      "Makes what is due of the vector index now, with all threads, instead of beside other work.\n"
      "True if it made something; False if nothing was due, or somebody else made it meanwhile.\n\n"
      "progress: as in sync; the stage is 'vectors', and items_done of items_total are done. "
      "check:\n"
-     "reads all of it first, and makes again what is damaged."},
+     "reads all of it first, and makes again what is damaged. lance: also an index of Lance's own\n"
+     "kind IVF_PQ in chunks.lance, for lancedb and pylance to search with."},
     {"index_status", mlypy_kernel_index_status, METH_NOARGS,
      "index_status($self, /)\n--\n\n"
      "A dict about the vector index: rows that are in it (0: every vector is looked at), pending\n"
      "that are to come into it, cells, index_bytes, record_bytes, is_due, is_running (a thread of\n"
      "this store is making it), done from 0 to 1 then, recall as the store was opened,\n"
      "measured_recall that such searches have, of so many samples (0: not measured yet), and\n"
-     "effort_steps by which they look at more for it."},
+     "effort_steps by which they look at more for it; has_lance (chunks.lance has an index of\n"
+     "Lance's own), lance_rows in that, lance_pending that are not, lance_bytes of its files."},
     {"get_document", KEYWORDS(mlypy_kernel_get_document), METH_VARARGS | METH_KEYWORDS,
      "get_document($self, /, document_id)\n--\n\n"
      "The document with its whole text. NotFoundError (a KeyError) where there is none."},

@@ -188,10 +188,11 @@ def test_an_interrupted_index_leaves_nothing_wrong(cli: Command, store: Path) ->
         if process.returncode == OK:  # it was faster
             assert json.loads(output)["rows"] == ROWS
         else:
-            assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), errors
+            # -number: it had not begun, and nobody was there to catch it
+            assert process.returncode in (-number, 128 + number), errors
         told = cli.json("search", "--db", store, "--explain", "-k", "3", "backups")
         assert len(told["hits"]) == 3 and told["explain"]["index_was_damaged"] is False
     cli.ok("index", "--db", store, "--quiet")
     assert cli.json("status", "--db", store)["index"]["rows"] == ROWS
     assert len(segments(store)) == 1
-    assert [path.name for path in (store / "_memalloy/index").rglob("*") if path.suffix not in (".vec", ".q8") and path.is_file()] == ["lock"]
+    assert [path.name for path in (store / "_memalloy/index").rglob("*") if path.suffix not in (".vec", ".q8", ".recall") and path.is_file()] == ["lock"]

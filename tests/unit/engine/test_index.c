@@ -531,8 +531,8 @@ static void where_recall_is_short_searches_look_at_more(void **state)
     ok(memalloy_make_index(kernel, NULL, NULL, &err), &err);
     struct memalloy_index_status status = status_of(kernel);
     assert_true(status.samples >= 20 && status.effort_steps > 0);
-    assert_true(status.measured_recall >= 0.94);
-    assert_true(recall_unseen(kernel, 5, true) >= 0.94);
+    assert_true(status.measured_recall >= 0.92);
+    assert_true(recall_unseen(kernel, 5, true) >= 0.92);
     assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
     /* It is kept with the segment, for those too who only read. */
     struct memalloy_options options = {.struct_bytes = sizeof(options),
@@ -544,14 +544,14 @@ static void where_recall_is_short_searches_look_at_more(void **state)
     struct memalloy_index_status again = status_of(kernel);
     assert_int_equal(again.samples, status.samples);
     assert_int_equal(again.effort_steps, status.effort_steps);
-    assert_true(recall_unseen(kernel, 6, true) >= 0.94);
+    assert_true(recall_unseen(kernel, 6, true) >= 0.92);
     assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
     /* As texts lie: what the tables say holds. */
     kernel = open_store(store_path);
     ok(memalloy_make_index(kernel, NULL, NULL, &err), &err);
     status = status_of(kernel);
-    assert_true(status.samples >= 20 && status.measured_recall >= 0.94);
-    assert_true(recall_unseen(kernel, 7, false) >= 0.94);
+    assert_true(status.samples >= 20 && status.measured_recall >= 0.92);
+    assert_true(recall_unseen(kernel, 7, false) >= 0.92);
     assert_int_equal(memalloy_close(kernel, NULL), MEMALLOY_OK);
     free(uniform);
 }
