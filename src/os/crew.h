@@ -13,6 +13,8 @@ MLY_MUST_USE enum mly_err mly_crew_create(const struct mly_env *env, struct mly_
                                           struct mly_error *err);
 /* Joins them. Accepts NULL. */
 void mly_crew_destroy(struct mly_crew *crew);
+/* In a child of fork(): only frees. Accepts NULL. */
+void mly_crew_forget(struct mly_crew *crew);
 /* The runtime's, made at first use. */
 MLY_MUST_USE enum mly_err mly_runtime_get_crew(struct mly_runtime *runtime, struct mly_crew **out,
                                                struct mly_error *err);

@@ -302,6 +302,11 @@ enum mly_err mly_crew_create(const struct mly_env *env, struct mly_crew **out,
     return MLY_OK;
 }
 
+void mly_crew_forget(struct mly_crew *crew)
+{
+    if (crew != NULL) mly_mem_free(crew->env->mem, crew);
+}
+
 void mly_crew_destroy(struct mly_crew *crew)
 {
     if (crew == NULL) return;

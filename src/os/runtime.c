@@ -223,20 +223,29 @@ static void destroy(struct mly_runtime *runtime)
     mly_mem_free(env->mem, runtime);
 }
 
+/* The same in a child: there is nobody to join, and locks may be held by threads that are not here.
+ * A loop's memory stays, as only libuv could free it. */
+static void destroy_forgotten(struct mly_runtime *runtime)
+{
+    mly_crew_forget(runtime->crew);
+    mly_mem_free(runtime->env->mem, runtime);
+}
+
 void mly_runtime_drop(struct mly_runtime *runtime)
 {
-    if (runtime == NULL || runtime->forgotten) return;
+    if (runtime == NULL) return;
     struct mly_registry *registry = mly_registry_enter();
-    bool last = --runtime->holds == 0;
+    bool last = --runtime->holds == 0, forgotten = runtime->forgotten;
     if (last) {
-        struct mly_runtime **at = &registry->runtimes;
+        struct mly_runtime **at = forgotten ? &registry->forgotten : &registry->runtimes;
         while (*at != runtime)
             at = &(*at)->next;
         *at = runtime->next;
     }
     mly_registry_leave();
     /* Threads are joined outside: they may open what the registry lists. */
-    if (last) destroy(runtime);
+    if (last && forgotten) destroy_forgotten(runtime);
+    if (last && !forgotten) destroy(runtime);
 }
 
 void mly_runtime_forget(struct mly_registry *registry)
