@@ -7,6 +7,7 @@ memalloy ls
 memalloy get notes/backup.md
 memalloy status
 memalloy index                                     # nothing is due in a small store
+memalloy index --lance                             # also an index in the table itself, for lancedb
 memalloy search --recall 1 --explain "backups"
 rm notes/old.md && memalloy sync notes             # the store follows the folder
 memalloy ls | head -n 1 | cut -f 1 | xargs memalloy rm
