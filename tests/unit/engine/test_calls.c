@@ -273,8 +273,8 @@ static void every_failure_leaves_nothing(void **state)
             fault_env_reset(&fault);
             atomic_store(&fault.mem.calls, 0);
             atomic_store(kind == 0 ? &fault.mem.fail_at : &fault.fail_at, fail_at);
-            int rc = mly_engine_calls_open(&fault.env, NULL, &calls, &err);
-            if (rc == MEMALLOY_OK) rc = mly_engine_cancel_create(&fault.env, &cancel, &err);
+            int rc = (int)mly_engine_calls_open(&fault.env, NULL, &calls, &err);
+            if (rc == MEMALLOY_OK) rc = (int)mly_engine_cancel_create(&fault.env, &cancel, &err);
             if (rc == MEMALLOY_OK)
                 rc = memalloy_call_start(calls, add_one, &runs, NULL, &call, &outer);
             memalloy_call_destroy(call);
