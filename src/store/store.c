@@ -120,7 +120,7 @@ static enum mly_err fill_store(struct mly_store *store, const char *path,
     MLY_TRY(check_folder(store, err));
     if (!options->allow_network) MLY_TRY(refuse_network(store, err));
     MLY_TRY(open_tables(store, err));
-    MLY_TRY(mly_store_index_init(store, options->kern, err));
+    MLY_TRY(mly_store_index_init(store, options, err));
     MLY_TRY(mly_store_set_model(store, options->model_id, options->model_hash, options->dim, err));
     mly_mutex_lock(&store->mutex);
     enum mly_err rc = mly_store_renew(store, err);

@@ -35,6 +35,9 @@ struct mly_store_options {
         dim; /* of a new store; 0: not known yet, it must be known at the first commit with rows */
     struct mly_str model_id, model_hash; /* recorded with the tables; null: none. Copied. */
     const struct mly_kern *kern;         /* for the vector index; NULL: none is used or made */
+    /* Rows from which there is an index, and rows of a data file from which it is in it; 0: as it
+     * pays. */
+    uint32_t index_rows_min, index_file_rows_min;
 };
 
 /* Writes nothing. A folder that does not exist is an empty store (NOTFOUND where read_only). A

@@ -63,14 +63,17 @@ static int compare_segments(const void *a, const void *b)
 
 /* ---- the list ---- */
 
-enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_kern *kern,
+enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_store_options *options,
                                   struct mly_error *err)
 {
-    if (kern == NULL || store->in_memory) return MLY_OK;
+    const uint32_t rows_min = options->index_rows_min, file_min = options->index_file_rows_min;
+    if (options->kern == NULL || store->in_memory) return MLY_OK;
     struct mly_store_index *index = mly_mem_array(store->mem, 1, sizeof(*index));
     if (index == NULL) return mly_fail_nomem(err, sizeof(*index));
     store->index = index;
-    index->kern = kern;
+    index->kern = options->kern;
+    index->rows_min = rows_min == 0 ? MLY_VINDEX_ROWS_MIN : rows_min;
+    index->file_rows_min = file_min == 0 ? MLY_STORE_INDEXED_ROWS_MIN : file_min;
     atomic_init(&index->stop, false);
     atomic_init(&index->callers, 0);
     atomic_init(&index->done, 0.0);
@@ -226,8 +229,9 @@ bool mly_store_index_covers(const struct mly_store_view *view, const struct mly_
                             struct mly_str *name)
 {
     const struct mly_store_fragment *fragment = part->fragment;
+    const struct mly_store_index *index = view->table->store->index;
     uint64_t bytes;
-    if (fragment->data == NULL || fragment->row_count < MLY_STORE_INDEXED_ROWS_MIN ||
+    if (fragment->data == NULL || fragment->row_count < index->file_rows_min ||
         view->fields[MLY_CHUNK_VECTOR] == MLY_LANCE_NO_FIELD ||
         (part->dead != NULL && part->dead->set.deleted_count == part->row_count)) {
         return false;

@@ -42,7 +42,8 @@ struct mly_snapshot_index {
 /* NULL in a store that has none: opened without kernels, or in memory alone. */
 struct mly_store_index {
     const struct mly_kern *kern;
-    char *folder; /* _memalloy/index */
+    uint64_t rows_min, file_rows_min; /* of an index, of a data file in it */
+    char *folder;                     /* _memalloy/index */
     char *segments_folder;
     struct mly_store_segment **segments; /* the largest first */
     size_t count;
@@ -67,7 +68,8 @@ struct mly_store_segment *mly_store_segment_retain(struct mly_store_segment *seg
 /* Accepts NULL. */
 void mly_store_segment_release(struct mly_store_segment *segment);
 
-MLY_MUST_USE enum mly_err mly_store_index_init(struct mly_store *store, const struct mly_kern *kern,
+MLY_MUST_USE enum mly_err mly_store_index_init(struct mly_store *store,
+                                               const struct mly_store_options *options,
                                                struct mly_error *err);
 void mly_store_index_deinit(struct mly_store *store);
 /* Lists the folder again where it changed; store->mutex is held. What cannot be opened is left

@@ -59,10 +59,10 @@ static enum mly_err weigh(struct mly_snapshot *snapshot, struct balance *out, st
     return MLY_OK;
 }
 
-static bool is_due(const struct balance *balance)
+static bool is_due(const struct mly_store *store, const struct balance *balance)
 {
     uint64_t rows = balance->covered + balance->pending;
-    if (rows < MLY_VINDEX_ROWS_MIN) return balance->segments > 0;
+    if (rows < store->index->rows_min) return balance->segments > 0;
     return balance->segments != 1 || balance->segments_in_use != 1 ||
            balance->pending > balance->covered / PENDING_PARTS ||
            balance->gone > balance->covered / GONE_PARTS;
@@ -81,7 +81,7 @@ enum mly_err mly_store_get_index_state(struct mly_store *store, struct mly_store
     if (rc != MLY_OK) return rc;
     out->rows = balance.covered;
     out->pending = balance.pending;
-    out->is_due = is_due(&balance);
+    out->is_due = is_due(store, &balance);
     out->is_measured = balance.is_measured;
     mly_mutex_lock(&store->mutex);
     for (size_t i = 0; i < store->index->count; i++) {
@@ -229,7 +229,7 @@ static enum mly_err make(struct making *making, struct mly_pool *pool, struct ml
     struct mly_store *store = making->store;
     char name[MLY_VINDEX_SEGMENT_NAME_BYTES] = "";
     MLY_TRY(list_files(making, err));
-    if (making->row_count >= MLY_VINDEX_ROWS_MIN) {
+    if (making->row_count >= store->index->rows_min) {
         const struct mly_vindex_maker maker = {
             .env = store->env,
             .kern = store->index->kern,
@@ -296,12 +296,12 @@ static enum mly_err make_if_due(struct making *making, struct mly_pool *pool, bo
     struct balance balance;
     struct mly_lock_file lock = MLY_LOCK_FILE_CLOSED;
     MLY_TRY(weigh(making->snapshot, &balance, err));
-    if (!is_due(&balance) && balance.is_measured) return MLY_OK;
+    if (!is_due(store, &balance) && balance.is_measured) return MLY_OK;
     bool taken;
     enum mly_err rc = take_lock(making, wait, &lock, &taken, err);
     /* Somebody else may have made it while we came here. */
     if (rc == MLY_OK && taken) rc = weigh(making->snapshot, &balance, err);
-    if (rc == MLY_OK && taken && is_due(&balance)) {
+    if (rc == MLY_OK && taken && is_due(store, &balance)) {
         atomic_store(&store->index->done, 0.0);
         rc = make(making, pool, err);
         *made = rc == MLY_OK;
