@@ -1,10 +1,6 @@
 /* Tables with sums: every changed byte is found before it is believed; files without sums are read,
  * and get them when they are adopted; sums are never in the way. */
-#include "fault_env.h"
-#include "lance_cases.h"
-#include "temp_dir.h"
-
-#include "lance/lance_int.h"
+#include "lance_place.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,33 +10,6 @@
 #include <unistd.h>
 
 #define ROWS 12
-
-static char folder[TEMP_DIR_BYTES];
-static char path[TEMP_DIR_BYTES + 16], sums_path[TEMP_DIR_BYTES + 32];
-static struct fault_env fault;
-static struct mly_lance_table *table;
-static struct mly_error err;
-
-static int setup(void **state)
-{
-    (void)state;
-    temp_dir_make(folder);
-    snprintf(path, sizeof(path), "%s/t.lance", folder);
-    snprintf(sums_path, sizeof(sums_path), "%s/private/sums/t", folder);
-    fault_env_init(&fault);
-    if (mly_lance_table_open(&fault.env, path, &table, &err) != MLY_OK) return 1;
-    return mly_lance_table_set_sums(table, sums_path, &err) == MLY_OK ? 0 : 1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mly_lance_table_close(table);
-    temp_dir_remove(folder);
-    assert_int_equal(fault.mem.live, 0);
-    assert_int_equal(fault.open_count, 0);
-    return 0;
-}
 
 /* Two versions, with a deletion file. */
 static enum mly_err make_table(const struct mly_lance_table *on, struct mly_error *error)
@@ -272,15 +241,6 @@ static void damage_is_found_where_it_is_read_and_nowhere_else(void **state)
     mly_lance_data_file_deinit(&file);
 }
 
-/* ---- adopting, verifying ---- */
-
-static struct mly_lance_manifest *load(void)
-{
-    struct mly_lance_manifest *manifest;
-    EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
-    return manifest;
-}
-
 struct verdict {
     size_t files, without_sums, bad;
     uint64_t bytes;
@@ -499,7 +459,7 @@ static void every_failure_leaves_a_table_that_can_be_read(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_with_sums, teardown)
 
 int main(void)
 {

@@ -81,14 +81,29 @@ static void a_copy_is_a_set_of_its_own(void **state)
     assert_int_equal(mem.live, 0);
 }
 
+/* Bytes of a set of 100 rows that none can be read from. */
+struct refusal {
+    const char *data;
+    size_t bytes;
+    const char *message;
+};
+
+static void check_refusals(const struct refusal *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct mly_lance_deletions set;
+        mly_lance_deletions_init(&set, &mem, 100);
+        case_check_refused(
+            mly_lance_roaring_read((const uint8_t *)cases[i].data, cases[i].bytes, &set, &err),
+            MLY_ERR_CORRUPT, cases[i].message, &err);
+        mly_lance_deletions_deinit(&set);
+    }
+}
+
 static void what_is_no_roaring_bitmap_is_refused(void **state)
 {
     (void)state;
-    static const struct {
-        const char *data;
-        size_t bytes;
-        const char *message;
-    } cases[] = {
+    static const struct refusal cases[] = {
         {"", 0, "ends at 0"},
         {"\x3a\x30\x00", 3, "ends at 3"},
         {"\x3c\x30\x00\x00\x00\x00\x00\x00", 8, "no Roaring bitmap does"},
@@ -101,29 +116,14 @@ static void what_is_no_roaring_bitmap_is_refused(void **state)
         /* a run from 65535 on of 2 */
         {"\x3b\x30\0\0\1\0\0\1\0\1\0\xff\xff\1\0", 15, "run to 65536"},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct mly_lance_deletions set;
-        mly_lance_deletions_init(&set, &mem, 100);
-        const uint8_t *data = (const uint8_t *)cases[i].data;
-        case_expect(mly_lance_roaring_read(data, cases[i].bytes, &set, &err), MLY_ERR_CORRUPT,
-                    &err);
-        if (strstr(err.message, cases[i].message) == NULL) {
-            print_message("case %zu: %s\n", i, err.message);
-        }
-        assert_non_null(strstr(err.message, cases[i].message));
-        mly_lance_deletions_deinit(&set);
-    }
+    check_refusals(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
 /* 5,000 rows in bits, 3 in an array, and both in runs. */
 static void rows_beyond_the_fragment_are_refused_in_every_form(void **state)
 {
     (void)state;
-    static const struct {
-        const char *data;
-        size_t bytes;
-        const char *message;
-    } cases[] = {
+    static const struct refusal cases[] = {
         /* a run of rows 98 to 102 */
         {"\x3b\x30\0\0\1\0\0\4\0\1\0\x62\0\4\0", 15, "names row 100"},
         /* no run is there, no run's bounds, no bitmap of runs */
@@ -132,21 +132,11 @@ static void rows_beyond_the_fragment_are_refused_in_every_form(void **state)
         {"\x3b\x30\0\0", 4, "ends at 4"},
         {"\x3b\x30\0\0\1", 5, "ends at 5"},
         /* a container of runs' kind that has none: an array of row 7 */
-        {"\x3b\x30\0\0\0\0\0\1\0\7\0", 11, "has 1 rows, not 2"},
+        {"\x3b\x30\0\0\0\0\0\1\0\7\0", 11, "ends at 11"},
     };
     struct mly_lance_deletions set, small;
     struct mly_bytes bytes;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        mly_lance_deletions_init(&small, &mem, 100);
-        const uint8_t *data = (const uint8_t *)cases[i].data;
-        enum mly_err rc = mly_lance_roaring_read(data, cases[i].bytes, &small, &err);
-        if (i + 1 == sizeof(cases) / sizeof(cases[0])) {
-            case_expect(rc, MLY_ERR_CORRUPT, &err); /* it ends before its second row */
-        } else {
-            case_check_refused(rc, MLY_ERR_CORRUPT, cases[i].message, &err);
-        }
-        mly_lance_deletions_deinit(&small);
-    }
+    check_refusals(cases, sizeof(cases) / sizeof(cases[0]));
     mly_lance_deletions_init(&set, &mem, 5000);
     mly_bytes_init(&bytes, &mem, MLY_META_BYTES_MAX);
     fill(&set, EVERY_ROW);

@@ -1,10 +1,6 @@
 /* A newest manifest that is damaged: passed over where it was ours, told where it was not, moved
  * out of the way and not lost, and its number is used again. */
-#include "fault_env.h"
-#include "lance_cases.h"
-#include "temp_dir.h"
-
-#include "lance/lance_int.h"
+#include "lance_place.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,46 +10,13 @@
 #define ROWS 20
 #define NEWEST 4
 
-static char folder[TEMP_DIR_BYTES];
-static char path[TEMP_DIR_BYTES + 16], sums_path[TEMP_DIR_BYTES + 32], lost[TEMP_DIR_BYTES + 32];
-static struct fault_env fault;
-static struct mly_lance_table *table;
-static struct mly_error err;
+static char lost[TEMP_DIR_BYTES + 32];
 
-static int setup(void **state)
+static int setup_fallback(void **state)
 {
-    (void)state;
-    temp_dir_make(folder);
-    snprintf(path, sizeof(path), "%s/t.lance", folder);
-    snprintf(sums_path, sizeof(sums_path), "%s/private/sums", folder);
+    if (setup_with_sums(state) != 0) return 1;
     snprintf(lost, sizeof(lost), "%s/private/lost+found", folder);
-    fault_env_init(&fault);
-    if (mly_lance_table_open(&fault.env, path, &table, &err) != MLY_OK) return 1;
-    return mly_lance_table_set_sums(table, sums_path, &err) == MLY_OK ? 0 : 1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mly_lance_table_close(table);
-    temp_dir_remove(folder);
-    assert_int_equal(fault.mem.live, 0);
-    assert_int_equal(fault.open_count, 0);
     return 0;
-}
-
-/* Versions 1 to NEWEST; each after the first adds one row and deletes one. */
-static void make_history(void)
-{
-    struct mly_lance_manifest *manifest, *next;
-    bool visible;
-    EXPECT_OK(case_create(table, 0, ROWS, &manifest, &visible, &err));
-    for (uint64_t version = 2; version <= NEWEST; version++) {
-        EXPECT_OK(case_update(table, manifest, 1, &version, 1, &next, &visible, &err));
-        mly_lance_manifest_destroy(manifest);
-        manifest = next;
-    }
-    mly_lance_manifest_destroy(manifest);
 }
 
 static void version_path(uint64_t version, char *out, size_t bytes)
@@ -118,7 +81,7 @@ static void what_is_sound_is_taken_as_it_is(void **state)
     EXPECT_OK(load_sound(table, &unsound, &manifest, &err));
     assert_null(manifest);
     assert_int_equal(unsound.count, 0);
-    make_history();
+    make_history(ROWS, NEWEST);
     expect_sound(NEWEST, 0);
 }
 
@@ -127,7 +90,7 @@ static void every_damage_of_the_newest_manifest_leads_to_the_one_before(void **s
     (void)state;
     static uint8_t data[1 << 16];
     char file_path[TEMP_DIR_BYTES + 128];
-    make_history();
+    make_history(ROWS, NEWEST);
     version_path(NEWEST, file_path, sizeof(file_path));
     size_t bytes = read_file(file_path, data, sizeof(data));
     for (size_t i = 0; i < bytes; i += 7) {
@@ -158,7 +121,7 @@ static void damage_of_what_is_not_ours_is_told(void **state)
     (void)state;
     struct mly_lance_unsound unsound;
     struct mly_lance_manifest *manifest = NULL;
-    make_history();
+    make_history(ROWS, NEWEST);
     /* Another program's version, half written: nothing of ours read version 4. */
     damage(NEWEST + 1);
     temp_dir_write(path, "_transactions/4-0dfd3b3f-7a3b-4a7e-8f4b-3f3f3f3f3f3f.txn", "x", 1);
@@ -179,7 +142,7 @@ static void where_nothing_is_sound_that_is_told(void **state)
     (void)state;
     struct mly_lance_unsound unsound;
     struct mly_lance_manifest *manifest = NULL;
-    make_history();
+    make_history(ROWS, NEWEST);
     for (uint64_t version = 1; version <= NEWEST; version++) {
         damage(version);
     }
@@ -212,7 +175,7 @@ static void what_is_damaged_is_kept_elsewhere_and_its_number_used_again(void **s
     uint8_t data[64];
     char file_path[TEMP_DIR_BYTES + 128];
     uint64_t version = 0;
-    make_history();
+    make_history(ROWS, NEWEST);
     for (int round = 0; round < 2; round++) {
         damage(NEWEST);
         damage(NEWEST - 1);
@@ -220,10 +183,10 @@ static void what_is_damaged_is_kept_elsewhere_and_its_number_used_again(void **s
         assert_int_equal(version, NEWEST - 1);
         expect_sound(NEWEST - 1, 0);
         const char *number = round == 0 ? "" : ".1";
-        snprintf(file_path, sizeof(file_path), "%s/t.lance-18446744073709551611.manifest%s", lost,
+        snprintf(file_path, sizeof(file_path), "%s/a t.lance-18446744073709551611.manifest%s", lost,
                  number);
         assert_int_equal(read_file(file_path, data, sizeof(data)), 7);
-        snprintf(file_path, sizeof(file_path), "%s/t.lance-18446744073709551612.manifest%s", lost,
+        snprintf(file_path, sizeof(file_path), "%s/a t.lance-18446744073709551612.manifest%s", lost,
                  number);
         assert_memory_equal(data, "rubbish", 7);
         assert_int_equal(read_file(file_path, data, sizeof(data)), 7);
@@ -245,7 +208,7 @@ static void a_sound_version_is_never_moved(void **state)
     uint8_t newest[4096];
     char name[64];
     char file_path[TEMP_DIR_BYTES + 128];
-    make_history();
+    make_history(ROWS, NEWEST);
     snprintf(name, sizeof(name), "_versions/18446744073709551611.manifest");
     snprintf(file_path, sizeof(file_path), "%s/%s", path, name);
     size_t bytes = read_file(file_path, newest, sizeof(newest));
@@ -266,7 +229,7 @@ static void a_failure_on_the_way_can_be_tried_again(void **state)
             struct fault_env own;
             struct mly_lance_table *other;
             uint64_t version;
-            make_history();
+            make_history(ROWS, NEWEST);
             damage(NEWEST);
             fault_env_init(&own);
             own.fail_errno = EIO;
@@ -296,7 +259,7 @@ static void a_failure_on_the_way_can_be_tried_again(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_fallback, teardown)
 
 int main(void)
 {

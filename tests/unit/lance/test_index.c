@@ -3,11 +3,7 @@
  * damage is told; and a failure or a power cut leaves no version with half an index. */
 #define _GNU_SOURCE
 #include "crash_env.h"
-#include "fault_env.h"
-#include "lance_cases.h"
-#include "temp_dir.h"
-
-#include "lance/lance_commit_int.h"
+#include "lance_place.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,32 +15,6 @@
 #define SUBS 5
 #define PARTITIONS 2
 #define INDEX_NAME MLY_STR("vector_idx")
-
-static char folder[TEMP_DIR_BYTES], path[TEMP_DIR_BYTES + 16], sums_path[TEMP_DIR_BYTES + 16];
-static struct fault_env fault;
-static struct mly_lance_table *table;
-static struct mly_error err;
-
-static int setup(void **state)
-{
-    (void)state;
-    temp_dir_make(folder);
-    snprintf(path, sizeof(path), "%s/t.lance", folder);
-    snprintf(sums_path, sizeof(sums_path), "%s/sums", folder);
-    fault_env_init(&fault);
-    if (mly_lance_table_open(&fault.env, path, &table, &err) != MLY_OK) return 1;
-    return mly_lance_table_set_sums(table, sums_path, &err) == MLY_OK ? 0 : 1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mly_lance_table_close(table);
-    temp_dir_remove(folder);
-    assert_int_equal(fault.mem.live, 0);
-    assert_int_equal(fault.open_count, 0);
-    return 0;
-}
 
 /* ---- making one ---- */
 
@@ -561,20 +531,21 @@ static void a_power_cut_leaves_no_half_index(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_version_has_the_index_and_later_ones_keep_it, setup,
+        cmocka_unit_test_setup_teardown(a_version_has_the_index_and_later_ones_keep_it,
+                                        setup_with_sums, teardown),
+        cmocka_unit_test_setup_teardown(a_table_without_any_has_none, setup_with_sums, teardown),
+        cmocka_unit_test_setup_teardown(a_new_one_takes_the_place_of_its_name_only, setup_with_sums,
                                         teardown),
-        cmocka_unit_test_setup_teardown(a_table_without_any_has_none, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_new_one_takes_the_place_of_its_name_only, setup,
+        cmocka_unit_test_setup_teardown(what_was_never_named_goes_and_what_is_not_ours_stays,
+                                        setup_with_sums, teardown),
+        cmocka_unit_test_setup_teardown(damage_of_any_file_is_told, setup_with_sums, teardown),
+        cmocka_unit_test_setup_teardown(sums_go_with_their_files, setup_with_sums, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_race_is_a_conflict, setup_with_sums, teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_is_refused, setup_with_sums, teardown),
+        cmocka_unit_test_setup_teardown(a_section_that_cannot_be_read_is_told, setup_with_sums,
                                         teardown),
-        cmocka_unit_test_setup_teardown(what_was_never_named_goes_and_what_is_not_ours_stays, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(damage_of_any_file_is_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(sums_go_with_their_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_lost_race_is_a_conflict, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_cannot_be_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_section_that_cannot_be_read_is_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(every_failure_is_told_and_leaves_the_old_or_the_new, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(every_failure_is_told_and_leaves_the_old_or_the_new,
+                                        setup_with_sums, teardown),
         cmocka_unit_test(a_power_cut_leaves_no_half_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

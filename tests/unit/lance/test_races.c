@@ -1,11 +1,7 @@
 /* What changes while it is read: versions that go between being listed and being opened, a table
  * that is made anew, another program's version in the midst of mending; and bytes that change in a
  * file that is open. */
-#include "fault_env.h"
-#include "lance_cases.h"
-#include "temp_dir.h"
-
-#include "lance/lance_int.h"
+#include "lance_place.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,13 +10,6 @@
 #include <unistd.h>
 
 #define ROWS 10
-#define CHECK_REFUSED(call, code, message) case_check_refused((call), (code), (message), &err)
-
-static char folder[TEMP_DIR_BYTES];
-static char path[TEMP_DIR_BYTES + 16], sums_path[TEMP_DIR_BYTES + 16];
-static struct fault_env fault;
-static struct mly_lance_table *table;
-static struct mly_error err;
 
 /* The next so many manifests that are to be opened are gone by then. */
 static uint64_t vanishing;
@@ -36,49 +25,14 @@ static int open_or_vanish(void *context, int dir_fd, const char *name, uint32_t 
     return real_open(context, dir_fd, name, flags);
 }
 
-static int setup(void **state)
+static int setup_race(void **state)
 {
-    (void)state;
-    temp_dir_make(folder);
-    snprintf(path, sizeof(path), "%s/t.lance", folder);
-    snprintf(sums_path, sizeof(sums_path), "%s/sums", folder);
-    fault_env_init(&fault);
+    int rc = setup(state);
     real_open = fault.env.open;
     fault.env.open = open_or_vanish;
     vanishing = 0;
     vanish_errno = ENOENT;
-    return mly_lance_table_open(&fault.env, path, &table, &err) == MLY_OK ? 0 : 1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mly_lance_table_close(table);
-    temp_dir_remove(folder);
-    assert_int_equal(fault.mem.live, 0);
-    assert_int_equal(fault.open_count, 0);
-    return 0;
-}
-
-/* Versions 1 to last, each with a row more and one less. */
-static void make_history(uint64_t rows, uint64_t last)
-{
-    struct mly_lance_manifest *manifest, *next;
-    bool visible;
-    EXPECT_OK(case_create(table, 0, rows, &manifest, &visible, &err));
-    for (uint64_t version = 2; version <= last; version++) {
-        EXPECT_OK(case_update(table, manifest, 1, &version, 1, &next, &visible, &err));
-        mly_lance_manifest_destroy(manifest);
-        manifest = next;
-    }
-    mly_lance_manifest_destroy(manifest);
-}
-
-static struct mly_lance_manifest *load(void)
-{
-    struct mly_lance_manifest *manifest;
-    EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
-    return manifest;
+    return rc;
 }
 
 static void a_version_that_goes_while_it_is_looked_for_is_looked_for_again(void **state)
@@ -283,12 +237,12 @@ static void a_table_may_be_named_from_the_working_folder(void **state)
     struct mly_lance_manifest *newest = load();
     assert_non_null(getcwd(was, sizeof(was)));
     assert_int_equal(chdir(folder), 0);
-    EXPECT_OK(mly_lance_table_open(&fault.env, "t.lance", &here, &err));
+    EXPECT_OK(mly_lance_table_open(&fault.env, "a t.lance", &here, &err));
     EXPECT_OK(set_aside(here, 1, newest));
     mly_lance_table_close(here);
     assert_int_equal(chdir(was), 0);
     mly_lance_version_name(2, LANCE_NAMING_V2, name);
-    snprintf(file, sizeof(file), "%s/lost/t.lance-%s", folder, name);
+    snprintf(file, sizeof(file), "%s/lost/a t.lance-%s", folder, name);
     assert_int_equal(access(file, F_OK), 0);
     mly_lance_manifest_destroy(newest);
 }
@@ -374,7 +328,7 @@ static void every_kind_of_value_is_compared_with_its_sums(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_race, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_version_that_goes_while_it_is_looked_for_is_looked_for_again),
         TEST(cleaning_goes_on_without_a_version_that_went),

@@ -1,10 +1,6 @@
 /* What a caller may ask for and must not get, and tables as other programs leave them: commits,
  * fields and rows that are refused, and those odd ones that are not. */
-#include "fault_env.h"
-#include "lance_cases.h"
-#include "temp_dir.h"
-
-#include "lance/lance_int.h"
+#include "lance_place.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,41 +8,6 @@
 #include <unistd.h>
 
 #define ROWS 10
-
-static char folder[TEMP_DIR_BYTES];
-static char path[TEMP_DIR_BYTES + 16];
-static struct fault_env fault;
-static struct mly_lance_table *table;
-static struct mly_error err;
-
-static int setup(void **state)
-{
-    (void)state;
-    temp_dir_make(folder);
-    snprintf(path, sizeof(path), "%s/t.lance", folder);
-    fault_env_init(&fault);
-    return mly_lance_table_open(&fault.env, path, &table, &err) == MLY_OK ? 0 : 1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mly_lance_table_close(table);
-    temp_dir_remove(folder);
-    assert_int_equal(fault.mem.live, 0);
-    assert_int_equal(fault.open_count, 0);
-    return 0;
-}
-
-static struct mly_lance_manifest *create(uint64_t rows)
-{
-    struct mly_lance_manifest *manifest;
-    bool visible;
-    EXPECT_OK(case_create(table, 0, rows, &manifest, &visible, &err));
-    return manifest;
-}
-
-#define CHECK_REFUSED(call, code, message) case_check_refused((call), (code), (message), &err)
 
 /* ---- names of tables ---- */
 

@@ -1,53 +1,10 @@
 /* Tables as a whole: what is written is read, versions follow one another, losers of a race are
  * told, and nobody's words are lost on the way. */
-#include "fault_env.h"
-#include "lance_cases.h"
-#include "temp_dir.h"
+#include "lance_place.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-static char folder[TEMP_DIR_BYTES];
-static char path[TEMP_DIR_BYTES + 16];
-static struct fault_env fault;
-static struct mly_lance_table *table;
-static struct mly_error err;
-
-static int setup(void **state)
-{
-    (void)state;
-    temp_dir_make(folder);
-    snprintf(path, sizeof(path), "%s/a b.lance", folder);
-    fault_env_init(&fault);
-    return mly_lance_table_open(&fault.env, path, &table, &err) == MLY_OK ? 0 : 1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mly_lance_table_close(table);
-    temp_dir_remove(folder);
-    assert_int_equal(fault.mem.live, 0);
-    assert_int_equal(fault.open_count, 0);
-    return 0;
-}
-
-static struct mly_lance_manifest *create(uint64_t rows)
-{
-    struct mly_lance_manifest *manifest;
-    bool visible;
-    EXPECT_OK(case_create(table, 0, rows, &manifest, &visible, &err));
-    assert_true(visible);
-    return manifest;
-}
-
-static struct mly_lance_manifest *load(void)
-{
-    struct mly_lance_manifest *manifest;
-    EXPECT_OK(mly_lance_manifest_load(table, &manifest, &err));
-    return manifest;
-}
 
 static void no_folder_and_an_empty_folder_are_no_table(void **state)
 {

@@ -2,12 +2,10 @@
  * checkpoints, flushing. Every allocation and every file call of it fails once: an error says so,
  * nothing is leaked, and the store is as before or as after. And values at their limits. */
 #define _GNU_SOURCE
-#include "store_cases.h"
+#include "store_place.h"
 
 #include "base/limits.h"
 #include "fault_env.h"
-#include "mly_cmocka.h"
-#include "temp_dir.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,17 +14,7 @@
 
 #define DOCUMENTS 5
 
-static char folder[TEMP_DIR_BYTES];
 static struct case_entry entries[DOCUMENTS], wanted[DOCUMENTS];
-static struct mly_error err;
-
-static struct mly_store *open_store(const struct mly_env *env)
-{
-    struct mly_store *store = NULL;
-    struct mly_store_options options = case_options();
-    case_ok(mly_store_open(env, folder, &options, &store, &err), &err);
-    return store;
-}
 
 /* Fragments with dead rows. */
 static void fill(void)
@@ -327,26 +315,9 @@ static void in_memory_nothing_is_written(void **state)
     assert_int_not_equal(access(folder, F_OK), 0);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    temp_dir_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    temp_dir_remove(folder);
-    return 0;
-}
-
-#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
-    /* Thousands of commits: on a disk their syncs take minutes. */
-    if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
+    work_in_memory();
     const struct CMUnitTest tests[] = {
         ON_DISK(reading_survives_every_failure),
         ON_DISK(verifying_survives_every_failure),

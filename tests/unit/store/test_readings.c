@@ -2,11 +2,9 @@
  * changed, every allocation of one operation alone, and odd words.
  * Whatever is read is right, or it is an error. */
 #define _GNU_SOURCE
-#include "store_cases.h"
+#include "store_place.h"
 
 #include "fault_env.h"
-#include "mly_cmocka.h"
-#include "temp_dir.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,17 +14,6 @@
 #include <unistd.h>
 
 #define MANY 700 /* documents: their files have several blocks of sums */
-
-static char folder[TEMP_DIR_BYTES];
-static struct mly_error err;
-
-static struct mly_store *open_on(const struct mly_env *env)
-{
-    struct mly_store *store = NULL;
-    struct mly_store_options options = case_options();
-    case_ok(mly_store_open(env, folder, &options, &store, &err), &err);
-    return store;
-}
 
 /* ---- damage ---- */
 
@@ -44,7 +31,7 @@ static void make_many(void)
 {
     static struct case_document documents[MANY];
     static struct mly_change changes[MANY];
-    struct mly_store *store = open_on(mly_env_system());
+    struct mly_store *store = open_store(mly_env_system());
     for (uint32_t i = 0; i < MANY; i++) {
         case_make(&documents[i], i, 1 + i % 7, i);
         changes[i] = case_change(&documents[i]);
@@ -317,7 +304,7 @@ static uint64_t fail_each(life_fn life, bool filled, bool allocations)
         assert_int_equal(fault.open_count, 0);
         if (failures / step % 16 != 0) continue;
         struct mly_snapshot *snapshot = NULL;
-        store = open_on(mly_env_system());
+        store = open_store(mly_env_system());
         case_ok(mly_store_pin(store, &snapshot, &err), &err);
         uint64_t count = 0;
         case_ok(mly_snapshot_each_document(snapshot, see_document, &count, &err), &err);
@@ -358,9 +345,9 @@ static void verifying_tells_of_a_damaged_record(void **state)
     (void)state;
     char file[TEMP_DIR_BYTES + 96];
     uint64_t damaged = 0;
-    struct mly_store *writer = open_on(mly_env_system());
+    struct mly_store *writer = open_store(mly_env_system());
     prepare(writer, true);
-    struct mly_store *reader = open_on(mly_env_system());
+    struct mly_store *reader = open_store(mly_env_system());
     case_ok(mly_store_verify(reader, count_damaged, &damaged, &err), &err);
     assert_int_equal(damaged, 0);
     snprintf(file, sizeof(file), "%s/_memalloy/wal", folder);
@@ -392,7 +379,7 @@ static void an_address_of_no_row_is_refused(void **state)
     struct mly_snapshot *snapshot = NULL;
     struct mly_arena arena;
     struct mly_chunk_row row;
-    struct mly_store *store = open_on(mly_env_system());
+    struct mly_store *store = open_store(mly_env_system());
     mly_arena_init(&arena, mly_env_system()->mem, (size_t)1 << 20);
     case_ok(mly_store_pin(store, &snapshot, &err), &err);
     assert_int_equal(mly_snapshot_read_chunk(snapshot, 0, &arena, &row, &err), MLY_ERR_INVAL);
@@ -419,7 +406,7 @@ static void the_lock_may_say_anything(void **state)
     static const char *const texts[] = {
         "",    "x",       "123",  "123 ", "123 x",  "99999999999999999999 1 1",
         "1 2", "1 2 3 4", "-1 2", "    ", "1  2  3"};
-    struct mly_store *writer = open_on(mly_env_system());
+    struct mly_store *writer = open_store(mly_env_system());
     case_ok(case_put(writer, 1, 1, &err), &err);
     case_ok(mly_store_begin(writer, &err), &err);
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -461,25 +448,9 @@ static void strange_words_are_escaped(void **state)
     assert_non_null(strstr(text, "a\\u0022b\\u005cc\\u000ad"));
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    temp_dir_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    temp_dir_remove(folder);
-    return 0;
-}
-
-#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
-    if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
+    work_in_memory();
     const struct CMUnitTest tests[] = {
         ON_DISK(damage_in_the_midst_of_a_file_is_met_where_it_is_read),
         ON_DISK(every_allocation_of_one_operation_may_fail),
