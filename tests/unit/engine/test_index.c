@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "fault_env.h"
 #include "temp_dir.h"
+#include "test_pace.h"
 
 #include <memalloy.h>
 
@@ -21,14 +22,9 @@
 #define ROWS 24000
 #define BATCH 12000
 #define K 10
-/* An index needs so many rows: under the thread sanitizer, which is slow, less is done with it. */
-#if defined(__SANITIZE_THREAD__)
-#define QUERIES 8
-#define FAULT_STEP(at) (8 + (at))
-#else
-#define QUERIES 40
-#define FAULT_STEP(at) (1 + (at) / 12)
-#endif
+/* An index needs so many rows: less is done with it under sanitizers. */
+#define QUERIES TEST_PACE(40, 16, 8)
+#define FAULT_STEP(at) TEST_PACE(1 + (at) / 12, 4 + (at) / 3, 8 + (at))
 
 static char dir[TEMP_DIR_BYTES];
 static char store_path[TEMP_DIR_BYTES + 16];

@@ -5,6 +5,7 @@
 
 #include "fault_env.h"
 #include "mly_cmocka.h"
+#include "test_pace.h"
 #include "vindex_cases.h"
 
 #include <math.h>
@@ -344,7 +345,7 @@ static void it_ends_when_it_is_asked_to(void **state)
     struct mly_error err;
     uint64_t end_at = 1;
     vindex_case_make(&of, MLY_VINDEX_COSINE, 8, rows, 1, 3);
-    for (;; end_at++) {
+    for (;; end_at += TEST_PACE(1, 5, 7)) {
         struct fault_env fault;
         struct patience patience = {.end_at = end_at};
         fault_env_init(&fault);
@@ -368,7 +369,7 @@ static void every_allocation_that_fails_is_told(void **state)
     struct mly_error err;
     uint64_t fail_at = 1;
     vindex_case_make(&of, MLY_VINDEX_COSINE, 8, rows, 1, 3);
-    for (;; fail_at++) {
+    for (;; fail_at += TEST_PACE(1, 5, 7)) {
         struct fault_env fault;
         fault_env_init(&fault);
         fault.mem.fail_at = fail_at;

@@ -8,6 +8,7 @@
 
 #include "lance/lance_int.h"
 #include "mly_cmocka.h"
+#include "test_pace.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,7 +251,8 @@ static bool is_long(void)
 static struct crash_effort effort(const struct crash_ledger *ledger)
 {
     if (is_long()) return (struct crash_effort){ledger->first_moment, 2, 3, 0, 0};
-    return (struct crash_effort){ledger->first_moment, 1, 1, ledger->is_costly ? 11 : 4, 0};
+    return (struct crash_effort){ledger->first_moment, 1, 1,
+                                 (ledger->is_costly ? 11 : 4) * TEST_PACE(1, 5, 7), 0};
 }
 
 /* MLY_TEST_WORKLOAD: the number of one that is looked at alone. */
@@ -283,7 +285,7 @@ static void every_power_cut_leaves_a_legal_store(void **state)
                   (unsigned long long)(states + seconds), crash_workload_count(),
                   (unsigned long long)seconds);
     if (getenv("MLY_TEST_WORKLOAD") == NULL) {
-        assert_true(states + seconds >= (is_long() ? 50000 : 5000));
+        assert_true(states + seconds >= (is_long() ? 50000 : TEST_PACE(5000, 1000, 700)));
     }
 }
 
@@ -346,13 +348,7 @@ static bool is_made_up(const struct crash_ledger *ledger)
                                      crash_mark_at(ledger, ledger->crash.skipped_moment).durable;
 }
 
-/* A sync that is missing shows with any compiler: under a sanitizer, ten times as slow, only every
- * eighth is left out. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SKIP_STEP 8
-#else
-#define SKIP_STEP 1
-#endif
+#define SKIP_STEP TEST_PACE(1, 24, 24)
 
 static void every_sync_is_needed(void **state)
 {

@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "fault_env.h"
+#include "test_pace.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -132,6 +133,7 @@ static void fail_each(life_fn life, bool writes, bool allocations, uint64_t step
     uint64_t runs = 0;
     bool fired = true;
     const char *wanted_step = getenv("MLY_TEST_STEP");
+    step *= TEST_PACE(1, 5, 7);
     if (wanted_step != NULL) step = strtoull(wanted_step, NULL, 10);
     if (getenv("MEMALLOY_TEST_LONG") != NULL) step = 1;
     for (uint64_t fail_at = 1; fired; fail_at += step, runs++) {

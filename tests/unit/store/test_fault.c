@@ -9,6 +9,7 @@
 #include "fault_env.h"
 #include "mly_cmocka.h"
 #include "temp_dir.h"
+#include "test_pace.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,13 +19,7 @@
 
 #define DOCUMENTS 6
 
-/* What goes wrong behind a failed call shows with any compiler: under the thread sanitizer, twenty
- * times as slow, only every ninth is failed. */
-#if defined(__SANITIZE_THREAD__)
-#define FAIL_STEP 9
-#else
-#define FAIL_STEP 1
-#endif
+#define FAIL_STEP TEST_PACE(1, 7, 9)
 
 struct ledger {
     char folder[TEMP_DIR_BYTES];

@@ -5,6 +5,7 @@
 #include "store_place.h"
 
 #include "fault_env.h"
+#include "test_pace.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -162,7 +163,7 @@ static void damage_in_the_midst_of_a_file_is_met_where_it_is_read(void **state)
         long bytes = find_data(tables[table_i], file, sizeof(file));
         uint64_t refused = 0, wrote = 0, unopened = 0;
         assert_true(bytes > 60000);
-        for (long offset = 0; offset < bytes; offset += 6007) {
+        for (long offset = 0; offset < bytes; offset += 6007 * TEST_PACE(1, 3, 5)) {
             struct mly_store *store = NULL;
             struct mly_snapshot *snapshot = NULL;
             struct mly_store_options options = case_options();
@@ -275,7 +276,8 @@ static uint64_t fail_each(life_fn life, bool filled, bool allocations)
 {
     uint64_t failures = 0;
     const char *wanted = getenv("MLY_TEST_STEP");
-    const uint64_t step = wanted != NULL ? strtoull(wanted, NULL, 10) : allocations ? 23 : 5;
+    const uint64_t step =
+        wanted != NULL ? strtoull(wanted, NULL, 10) : (allocations ? 23u : 5u) * TEST_PACE(1, 5, 7);
     for (bool fired = true; fired; failures += step) {
         struct fault_env fault;
         struct mly_error why = {0};
