@@ -1,5 +1,6 @@
-/* One table in a folder of its own, for the programs that test one: made anew for each of their tests,
- * through a system table that fails on request; nothing may be left of it. Included once by each. */
+/* One table in a folder of its own, for the programs that test one: made anew for each of their
+ * tests, through a system table that fails on request; nothing may be left of it. Included once by
+ * each. */
 #ifndef MLY_TEST_LANCE_PLACE_H
 #define MLY_TEST_LANCE_PLACE_H
 

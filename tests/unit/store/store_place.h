@@ -1,5 +1,5 @@
-/* One store in a folder of its own, for the programs that test one: the folder is new for each of their
- * tests, and gone after it. Included once by each. */
+/* One store in a folder of its own, for the programs that test one: the folder is new for each of
+ * their tests, and gone after it. Included once by each. */
 #ifndef MLY_TEST_STORE_PLACE_H
 #define MLY_TEST_STORE_PLACE_H
 

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <time.h>
 #include <unistd.h>
 
 #define WIDE_DIM 384
