@@ -67,6 +67,7 @@ struct vindex_records_head {
 
 struct vindex_records {
     struct mly_map map; /* data NULL: there is no such file */
+    uint64_t first_bit; /* of its row 0 in the segment's checked_records */
 };
 
 struct mly_vindex {
@@ -84,7 +85,8 @@ struct mly_vindex {
     struct mly_cells centroids;
     struct vindex_records *records; /* [file_count] */
     _Atomic uint8_t *checked;       /* u8[cell_count]: its sum was right when it was read first */
-    size_t used_count;              /* cells that are not empty */
+    _Atomic uint64_t *checked_records; /* bits, for all files: as for cells */
+    size_t used_count;                 /* cells that are not empty */
     /* what was measured; samples 0: nothing. Set while others search. */
     _Atomic uint32_t guard_samples, guard_steps[MLY_VINDEX_LEVELS];
     _Atomic float guard_recalls[MLY_VINDEX_LEVELS], guard_measured[MLY_VINDEX_LEVELS];
@@ -127,7 +129,8 @@ MLY_MUST_USE enum mly_err mly_vindex_records_open(const struct mly_env *env, con
                                                   struct mly_vindex_file file, uint32_t dim,
                                                   struct vindex_records *out,
                                                   struct mly_error *err);
-/* Looks at the sum of one; NULL where it is wrong, or there are no records. */
+/* One whose sum was right when it was read first; NULL where it is wrong, or there are no records.
+ */
 const uint8_t *mly_vindex_record(const struct mly_vindex *segment, uint32_t file_i, uint32_t row);
 
 /* How many cells so many rows are put into. */

@@ -1,7 +1,7 @@
 /* Segments and records, read in place.
  *
  * In: files that we wrote, or what became of them. Out: a handle whose tables are right. A cell's
- * sum is compared when it is read first; a record's at every reading, as one is read alone. */
+ * sum is compared when it is read first, and so is a record's. */
 #include "index/vindex_int.h"
 
 #include <math.h>
@@ -84,15 +84,26 @@ enum mly_err mly_vindex_records_open(const struct mly_env *env, const char *fold
     return MLY_OK;
 }
 
-const uint8_t *mly_vindex_record(const struct mly_vindex *segment, uint32_t file_i, uint32_t row)
+static bool record_is_right(const struct mly_vindex *segment, const uint8_t *record)
 {
-    const struct mly_map *map = &segment->records[file_i].map;
-    if (map->data == NULL) return NULL;
     size_t bytes = vindex_record_bytes(segment->head.width);
-    const uint8_t *record = map->data + VINDEX_RECORDS_HEAD_BYTES + row * bytes;
     uint32_t sum;
     memcpy(&sum, record + bytes - 4, 4);
-    return segment->crc(0, record, bytes - 4) == sum ? record : NULL;
+    return segment->crc(0, record, bytes - 4) == sum;
+}
+
+const uint8_t *mly_vindex_record(const struct mly_vindex *segment, uint32_t file_i, uint32_t row)
+{
+    const struct vindex_records *records = &segment->records[file_i];
+    if (records->map.data == NULL) return NULL;
+    const uint8_t *record = records->map.data + VINDEX_RECORDS_HEAD_BYTES +
+                            row * vindex_record_bytes(segment->head.width);
+    const uint64_t at = records->first_bit + row, bit = UINT64_C(1) << at % 64;
+    _Atomic uint64_t *checked = &segment->checked_records[at / 64];
+    if ((atomic_load_explicit(checked, memory_order_relaxed) & bit) != 0) return record;
+    if (!record_is_right(segment, record)) return NULL;
+    atomic_fetch_or_explicit(checked, bit, memory_order_relaxed);
+    return record;
 }
 
 /* ---- a segment ---- */
@@ -193,10 +204,16 @@ static enum mly_err check_tables(const struct mly_vindex *segment, struct mly_er
 static enum mly_err open_records(struct mly_vindex *segment, const char *folder,
                                  struct mly_error *err)
 {
+    uint64_t rows = 0;
     for (uint32_t i = 0; i < segment->head.file_count; i++) {
+        segment->records[i].first_bit = rows;
+        rows += segment->files[i].row_count;
         MLY_TRY(map_records(segment->env, folder, mly_vindex_file(segment, i).name,
                             &segment->records[i].map, err));
     }
+    segment->checked_records =
+        mly_mem_array(segment->mem, (size_t)(rows / 64 + 1), sizeof(segment->checked_records[0]));
+    if (segment->checked_records == NULL) return mly_fail_nomem(err, (size_t)(rows / 8));
     for (uint32_t i = 0; i < segment->head.file_count; i++) {
         const struct mly_map *map = &segment->records[i].map;
         if (map->data == NULL) continue;
@@ -252,6 +269,7 @@ void mly_vindex_close(struct mly_vindex *segment)
     mly_map_close(&segment->map);
     mly_mem_free(segment->mem, segment->records);
     mly_mem_free(segment->mem, (void *)segment->checked);
+    mly_mem_free(segment->mem, (void *)segment->checked_records);
     mly_mem_free(segment->mem, segment);
 }
 
@@ -338,10 +356,12 @@ enum mly_err mly_vindex_verify(struct mly_vindex *segment, struct mly_error *err
         const struct mly_map *map = &segment->records[i].map;
         if (map->data == NULL) continue;
         mly_map_advise(map, 0, map->bytes, MLY_ADVICE_SOON);
+        const uint8_t *record = map->data + VINDEX_RECORDS_HEAD_BYTES;
         for (uint32_t row = 0; row < segment->files[i].row_count; row++) {
-            if (mly_vindex_record(segment, i, row) == NULL) {
+            if (!record_is_right(segment, record)) {
                 return fail_damaged("a record does not pass its sum", err);
             }
+            record += vindex_record_bytes(head->width);
         }
     }
     return MLY_OK;

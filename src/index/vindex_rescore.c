@@ -11,7 +11,7 @@
 /* Records are fetched from memory while those before them are scored: first the page is looked up,
  * which takes longest, then come the lines. */
 #define AHEAD_PAGE 32
-#define AHEAD 24
+#define AHEAD 16
 /* Vectors that are fetched together. */
 #define GROUP ((size_t)16)
 /* The error of a record's score is about its scale * |q| / sqrt(12), of a difference of two sqrt(2)
@@ -35,7 +35,7 @@ static void fetch(const struct mly_vindex_room *room, size_t i, bool is_whole)
     if (data == NULL) return;
     data += VINDEX_RECORDS_HEAD_BYTES + (view->first_row + (candidate->slot & 0xFFFF)) * bytes;
     for (size_t at = 0; at < (is_whole ? bytes : 1); at += 64)
-        __builtin_prefetch(data + at);
+        __builtin_prefetch(data + at, 0, 2);
 }
 
 /* Asks the disk for the records of candidates from first on. */

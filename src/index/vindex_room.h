@@ -97,6 +97,10 @@ void mly_vindex_strengthen(struct vindex_effort *effort, uint32_t step, size_t c
 
 /* Scores the groups of all sources. */
 MLY_MUST_USE enum mly_err mly_vindex_rank(struct mly_vindex_room *room, struct mly_error *err);
+/* Opens groups until wanted cells are ranked, with some to choose from; all of them where more than
+ * the first cells are wanted, as then none may be left out. *opened: how many are. */
+void mly_vindex_open_groups(struct mly_vindex_room *room, size_t wanted, bool is_first,
+                            size_t *opened);
 /* Adds the cells of a group to room->ranked. */
 void mly_vindex_rank_group(struct mly_vindex_room *room, size_t group_i);
 /* Puts the items whose score is at least least before the others; how many they are. */
@@ -183,6 +187,38 @@ vindex_sort(void *items, size_t count, size_t item_bytes, mly_vindex_before_fn b
             for (; at >= gap && before(kept, bytes + (at - gap) * item_bytes); at -= gap)
                 memcpy(bytes + at * item_bytes, bytes + (at - gap) * item_bytes, item_bytes);
             memcpy(bytes + at * item_bytes, kept, item_bytes);
+        }
+    }
+}
+
+/* Puts the first wanted of them, in any order, before all others: Hoare's selection. */
+static inline __attribute__((always_inline)) void vindex_part(void *items, size_t count,
+                                                              size_t item_bytes, size_t wanted,
+                                                              mly_vindex_before_fn before)
+{
+    uint8_t *bytes = items, kept[VINDEX_SORT_BYTES_MAX];
+    size_t low = 0, high = count;
+    while (high - low > 1) {
+        uint8_t *last = bytes + (high - 1) * item_bytes, *at = bytes + low * item_bytes;
+        uint8_t *middle = bytes + (low + (high - low) / 2) * item_bytes;
+        memcpy(kept, middle, item_bytes);
+        memcpy(middle, last, item_bytes);
+        memcpy(last, kept, item_bytes);
+        for (uint8_t *item = at; item < last; item += item_bytes) {
+            if (!before(item, last)) continue;
+            memcpy(kept, item, item_bytes);
+            memcpy(item, at, item_bytes);
+            memcpy(at, kept, item_bytes);
+            at += item_bytes;
+        }
+        memcpy(kept, at, item_bytes);
+        memcpy(at, last, item_bytes);
+        memcpy(last, kept, item_bytes);
+        size_t place = (size_t)(at - bytes) / item_bytes;
+        if (wanted <= place) {
+            high = place;
+        } else {
+            low = place + 1;
         }
     }
 }

@@ -127,22 +127,8 @@ size_t mly_vindex_rank_above(struct vindex_ranked *items, size_t count, float le
 
 void mly_vindex_rank_next(struct vindex_ranked *items, size_t count, size_t start, size_t wanted)
 {
-    size_t low = start, high = count;
-    if (wanted > high - start) wanted = high - start;
-    /* Hoare's selection: the best wanted come before all others. */
-    while (high - low > 1) {
-        size_t at = low;
-        swap_ranked(&items[low + (high - low) / 2], &items[high - 1]);
-        for (size_t i = low; i < high - 1; i++) {
-            if (ranks_before(&items[i], &items[high - 1])) swap_ranked(&items[i], &items[at++]);
-        }
-        swap_ranked(&items[at], &items[high - 1]);
-        if (start + wanted <= at) {
-            high = at;
-        } else {
-            low = at + 1;
-        }
-    }
+    if (wanted > count - start) wanted = count - start;
+    vindex_part(items + start, count - start, sizeof(items[0]), wanted, ranks_before);
     vindex_sort(items + start, wanted, sizeof(items[0]), ranks_before);
 }
 
@@ -184,31 +170,12 @@ void mly_vindex_pool_unite(struct mly_vindex_room *room)
     room->pool_count = kept;
 }
 
-static void swap_candidates(struct vindex_candidate *a, struct vindex_candidate *b)
-{
-    struct vindex_candidate kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
 void mly_vindex_pool_cut(struct mly_vindex_room *room)
 {
     struct vindex_candidate *items = room->pool;
-    size_t low = 0, high = room->pool_count, wanted = room->pool_wanted;
-    if (high <= wanted) return;
-    while (high - low > 1) {
-        size_t at = low;
-        swap_candidates(&items[low + (high - low) / 2], &items[high - 1]);
-        for (size_t i = low; i < high - 1; i++) {
-            if (is_better(&items[i], &items[high - 1])) swap_candidates(&items[i], &items[at++]);
-        }
-        swap_candidates(&items[at], &items[high - 1]);
-        if (wanted <= at) {
-            high = at;
-        } else {
-            low = at + 1;
-        }
-    }
+    const size_t wanted = room->pool_wanted;
+    if (room->pool_count <= wanted) return;
+    vindex_part(items, room->pool_count, sizeof(items[0]), wanted, is_better);
     room->pool_count = wanted;
     room->floor = items[0].score;
     for (size_t i = 1; i < wanted; i++) {

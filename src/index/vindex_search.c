@@ -198,9 +198,8 @@ static enum mly_err prepare(struct mly_vindex_room *room, struct mly_error *err)
     return set_views(room, err);
 }
 
-/* Opens groups until wanted cells are ranked, with some to choose from; all of them where more than
- * the first cells are wanted, as then none may be left out. */
-static void open_groups(struct mly_vindex_room *room, size_t wanted, bool is_first, size_t *opened)
+void mly_vindex_open_groups(struct mly_vindex_room *room, size_t wanted, bool is_first,
+                            size_t *opened)
 {
     size_t start = *opened, target = room->group_count;
     if (is_first) {
@@ -301,7 +300,7 @@ static enum mly_err scan_cells(struct mly_vindex_room *room, const struct vindex
     float least = -INFINITY;
     for (;;) {
         double start = mly_clock_seconds(room->env);
-        if (opened < room->group_count) open_groups(room, wanted, done == 0, &opened);
+        if (opened < room->group_count) mly_vindex_open_groups(room, wanted, done == 0, &opened);
         if (wanted > room->ranked_count) wanted = room->ranked_count;
         if (done == 0) {
             wanted = first_round(room, effort, &least);

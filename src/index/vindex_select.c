@@ -9,7 +9,7 @@
 
 /* Nanoseconds, measured (a million vectors of 384, AVX-512; the ratios matter): for a row by its
  * record, for the row numbers of a block of codes, for its codes, for a cell besides. */
-#define RECORD_COST 80.0f
+#define RECORD_COST 55.0f
 #define NUMBERS_COST 12.0f
 #define CODES_COST 80.0f
 #define CELL_COST 60.0f

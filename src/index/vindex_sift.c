@@ -11,14 +11,17 @@
 /* How far that is depends on the effort's gap, less where few of the rows around those found pass
  * (per tenth of them); cells are more where the best is far above the nearest rows, the weight is
  * that of the rows that pass. */
-#define GAP_PER_TENTH 0.052f
+#define GAP_PER_TENTH 0.05f
 #define BEST_WEIGHT 0.38f
 /* Estimates so far below the k-th best one may be better than it; of 384 dimensions. */
 #define POOL_DEPTH 0.065f
 /* A pool may be so much larger for it. */
 #define POOL_FACTOR 2
-/* Of a larger part of the rows nearly every block has one. */
-#define SIFTED_SHARE 0.25f
+/* Of a larger part of the rows so many blocks have one that reading all of them is quicker than
+ * looking at their row numbers before. */
+#define SIFTED_SHARE 0.05f
+/* Of a smaller part so few are found that a larger pool costs nothing. */
+#define POOLED_SHARE 0.25f
 
 /* ---- which codes ---- */
 
@@ -142,12 +145,14 @@ static enum mly_err scan_up_to(struct mly_vindex_room *room, const struct reach 
 static enum mly_err scan_cells(struct mly_vindex_room *room, const struct reach *reach,
                                struct mly_error *err)
 {
-    size_t done = 0, wanted = reach->probes;
+    size_t done = 0, wanted = reach->probes, opened = 0;
     bool over = false;
     double start = mly_clock_seconds(room->env);
-    for (size_t i = 0; i < room->group_count; i++)
-        mly_vindex_rank_group(room, i);
-    while (done < room->ranked_count) {
+    for (;;) {
+        if (opened < room->group_count) {
+            mly_vindex_open_groups(room, wanted, done == 0, &opened);
+        }
+        if (done == room->ranked_count) break;
         if (wanted > room->ranked_count) wanted = room->ranked_count;
         mly_vindex_rank_next(room->ranked, room->ranked_count, done, wanted - done);
         double ranked = mly_clock_seconds(room->env);
@@ -191,7 +196,7 @@ enum mly_err mly_vindex_scan_selected(struct mly_vindex_room *room,
     /* About as many are read: they are ordered at once. */
     if (reach.probes < reach.cells_most * 2 / 5) reach.probes = reach.cells_most * 2 / 5;
     room->is_sifting = vindex_share(room) <= SIFTED_SHARE;
-    if (room->is_sifting) room->pool_wanted = POOL_FACTOR * effort->pool;
+    if (vindex_share(room) <= POOLED_SHARE) room->pool_wanted = POOL_FACTOR * effort->pool;
     MLY_TRY(scan_cells(room, &reach, err));
     mly_vindex_pool_cut(room);
     mly_vindex_pool_unite(room);
