@@ -18,8 +18,8 @@ CROSS = ROOT / ".arm64" / "cross.ini"
 FOLDER = "build-arm64"
 # Too long for an emulator unless one is patient; that they pass on other processors says enough about their C.
 PATIENT = {
-    "chunk/pack", "embed/damage", "embed/golden", "embed/precision", "lance/corrupt", "log/crash", "log/damage", "token/kinds",
-}
+    "embed/golden", "embed/precision", "index/cells", "index/fold", "lance/clean", "lance/corrupt", "lance/put", "log/crash",
+} | c_tests.HEAVY
 PATIENT_ROOMS = {"crash", "engine", "fault", "store"}
 # Of the engine's tests, the one that holds what every machine must compute.
 KNOWN_MODEL = {"embed/embedder": "the_vectors_of_a_known_model_are_known"}

@@ -24,6 +24,13 @@ from test_results import FAILED, PASSED, SKIPPED, Result, last_lines, parse_juni
 EXIT_SKIPPED = 77
 TIMEOUT_S_MIN = 120.0  # meson's default of 30 s is too short for a machine that does other work beside
 
+# Each takes longer than all small ones together. They are started first, so that no core waits for the last of them,
+# and a second compiler's build does without them: what it makes of the same code shows in all the others.
+HEAVY = {
+    "store/crash", "store/fault", "store/door", "store/readings", "fault/engine", "fault/sync", "engine/index", "engine/convert",
+    "index/select", "index/damage", "token/kinds", "log/damage", "index/ivfpq", "embed/damage", "chunk/pack",
+}
+
 # Bytes that XML 1.0 does not allow even in CDATA; an assertion may well print some.
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
@@ -81,12 +88,18 @@ def run_program(test: dict, env: dict[str, str], patience: float, before: list[s
 
 
 def run_folder(folder: str, env: dict[str, str], *, patience: float = 1.0, without_suites: set[str] | None = None,
-               only_suites: set[str] | None = None, before: list[str] | None = None) -> list[Result]:
+               only_suites: set[str] | None = None, before: list[str] | None = None, without_heavy: bool = False) -> list[Result]:
     """All tests of a folder, as many programs at a time as there are cores; those that meson must not run beside
     others come last, alone."""
     tests = listed_tests(folder, without_suites or set(), only_suites)
     if not tests:
         return [Result(f"C tests of {folder}", FAILED, "no tests are registered there")]
+    if without_heavy:
+        gone = HEAVY - {test["name"] for test in listed_tests(folder, set(), None)}
+        if gone:
+            return [Result(f"C tests of {folder}", FAILED, f"HEAVY names what is not there: {', '.join(sorted(gone))}")]
+        tests = [test for test in tests if test["name"] not in HEAVY]
+    tests.sort(key=lambda test: test["name"] not in HEAVY)
     beside = [test for test in tests if test.get("is_parallel", True)]
     alone = [test for test in tests if not test.get("is_parallel", True)]
     results: list[Result] = []

@@ -154,7 +154,10 @@ def clang() -> list[Result]:
         return [Result("clang", SKIPPED, "no clang on this machine: make setup-clang")]
     env = environment(CC="clang")
     built = c_tests.build("build-clang", ["-Dtests=true", "-Dwerror=true"], env)
-    return [built] + (c_tests.run_folder("build-clang", env, without_suites={"slow", "crash"}) if built.status == PASSED else [])
+    if built.status != PASSED:
+        return [built]
+    patient = bool(os.environ.get("MEMALLOY_TEST_LONG"))
+    return [built] + c_tests.run_folder("build-clang", env, without_suites={"slow", "crash"}, without_heavy=not patient)
 
 
 def arm64() -> list[Result]:
