@@ -56,6 +56,8 @@ static void write_json(const struct cli_args *args, const memalloy_report *repor
     cli_put(document, "replaced", cli_json_int(counts->replaced));
     cli_put(document, "removed", cli_json_int(counts->removed));
     cli_put(document, "unchanged", cli_json_int(counts->unchanged));
+    cli_put(document, "moved", cli_json_int(counts->moved));
+    cli_put(document, "files", cli_json_int(counts->files));
     cli_put(document, "unreadable", cli_json_int(unreadable));
     cli_put(document, "bytes", cli_json_int(counts->bytes));
     cli_put(document, "chunks", cli_json_int(counts->chunks));
@@ -125,6 +127,7 @@ static void say_summary(const struct cli_args *args, const memalloy_report *repo
             cli_count_text(a, counts->added), cli_count_text(b, counts->replaced),
             cli_count_text(c, counts->removed), cli_count_text(d, counts->unchanged),
             cli_count_text(e, counts->skipped));
+    if (counts->moved > 0) fprintf(stderr, ", %s moved", cli_count_text(a, counts->moved));
     fprintf(stderr, "; %s read, %s chunk%s embedded, %.1f s\n", cli_bytes_text(a, counts->bytes),
             cli_count_text(b, counts->chunks_embedded), counts->chunks_embedded == 1 ? "" : "s",
             counts->total_s);

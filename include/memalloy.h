@@ -432,6 +432,23 @@ MEMALLOY_CALL int memalloy_get_status(memalloy_kernel *kernel, struct memalloy_s
 /* Patterns are globs on the path below the folder: * and ? stop at "/", ** does not, [a-z] is a
  * class; one without "/" matches names at any depth; one that matches a folder takes everything
  * below it. */
+#define MEMALLOY_SYNC_FLAT 1u /* files of the folder itself, none of the folders in it */
+
+/* What became of a file; told once it is committed. */
+enum memalloy_file_change {
+    MEMALLOY_FILE_ADDED = 1,
+    MEMALLOY_FILE_REPLACED = 2,
+    MEMALLOY_FILE_REMOVED = 3, /* it is gone */
+    MEMALLOY_FILE_MOVED = 4,   /* the document of old_path, whose content it has, is its own now */
+    MEMALLOY_FILE_SKIPPED = 5, /* with the reason; not told again while the file is the same */
+};
+struct memalloy_file_event {
+    size_t struct_bytes;
+    int kind;
+    struct memalloy_str path, old_path, reason, document_id; /* valid during the call */
+};
+typedef void (*memalloy_file_fn)(void *context, const struct memalloy_file_event *event);
+
 struct memalloy_sync_options {
     size_t struct_bytes;
     const char *const *include; /* none: every file */
@@ -442,8 +459,15 @@ struct memalloy_sync_options {
     memalloy_progress_fn progress;
     void *progress_context;
     int durability; /* enum memalloy_durability */
+    /* Only these files and folders, there or gone: "notes/a.md" is below the folder; NULL: all. */
+    const char *const *paths;
+    size_t path_count;
+    uint32_t flags;        /* MEMALLOY_SYNC_ */
+    memalloy_file_fn file; /* NULL: nobody wants to know */
+    void *file_context;
 };
 
+/* files + unread + away = added + replaced + moved + unchanged + skipped. */
 struct memalloy_sync_counts {
     size_t struct_bytes;
     uint64_t added, replaced, removed, unchanged; /* documents */
@@ -452,13 +476,19 @@ struct memalloy_sync_counts {
     uint64_t chunks, chunks_embedded; /* of added and replaced documents; the others were kept */
     uint64_t tokens;                  /* word pieces embedded, special tokens included */
     double walk_s, read_s, chunk_s, token_s, embed_s, store_s, total_s;
+    uint64_t moved;  /* files that were moved or renamed: nothing was embedded */
+    uint64_t files;  /* that were found and looked at */
+    uint64_t unread; /* folders that could not be listed: skipped, too */
+    uint64_t away;   /* files that are gone, and kept as their disk may be away: skipped, too */
 };
 
 /* What one sync did. */
 typedef struct memalloy_report memalloy_report;
 
 /* Makes the store follow a folder: files new or changed are (re)indexed, documents of files that
- * are gone are removed; files that the patterns leave out are left as they are in the store. Hidden
+ * are gone are removed (not where their disk may be away: the folder is on another one now); a new
+ * file with the content of one that is gone takes over its document, id, metadata and vectors.
+ * Files that the patterns leave out are left as they are in the store. Hidden
  * and binary files are left out, symbolic links are not followed out of the folder. */
 MEMALLOY_CALL int memalloy_sync(memalloy_kernel *kernel, const char *folder,
                                 const struct memalloy_sync_options *options, memalloy_report **out,

@@ -217,9 +217,20 @@ class AsyncRAGKernel:
         """As RAGKernel.update_metadata."""
         return await self._plain("update_metadata", document_id, metadata, durability=durability)
 
-    def sync(self, folder, include=None, exclude=None, progress=None, max_file_bytes=None, *, durability=None):
+    def sync(
+        self,
+        folder,
+        include=None,
+        exclude=None,
+        progress=None,
+        max_file_bytes=None,
+        *,
+        durability=None,
+        paths=None,
+        recursive=True,
+    ):
         """As RAGKernel.sync, as a Call: await it for the report, iterate over it for its progress."""
-        kwargs = {"max_file_bytes": max_file_bytes, "durability": durability}
+        kwargs = {"max_file_bytes": max_file_bytes, "durability": durability, "paths": paths, "recursive": recursive}
         return self._watched("sync", (folder, include, exclude), kwargs, progress)
 
     def make_index(self, progress=None, **options):

@@ -168,6 +168,10 @@ class SyncReport:
     @property
     def unchanged(self) -> int: ...
     @property
+    def moved(self) -> int: ...
+    @property
+    def files(self) -> int: ...
+    @property
     def bytes(self) -> int: ...
     @property
     def chunks(self) -> int: ...
@@ -302,6 +306,8 @@ class RAGKernel:
         max_file_bytes: int | None = None,
         *,
         durability: _Durability | None = None,
+        paths: Sequence[_Path] | None = None,
+        recursive: bool = True,
     ) -> SyncReport: ...
     def search(
         self,

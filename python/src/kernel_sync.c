@@ -9,7 +9,7 @@
 struct sync_job {
     struct mlypy_job job;
     const char *folder;
-    const char **include, **exclude; /* owned; the strings are held */
+    const char **include, **exclude, **paths; /* owned; the strings are held */
     struct memalloy_sync_options options;
     memalloy_report *report;
 };
@@ -43,6 +43,30 @@ static bool patterns(struct mlypy_job *job, PyObject *object, const char *name, 
     return true;
 }
 
+/* Paths as C strings, in the same way. */
+static bool take_paths(struct sync_job *sync, PyObject *object)
+{
+    if (object == NULL || object == Py_None) {
+        return true;
+    }
+    PyObject *tuple = mlypy_tuple(object, "paths", "a sequence of paths or None");
+    size_t count = tuple == NULL ? 0 : (size_t)PyTuple_Size(tuple);
+    sync->paths = tuple == NULL ? NULL : mlypy_array(count, sizeof(*sync->paths));
+    bool ok = sync->paths != NULL;
+    for (size_t i = 0; ok && i < count; i++) {
+        PyObject *bytes = mlypy_path(PyTuple_GetItem(tuple, (Py_ssize_t)i), "paths");
+        ok = bytes != NULL && mlypy_job_hold(&sync->job, bytes);
+        if (ok) {
+            sync->paths[i] = PyBytes_AsString(bytes);
+        }
+        Py_XDECREF(bytes);
+    }
+    Py_XDECREF(tuple);
+    sync->options.paths = sync->paths;
+    sync->options.path_count = count;
+    return ok;
+}
+
 static int run_sync(struct mlypy_job *job, struct memalloy_error *err)
 {
     struct sync_job *sync = (struct sync_job *)job;
@@ -62,6 +86,7 @@ static void clear_sync(struct mlypy_job *job)
     memalloy_report_destroy(sync->report);
     PyMem_Free((void *)sync->include);
     PyMem_Free((void *)sync->exclude);
+    PyMem_Free((void *)sync->paths);
 }
 
 static const struct mlypy_job_kind sync_kind = {
@@ -74,8 +99,8 @@ static const struct mlypy_job_kind sync_kind = {
 
 PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"folder",         "include",    "exclude", "progress",
-                            "max_file_bytes", "durability", NULL};
+    static char *names[] = {"folder",     "include", "exclude",   "progress", "max_file_bytes",
+                            "durability", "paths",   "recursive", NULL};
     struct mlypy_kernel *self = (struct mlypy_kernel *)object;
     PyObject *folder;
     PyObject *include = NULL;
@@ -83,10 +108,13 @@ PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs)
     PyObject *progress = NULL;
     PyObject *max_bytes_object = NULL;
     PyObject *durability = NULL;
+    PyObject *paths = NULL;
+    int recursive = 1;
     struct memalloy_sync_options options = {.struct_bytes = sizeof(options)};
     int64_t max_bytes = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO$O", names, &folder, &include, &exclude,
-                                     &progress, &max_bytes_object, &durability) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO$OOp", names, &folder, &include, &exclude,
+                                     &progress, &max_bytes_object, &durability, &paths,
+                                     &recursive) ||
         !mlypy_durability(self->state, durability, &options.durability)) {
         return NULL;
     }
@@ -104,9 +132,10 @@ PyObject *mlypy_kernel_sync(PyObject *object, PyObject *args, PyObject *kwargs)
                            &sync->options.exclude_count) &&
                   mlypy_int_or_none(self->state, max_bytes_object, "max_file_bytes", 1, INT64_MAX,
                                     true, &max_bytes) &&
-                  mlypy_watch_callback(progress, &callback);
+                  take_paths(sync, paths) && mlypy_watch_callback(progress, &callback);
         sync->options.include = sync->include;
         sync->options.exclude = sync->exclude;
+        sync->options.flags = recursive != 0 ? 0 : MEMALLOY_SYNC_FLAT;
         sync->options.file_bytes_max = (uint64_t)max_bytes;
         if (ok) {
             result = mlypy_job_call(&sync->job, callback);

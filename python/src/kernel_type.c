@@ -332,12 +332,15 @@ static PyMethodDef kernel_methods[] = {
      "length. metadata: count dicts or None. ids: count str or None."},
     {"sync", KEYWORDS(mlypy_kernel_sync), METH_VARARGS | METH_KEYWORDS,
      "sync($self, /, folder, include=None, exclude=None, progress=None, max_file_bytes=None, *, "
-     "durability=None)\n--\n\n"
-     "Makes the store follow a folder: adds, replaces and removes exactly what changed.\n\n"
+     "durability=None, paths=None, recursive=True)\n--\n\n"
+     "Makes the store follow a folder: adds, replaces and removes exactly what changed. A file\n"
+     "that was moved or renamed keeps its document, and is not embedded again.\n\n"
      "include, exclude: sequences of globs on the path below the folder; '*' stops at '/', '**'\n"
      "does not; one without '/' matches names at any depth. progress: True prints a line on\n"
      "stderr; a callable gets a Progress about ten times a second, and cancels by returning\n"
      "False or raising. max_file_bytes: larger files are skipped with a reason; None: 64 MiB.\n"
+     "paths: only these files and folders below it are looked at, there or gone; None: all.\n"
+     "recursive False: the folder's own files alone.\n"
      "Returns a SyncReport. Errors: MissingFileError (FileNotFoundError), CancelledError, and\n"
      "as add_document. Ctrl-C stops it; what was committed stays."},
     {"search", KEYWORDS(mlypy_kernel_search), METH_VARARGS | METH_KEYWORDS,

@@ -8,7 +8,7 @@
 #include <structmember.h>
 
 struct report_object {
-    PyObject_HEAD unsigned long long added, replaced, removed, unchanged;
+    PyObject_HEAD unsigned long long added, replaced, removed, unchanged, moved, files;
     unsigned long long bytes, chunks, chunks_embedded, tokens;
     PyObject *skipped; /* list of (path, reason) */
     PyObject *seconds; /* dict: stage -> float */
@@ -46,6 +46,8 @@ PyObject *mlypy_report_from(struct mlypy_state *state, const memalloy_report *re
     self->replaced = counts.replaced;
     self->removed = counts.removed;
     self->unchanged = counts.unchanged;
+    self->moved = counts.moved;
+    self->files = counts.files;
     self->bytes = counts.bytes;
     self->chunks = counts.chunks;
     self->chunks_embedded = counts.chunks_embedded;
@@ -96,11 +98,12 @@ static PyObject *report_to_dict(PyObject *object, PyObject *Py_UNUSED(unused))
     PyObject *seconds = self->seconds == NULL ? PyDict_New() : PyDict_Copy(self->seconds);
     PyObject *made = NULL;
     if (skipped != NULL && seconds != NULL) {
-        made = Py_BuildValue("{s:K,s:K,s:K,s:K,s:O,s:K,s:K,s:K,s:K,s:O}", "added", self->added,
-                             "replaced", self->replaced, "removed", self->removed, "unchanged",
-                             self->unchanged, "skipped", skipped, "bytes", self->bytes, "chunks",
-                             self->chunks, "chunks_embedded", self->chunks_embedded, "tokens",
-                             self->tokens, "seconds", seconds);
+        made =
+            Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:O,s:K,s:K,s:K,s:K,s:O}", "added", self->added,
+                          "replaced", self->replaced, "removed", self->removed, "unchanged",
+                          self->unchanged, "moved", self->moved, "files", self->files, "skipped",
+                          skipped, "bytes", self->bytes, "chunks", self->chunks, "chunks_embedded",
+                          self->chunks_embedded, "tokens", self->tokens, "seconds", seconds);
     }
     Py_XDECREF(skipped);
     Py_XDECREF(seconds);
@@ -111,9 +114,9 @@ static PyObject *report_repr(PyObject *object)
 {
     struct report_object *self = (struct report_object *)object;
     return PyUnicode_FromFormat(
-        "SyncReport(added=%llu, replaced=%llu, removed=%llu, unchanged=%llu, skipped=%zd, "
-        "chunks=%llu)",
-        self->added, self->replaced, self->removed, self->unchanged,
+        "SyncReport(added=%llu, replaced=%llu, removed=%llu, moved=%llu, unchanged=%llu, "
+        "skipped=%zd, chunks=%llu)",
+        self->added, self->replaced, self->removed, self->moved, self->unchanged,
         self->skipped == NULL ? (Py_ssize_t)0 : PyList_Size(self->skipped), self->chunks);
 }
 
@@ -130,6 +133,8 @@ static PyMemberDef report_members[] = {
     COUNT(replaced, "documents whose file changed"),
     COUNT(removed, "documents whose file is gone"),
     COUNT(unchanged, "documents that were left as they are"),
+    COUNT(moved, "documents whose file was moved or renamed: nothing was embedded"),
+    COUNT(files, "files that were found"),
     COUNT(bytes, "of the files that were read"),
     COUNT(chunks, "of the added and replaced documents"),
     COUNT(chunks_embedded, "those of them that needed a new vector"),

@@ -224,10 +224,14 @@ struct mly_ingest_times {
 struct mly_ingest_item {
     enum mly_change_kind kind;
     struct mly_document document;
-    bool replaces;        /* a document of this id is there already */
-    bool is_new;          /* its id was made just now: nobody else has it */
-    bool keeps_metadata;  /* none was given: what the document has stays */
-    struct mly_text text; /* owned by the item once it is added */
+    bool replaces;       /* a document of this id is there already */
+    bool is_new;         /* its id was made just now: nobody else has it */
+    bool keeps_metadata; /* none was given: what the document has stays */
+    bool is_of_path;     /* the id is that of the path's document, nobody asked for it */
+    /* the document was this file's, which is gone, and gets another path; null: it keeps its own */
+    struct mly_str moved_from, moved_from_shown;
+    struct mly_str donor_id; /* a document of the snapshot with the same text, or null */
+    struct mly_text text;    /* owned by the item once it is added */
     struct mly_chunks chunks;
     struct mly_chunk_row *rows;
     size_t row_count;
@@ -254,6 +258,8 @@ struct mly_ingest {
     /* asked between batches of the embedder; other than OK stops */
     enum mly_err (*pulse)(void *context, struct mly_error *err);
     void *pulse_context;
+    /* told of every item once its commit is made, as it was committed; or NULL; pulse's context */
+    void (*done)(void *context, const struct mly_ingest_item *item);
 };
 
 void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,

@@ -116,20 +116,32 @@ static int compare_row_ids(const void *a, const void *b)
 
 /* Gives rows the vectors that chunks of the same id have in the store. */
 static enum mly_err reuse_vectors(struct mly_ingest *ingest, struct mly_ingest_item *item,
-                                  struct mly_error *err)
+                                  struct mly_str document_id, struct mly_error *err)
 {
     struct mly_chunk_row *old = NULL;
     size_t old_count = 0;
-    MLY_TRY(mly_snapshot_document_chunks(ingest->snapshot, item->document.id, &ingest->arena, &old,
+    MLY_TRY(mly_snapshot_document_chunks(ingest->snapshot, document_id, &ingest->arena, &old,
                                          &old_count, err));
     if (old_count == 0) return MLY_OK;
     qsort(old, old_count, sizeof(old[0]), compare_row_ids);
     for (size_t i = 0; i < item->row_count; i++) {
+        if (item->rows[i].vector != NULL) continue;
         const struct mly_chunk_row *row =
             bsearch(&item->rows[i], old, old_count, sizeof(old[0]), compare_row_ids);
         if (row != NULL) item->rows[i].vector = row->vector;
     }
     return MLY_OK;
+}
+
+/* The same from another document: rows get the ids for a moment that they would have there. */
+static enum mly_err reuse_donor(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                                struct mly_error *err)
+{
+    struct mly_mem *mem = ingest->kernel->env->mem;
+    if (item->donor_id.data == NULL) return MLY_OK;
+    MLY_TRY(mly_make_chunk_ids(mem, item->donor_id, item->rows, item->row_count, err));
+    MLY_TRY(reuse_vectors(ingest, item, item->donor_id, err));
+    return mly_make_chunk_ids(mem, item->document.id, item->rows, item->row_count, err);
 }
 
 /* Queues a row's word pieces for the embedder. */
@@ -201,7 +213,8 @@ static enum mly_err prepare_text(struct mly_ingest *ingest, struct mly_ingest_it
         MLY_TRY(mly_kernel_get_model(ingest->kernel, &ingest->model, err));
     }
     MLY_TRY(make_rows(ingest, item, err));
-    if (item->replaces) MLY_TRY(reuse_vectors(ingest, item, err));
+    if (item->replaces) MLY_TRY(reuse_vectors(ingest, item, item->document.id, err));
+    MLY_TRY(reuse_donor(ingest, item, err));
     MLY_TRY(queue_rows(ingest, item, err));
     item->document.title = title_of(item);
     item->document.chunk_count = (int64_t)item->row_count;
@@ -308,6 +321,7 @@ static enum mly_err follow_path(struct mly_ingest *ingest, const struct mly_snap
     bool found = false;
     MLY_TRY(mly_snapshot_find_path(newest, path, &ingest->arena, &other, &found, err));
     if (!found || mly_str_equal(other.id, item->document.id)) return MLY_OK;
+    item->moved_from = item->moved_from_shown = MLY_STR_NULL;
     item->document.id = other.id;
     item->document.created_at_us = other.created_at_us;
     for (size_t i = 0; i < item->row_count; i++) {
@@ -362,6 +376,22 @@ static enum mly_err revise_touch(struct mly_ingest *ingest, struct mly_ingest_it
     return MLY_OK;
 }
 
+/* The document that an item was for has another file now: the item becomes one of its own. */
+static enum mly_err start_anew(struct mly_ingest *ingest, struct mly_ingest_item *item,
+                               struct mly_error *err)
+{
+    struct mly_document *document = &item->document;
+    item->moved_from = item->moved_from_shown = MLY_STR_NULL;
+    MLY_TRY(mly_choose_document_id(ingest->kernel->env, MLY_STR_NULL, &ingest->arena, &document->id,
+                                   err));
+    document->created_at_us = document->updated_at_us;
+    for (size_t i = 0; i < item->row_count; i++)
+        item->rows[i].document_id = document->id;
+    if (item->row_count == 0) return MLY_OK;
+    return mly_make_chunk_ids(ingest->kernel->env->mem, document->id, item->rows, item->row_count,
+                              err);
+}
+
 /* Compares an item with what the store holds now, under the writer's lock. */
 static enum mly_err revise(struct mly_ingest *ingest, const struct mly_snapshot *newest,
                            struct mly_ingest_item *item, bool *again, struct mly_error *err)
@@ -372,7 +402,13 @@ static enum mly_err revise(struct mly_ingest *ingest, const struct mly_snapshot 
     MLY_TRY(follow_path(ingest, newest, item, err));
     MLY_TRY(mly_snapshot_find_document(newest, item->document.id, &ingest->arena, &current, &found,
                                        err));
-    if (found && !mly_str_equal(file_of(&current), file_of(&item->document))) {
+    struct mly_str file = file_of(&item->document);
+    bool is_other = found && !mly_str_equal(file_of(&current), file) &&
+                    !mly_str_equal(file_of(&current), item->moved_from);
+    if ((item->moved_from.data != NULL && !found) || (is_other && item->is_of_path)) {
+        MLY_TRY(start_anew(ingest, item, err));
+        found = false;
+    } else if (is_other) {
         return mly_fail(err, MLY_ERR_INVAL, "document id %.64s is taken by %.300s",
                         item->document.id.data,
                         current.path.data != NULL ? current.path.data : "a text");
@@ -441,6 +477,8 @@ enum mly_err mly_ingest_commit(struct mly_ingest *ingest, struct mly_error *err)
         MLY_TRY(embed_queue(ingest, err));
         MLY_TRY(commit_as_writer(ingest, attempt == COMMIT_TRIES, &again, err));
     }
+    for (size_t i = 0; i < ingest->count && ingest->done != NULL; i++)
+        ingest->done(ingest->pulse_context, &ingest->items[i]);
     reset(ingest);
     return MLY_OK;
 }

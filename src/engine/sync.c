@@ -2,10 +2,9 @@
  * are not even opened; the others are read, and where their text did change, embedded. Documents of
  * files that are gone are removed. Commits are made in batches, so that an interruption keeps what
  * was done. */
-#include "engine/engine_int.h"
+#include "engine/sync_int.h"
 
 #include "base/limits.h"
-#include "engine/report.h"
 #include "source/source.h"
 
 #include <string.h>
@@ -13,25 +12,6 @@
 /* A file written within this time before its row was: a later write may have left the same stamp
  * (coarse clocks), so its content is looked at again. */
 #define RACY_US ((int64_t)2000000)
-
-struct sync {
-    memalloy_kernel *kernel;
-    const struct mly_env *env;
-    struct mly_str root;
-    struct mly_file root_dir; /* files are opened below it */
-    uint64_t root_device, root_inode;
-    uint64_t file_bytes_max;
-    enum mly_durability durability;
-    struct mly_snapshot *snapshot;
-    struct mly_listing listing;
-    struct mly_ingest ingest;
-    memalloy_report *report;
-    struct mly_watcher watcher;
-    uint64_t *todo;    /* bitmap of listed files that must be opened */
-    uint64_t embedded; /* bytes_done before the batch in hand */
-    uint64_t files_read;
-    double read_s;
-};
 
 static void set_todo(struct sync *sync, size_t i)
 {
@@ -43,9 +23,8 @@ static bool is_todo(const struct sync *sync, size_t i)
     return (sync->todo[i / 64] >> (i % 64) & 1) != 0;
 }
 
-/* root "/" path, in the ingest's arena. */
-static enum mly_err full_path(struct sync *sync, struct mly_str path, struct mly_arena *arena,
-                              struct mly_str *out, struct mly_error *err)
+enum mly_err mly_sync_full_path(const struct sync *sync, struct mly_str path,
+                                struct mly_arena *arena, struct mly_str *out, struct mly_error *err)
 {
     bool slash = sync->root.data[sync->root.bytes - 1] == '/';
     size_t bytes = sync->root.bytes + (slash ? 0 : 1) + path.bytes;
@@ -103,13 +82,14 @@ static enum mly_err plan(struct sync *sync, struct mly_error *err)
         struct mly_document document;
         bool found = false;
         mly_arena_reset(&arena);
-        rc = full_path(sync, file->path, &arena, &path, err);
+        rc = mly_sync_full_path(sync, file->path, &arena, &path, err);
         if (rc == MLY_OK) {
             rc = mly_snapshot_find_path(sync->snapshot, path, &arena, &document, &found, err);
         }
         bool lost = false;
         if (rc == MLY_OK && found) rc = find_loss(sync, &document, &lost, err);
         if (rc != MLY_OK) break;
+        if (found && document.has_stamp) mly_sync_note_device(sync, document.stamp.device);
         if (found && !lost && is_unchanged(&document, &file->stamp)) {
             if (was_skipped(&document)) {
                 rc = mly_report_skip(sync->report, document.path, document.reason, err);
@@ -119,6 +99,7 @@ static enum mly_err plan(struct sync *sync, struct mly_error *err)
             continue;
         }
         set_todo(sync, i);
+        if (found && !was_skipped(&document)) rc = mly_sync_keep_changed(sync, &document, err);
         sync->watcher.progress.files_total++;
         sync->watcher.progress.bytes_total += (uint64_t)file->stamp.byte_count;
     }
@@ -143,24 +124,44 @@ static enum mly_err tell_embedded(void *context, struct mly_error *err)
     return mly_watcher_tell(&sync->watcher, false, err);
 }
 
+/* What a commit did with one item, in the report. */
+static int count_item(const struct mly_ingest_item *item, struct memalloy_sync_counts *counts)
+{
+    if (item->kind == MLY_CHANGE_REMOVE) {
+        counts->removed += item->replaces;
+        return item->replaces ? MEMALLOY_FILE_REMOVED : 0;
+    }
+    if (was_skipped(&item->document)) {
+        counts->removed += item->replaces; /* it was a text, and is none any more */
+        return MEMALLOY_FILE_SKIPPED;
+    }
+    if (item->kind == MLY_CHANGE_PUT) {
+        counts->chunks += item->row_count;
+        counts->added += !item->replaces;
+        counts->replaced += item->replaces;
+        return item->replaces ? MEMALLOY_FILE_REPLACED : MEMALLOY_FILE_ADDED;
+    }
+    counts->moved += item->moved_from.data != NULL;
+    counts->unchanged += item->moved_from.data == NULL;
+    return item->moved_from.data != NULL ? MEMALLOY_FILE_MOVED : 0;
+}
+
+/* Called for each item of a commit, once it is one. */
+static void tell_done(void *context, const struct mly_ingest_item *item)
+{
+    struct sync *sync = context;
+    struct memalloy_file_event event = {.struct_bytes = sizeof(event)};
+    event.kind = count_item(item, &sync->report->counts);
+    if (event.kind == 0 || sync->file_fn == NULL) return;
+    event.path = mly_str_out(item->document.path);
+    event.old_path = mly_str_out(item->moved_from_shown);
+    event.reason = mly_str_out(item->document.reason);
+    event.document_id = mly_str_out(item->document.id);
+    sync->file_fn(sync->file_context, &event);
+}
+
 static enum mly_err commit(struct sync *sync, struct mly_error *err)
 {
-    uint64_t added = 0;
-    uint64_t replaced = 0;
-    uint64_t removed = 0;
-    uint64_t chunks = 0;
-    for (size_t i = 0; i < sync->ingest.count; i++) {
-        const struct mly_ingest_item *item = &sync->ingest.items[i];
-        if (item->kind != MLY_CHANGE_PUT) continue;
-        if (was_skipped(&item->document)) {
-            removed++; /* it was a text, and is none any more */
-        } else if (item->replaces) {
-            replaced++;
-        } else {
-            added++;
-        }
-        chunks += item->row_count;
-    }
     /* Added after the commit: while it embeds, tell_embedded counts these bytes as they are done.
      */
     uint64_t text_bytes = sync->ingest.text_bytes;
@@ -168,10 +169,6 @@ static enum mly_err commit(struct sync *sync, struct mly_error *err)
     sync->embedded += text_bytes;
     sync->watcher.progress.path = NULL; /* it was in the ingest's arena */
     struct memalloy_sync_counts *counts = &sync->report->counts;
-    counts->added += added;
-    counts->replaced += replaced;
-    counts->removed += removed;
-    counts->chunks += chunks;
     counts->chunks_embedded = sync->ingest.chunks_embedded;
     counts->tokens = sync->ingest.tokens_embedded;
     sync->watcher.progress.bytes_done = sync->embedded;
@@ -203,11 +200,34 @@ static enum mly_err add_skipped(struct sync *sync, struct mly_ingest_item *item,
     return mly_ingest_add(&sync->ingest, item, err);
 }
 
+/* A new file whose content a gone one had is that one's: its document gets the new path. *old is
+ * its row then, else data NULL. */
+static enum mly_err find_moved(struct sync *sync, struct mly_ingest_item *item,
+                               const struct mly_text *text, const struct mly_file_stamp *stamp,
+                               struct mly_document *old, bool *found, struct mly_error *err)
+{
+    *found = false;
+    struct sync_gone *gone = mly_sync_take_gone(sync, &text->hash, stamp->inode);
+    if (gone == NULL) return MLY_OK;
+    MLY_TRY(
+        mly_snapshot_find_document(sync->snapshot, gone->id, &sync->ingest.arena, old, found, err));
+    if (!*found) return MLY_OK;
+    item->document.id = old->id;
+    item->moved_from = gone->path;
+    item->moved_from_shown = gone->shown;
+    item->replaces = true;
+    return MLY_OK;
+}
+
 /* A file that was read: its row only where the text is the same, else its text too. */
 static enum mly_err add_text(struct sync *sync, struct mly_ingest_item *item,
                              const struct mly_file_stamp *stamp, const struct mly_document *old,
                              struct mly_text *text, struct mly_error *err)
 {
+    struct mly_document moved;
+    bool has_moved = false;
+    if (old == NULL) MLY_TRY(find_moved(sync, item, text, stamp, &moved, &has_moved, err));
+    if (has_moved) old = &moved;
     item->text = *text;
     mly_fill_document(item, sync->env, NULL, old, text);
     item->document.stamp = *stamp;
@@ -220,10 +240,11 @@ static enum mly_err add_text(struct sync *sync, struct mly_ingest_item *item,
         item->kind = MLY_CHANGE_TOUCH;
         item->document.title = old->title;
         item->document.chunk_count = old->chunk_count;
+    } else {
+        item->donor_id = mly_sync_find_donor(sync, &text->hash);
     }
     MLY_TRY(mly_ingest_add(&sync->ingest, item, err));
     *text = (struct mly_text){0};
-    sync->report->counts.unchanged += same;
     return MLY_OK;
 }
 
@@ -254,7 +275,10 @@ static enum mly_err open_file(struct sync *sync, const struct mly_found *file, s
         return rc;
     }
     if (rc == MLY_ERR_NOMEM) return mly_fail(err, rc, "%s", fault.message);
-    if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* gone since the walk: the next sync removes it */
+    if (rc == MLY_ERR_NOTFOUND) { /* gone since the walk: the next sync removes it */
+        sync->report->counts.files--;
+        return MLY_OK;
+    }
     bool is_content = rc == MLY_ERR_PARSE || rc == MLY_ERR_LIMIT;
     if (!is_content || !get_stamp(sync, path.data, &stamp)) {
         /* It could not be read, or kept changing: what the store has of it stays, and it is tried
@@ -273,10 +297,10 @@ static enum mly_err index_file(struct sync *sync, const struct mly_found *file,
                                struct mly_error *err)
 {
     struct mly_arena *arena = &sync->ingest.arena;
-    struct mly_ingest_item item = {.kind = MLY_CHANGE_PUT};
+    struct mly_ingest_item item = {.kind = MLY_CHANGE_PUT, .is_of_path = true};
     struct mly_document old;
     struct mly_str path;
-    MLY_TRY(full_path(sync, file->path, arena, &path, err));
+    MLY_TRY(mly_sync_full_path(sync, file->path, arena, &path, err));
     MLY_TRY(mly_snapshot_find_path(sync->snapshot, path, arena, &old, &item.replaces, err));
     MLY_TRY(mly_show_path(path, arena, &item.document, err));
     if (item.replaces) {
@@ -293,11 +317,6 @@ static enum mly_err index_file(struct sync *sync, const struct mly_found *file,
     /* What is passed over is no work: left in the total it would make the remaining time a lie. */
     if (sync->ingest.text_bytes == text_bytes) {
         progress->bytes_total -= (uint64_t)file->stamp.byte_count;
-    }
-    /* Skipped before: what comes now is new, not a replacement. */
-    if (rc == MLY_OK && item.replaces && was_skipped(&old) && sync->ingest.count > 0) {
-        struct mly_ingest_item *last = &sync->ingest.items[sync->ingest.count - 1];
-        if (mly_str_equal(last->document.id, old.id)) last->replaces = false;
     }
     return rc;
 }
@@ -316,57 +335,31 @@ static enum mly_err index_files(struct sync *sync, struct mly_error *err)
 
 /* ---- files that are gone ---- */
 
-static bool is_listed(const struct mly_listing *listing, struct mly_str path)
+static enum mly_err remove_one(struct sync *sync, const struct sync_gone *gone,
+                               struct mly_error *err)
 {
-    size_t low = 0;
-    size_t high = listing->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = mly_str_compare(listing->items[middle].path, path);
-        if (order == 0) return true;
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return false;
-}
-
-/* True where the system says that there is no such regular file. Anything it does not know (no
- * permission, a failing disk) is not gone: nothing is removed on a guess. */
-static bool is_gone(struct sync *sync, const char *path)
-{
-    struct mly_file_info info;
-    int result = sync->env->info_at(sync->env->context, MLY_AT_CWD, path, false, &info);
-    if (result == 0) return info.kind != MLY_KIND_FILE;
-    return mly_file_is_missing(result);
-}
-
-static enum mly_err note_gone(void *context, const struct mly_document *document,
-                              struct mly_error *err)
-{
-    struct sync *sync = context;
-    struct mly_str path = document->path_raw.data != NULL ? document->path_raw : document->path;
     struct mly_str root = sync->root;
-    if (document->id.data == NULL || document->id.bytes == 0) return MLY_OK; /* no row of ours */
-    if (path.data == NULL || !mly_str_starts_with(path, root)) return MLY_OK;
-    bool slash = root.data[root.bytes - 1] == '/';
-    if (!slash && (path.bytes == root.bytes || path.data[root.bytes] != '/')) return MLY_OK;
-    if (is_listed(&sync->listing, mly_str_slice(path, root.bytes + (slash ? 0 : 1), path.bytes))) {
+    size_t before = root.bytes + (root.data[root.bytes - 1] == '/' ? 0 : 1);
+    struct mly_ingest_item item = {.kind = MLY_CHANGE_REMOVE, .replaces = gone->is_text};
+    bool is_away;
+    item.document.id = gone->id;
+    item.document.path = gone->shown;
+    /* It may have come back meanwhile. */
+    if (!mly_sync_is_gone(sync, mly_str_slice(gone->path, before, gone->path.bytes), -1,
+                          &is_away)) {
         return MLY_OK;
     }
-    struct mly_arena *arena = &sync->ingest.arena;
-    struct mly_ingest_item item = {.kind = MLY_CHANGE_REMOVE};
-    struct mly_str raw = mly_arena_copy(arena, path);
-    item.document.id = mly_arena_copy(arena, document->id);
-    if (raw.data == NULL || item.document.id.data == NULL) {
-        return mly_fail_nomem(err, path.bytes + document->id.bytes + 2);
-    }
-    if (!is_gone(sync, raw.data)) return MLY_OK;
-    sync->report->counts.removed += !was_skipped(document);
     MLY_TRY(mly_ingest_add(&sync->ingest, &item, err));
-    return mly_ingest_is_full(&sync->ingest) ? mly_ingest_commit(&sync->ingest, err) : MLY_OK;
+    return mly_ingest_is_full(&sync->ingest) ? commit(sync, err) : MLY_OK;
+}
+
+static enum mly_err remove_gone(struct sync *sync, struct mly_error *err)
+{
+    for (size_t i = 0; i < sync->gone.count; i++) {
+        const struct sync_gone *gone = &sync->gone.items[i];
+        if (!gone->is_taken && !gone->is_there) MLY_TRY(remove_one(sync, gone, err));
+    }
+    return commit(sync, err);
 }
 
 /* ---- the whole ---- */
@@ -380,6 +373,9 @@ static enum mly_err walk(struct sync *sync, const struct memalloy_sync_options *
         .include_count = options->include_count,
         .exclude = options->exclude,
         .exclude_count = options->exclude_count,
+        .is_flat = (options->flags & MEMALLOY_SYNC_FLAT) != 0,
+        .only = sync->scope == NULL ? NULL : sync->only,
+        .only_count = sync->scope_count,
     };
     struct mly_file_info info;
     bool exists = false;
@@ -401,10 +397,13 @@ static enum mly_err walk(struct sync *sync, const struct memalloy_sync_options *
     for (size_t i = 0; i < sync->listing.unread_count; i++) {
         struct mly_document shown = {0};
         struct mly_str path;
-        MLY_TRY(full_path(sync, sync->listing.unread[i], &sync->listing.arena, &path, err));
+        MLY_TRY(
+            mly_sync_full_path(sync, sync->listing.unread[i], &sync->listing.arena, &path, err));
         MLY_TRY(mly_show_path(path, &sync->listing.arena, &shown, err));
         MLY_TRY(mly_report_skip(sync->report, shown.path, sync->listing.unread_reasons[i], err));
     }
+    sync->report->counts.files = sync->listing.count;
+    sync->report->counts.unread = sync->listing.unread_count;
     size_t words = sync->listing.count / 64 + 1;
     sync->todo = mly_mem_array(sync->env->mem, words, sizeof(sync->todo[0]));
     return sync->todo != NULL ? MLY_OK : mly_fail_nomem(err, words * sizeof(sync->todo[0]));
@@ -426,9 +425,9 @@ static enum mly_err run(struct sync *sync, const struct memalloy_sync_options *o
 {
     MLY_TRY(walk(sync, options, err));
     MLY_TRY(plan(sync, err));
+    MLY_TRY(mly_sync_find_gone(sync, err));
     MLY_TRY(index_files(sync, err));
-    MLY_TRY(mly_snapshot_each_document(sync->snapshot, note_gone, sync, err));
-    MLY_TRY(mly_ingest_commit(&sync->ingest, err));
+    MLY_TRY(remove_gone(sync, err));
     finish_counts(sync);
     sync->watcher.progress.stage = MEMALLOY_STAGE_DONE;
     sync->watcher.progress.bytes_done = sync->watcher.progress.bytes_total;
@@ -467,11 +466,15 @@ static enum mly_err check_model(struct sync *sync, struct mly_error *err)
 
 static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
                                    const struct memalloy_sync_options *options,
+                                   const struct mly_sync_path *paths, size_t count,
                                    struct mly_error *err)
 {
     struct mly_bytes root;
     mly_bytes_init(&root, sync->env->mem, MLY_PATH_BYTES_MAX);
+    mly_arena_init(&sync->scope_arena, sync->env->mem, SIZE_MAX);
+    mly_arena_init(&sync->gone.arena, sync->env->mem, SIZE_MAX);
     enum mly_err rc = find_root(sync, folder, &root, err);
+    if (rc == MLY_OK) rc = mly_sync_take_scope(sync, paths, count, err);
     if (rc != MLY_OK) goto done;
     rc = mly_store_pin(sync->kernel->store, &sync->snapshot, err);
     if (rc != MLY_OK) goto done;
@@ -480,30 +483,48 @@ static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
     sync->ingest.durability = sync->durability;
     sync->ingest.pulse = tell_embedded;
     sync->ingest.pulse_context = sync;
+    sync->ingest.done = tell_done;
     if (rc == MLY_OK) rc = run(sync, options, err);
     mly_ingest_deinit(&sync->ingest);
     mly_snapshot_release(sync->snapshot);
     mly_listing_deinit(&sync->listing);
     mly_mem_free(sync->env->mem, sync->todo);
 done:
+    mly_sync_gone_deinit(sync);
+    mly_arena_deinit(&sync->scope_arena);
     mly_file_close(&sync->root_dir);
     mly_bytes_deinit(&root);
     return rc;
 }
 
-enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
-                             const struct memalloy_sync_options *options, memalloy_report **out,
-                             struct mly_error *err)
+static enum mly_err check_options(struct memalloy_sync_options *local,
+                                  enum mly_durability *durability, struct mly_error *err)
+{
+    if (local->file_bytes_max > MLY_DOCUMENT_BYTES_MAX) {
+        return mly_fail(err, MLY_ERR_LIMIT, "file_bytes_max %llu, limit is %zu",
+                        (unsigned long long)local->file_bytes_max, (size_t)MLY_DOCUMENT_BYTES_MAX);
+    }
+    if ((local->flags & ~MEMALLOY_SYNC_FLAT) != 0) {
+        return mly_fail(err, MLY_ERR_INVAL, "flags 0x%x of memalloy_sync_options are not known",
+                        local->flags & ~MEMALLOY_SYNC_FLAT);
+    }
+    if (local->path_count > 0 && local->paths == NULL) {
+        return mly_fail(err, MLY_ERR_INVAL, "path_count is %zu and paths is NULL",
+                        local->path_count);
+    }
+    if (local->file_bytes_max == 0) local->file_bytes_max = MLY_FILE_BYTES_MAX;
+    return mly_options_durability(local->durability, durability, err);
+}
+
+enum mly_err mly_sync(memalloy_kernel *kernel, const char *folder,
+                      const struct memalloy_sync_options *options,
+                      const struct mly_sync_path *paths, size_t count, memalloy_report **out,
+                      struct mly_error *err)
 {
     struct memalloy_sync_options local = {.struct_bytes = sizeof(local)};
-    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_sync_options", err));
-    if (local.file_bytes_max > MLY_DOCUMENT_BYTES_MAX) {
-        return mly_fail(err, MLY_ERR_LIMIT, "file_bytes_max %llu, limit is %zu",
-                        (unsigned long long)local.file_bytes_max, (size_t)MLY_DOCUMENT_BYTES_MAX);
-    }
     enum mly_durability durability;
-    MLY_TRY(mly_options_durability(local.durability, &durability, err));
-    if (local.file_bytes_max == 0) local.file_bytes_max = MLY_FILE_BYTES_MAX;
+    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_sync_options", err));
+    MLY_TRY(check_options(&local, &durability, err));
     MLY_TRY(mly_kernel_enter_writing(kernel, err));
     struct sync sync = {
         .kernel = kernel,
@@ -511,10 +532,12 @@ enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
         .root_dir = MLY_FILE_CLOSED,
         .file_bytes_max = local.file_bytes_max,
         .durability = durability,
+        .file_fn = local.file,
+        .file_context = local.file_context,
     };
     mly_watcher_init(&sync.watcher, kernel->env, local.progress, local.progress_context);
     enum mly_err rc = mly_report_create(kernel->env, &sync.report, err);
-    if (rc == MLY_OK) rc = sync_as_caller(&sync, folder, &local, err);
+    if (rc == MLY_OK) rc = sync_as_caller(&sync, folder, &local, paths, count, err);
     mly_kernel_leave(kernel);
     if (rc != MLY_OK) {
         memalloy_report_destroy(sync.report);
@@ -522,4 +545,26 @@ enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
     }
     *out = sync.report;
     return MLY_OK;
+}
+
+enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
+                             const struct memalloy_sync_options *options, memalloy_report **out,
+                             struct mly_error *err)
+{
+    struct memalloy_sync_options local = {.struct_bytes = sizeof(local)};
+    enum mly_durability durability;
+    MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_sync_options", err));
+    MLY_TRY(check_options(&local, &durability, err));
+    if (local.paths == NULL) return mly_sync(kernel, folder, options, NULL, 0, out, err);
+    struct mly_mem *mem = kernel->birth_env->mem;
+    struct mly_sync_path *paths = mly_mem_array(mem, local.path_count + 1, sizeof(paths[0]));
+    if (paths == NULL) return mly_fail_nomem(err, (local.path_count + 1) * sizeof(paths[0]));
+    enum mly_err rc = MLY_OK;
+    for (size_t i = 0; i < local.path_count; i++) {
+        if (local.paths[i] == NULL) rc = mly_fail(err, MLY_ERR_INVAL, "paths[%zu] is NULL", i);
+        paths[i] = (struct mly_sync_path){mly_str_of(local.paths[i]), true};
+    }
+    if (rc == MLY_OK) rc = mly_sync(kernel, folder, options, paths, local.path_count, out, err);
+    mly_mem_free(mem, paths);
+    return rc;
 }

@@ -61,6 +61,11 @@ struct mly_walk_options {
     /* folders that are never entered, by device and inode: the store's own */
     uint64_t skip_device, skip_inode;
     bool has_skip;
+    bool is_flat; /* folders below the root are not entered */
+    /* Only these files and folders below the root, "a/b", none twice or below another; NULL: all.
+     * What is not there is passed over. */
+    const struct mly_str *only;
+    size_t only_count;
 };
 
 /* Lists the regular files below root that the patterns (memalloy.h) let through. Hidden names

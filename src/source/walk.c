@@ -17,6 +17,7 @@ struct walker {
     const struct mly_walk_options *options;
     struct mly_listing *out;
     struct mly_bytes path; /* of the folder or file in hand, below the root */
+    struct mly_str rest;   /* what is left of the path that is to be listed alone; "": all there */
 };
 
 static bool any_matches(const char *const *patterns, size_t count, struct mly_str path,
@@ -156,8 +157,11 @@ static enum mly_err enter_folder(struct walker *walker, int parent_fd, const cha
 static enum mly_err take_entry(struct walker *walker, int fd, const char *name, size_t depth,
                                const struct mly_file_info *info, struct mly_error *err)
 {
-    if (info->kind == MLY_KIND_DIR) return enter_folder(walker, fd, name, depth + 1, err);
-    if (info->kind != MLY_KIND_FILE) return MLY_OK;
+    if (info->kind == MLY_KIND_DIR) {
+        if (walker->options->is_flat) return MLY_OK;
+        return enter_folder(walker, fd, name, depth + 1, err);
+    }
+    if (info->kind != MLY_KIND_FILE || walker->rest.bytes > 0) return MLY_OK;
     if (!patterns_want(walker->options, mly_bytes_view(&walker->path))) return MLY_OK;
     return add_found(walker, info, err);
 }
@@ -174,43 +178,83 @@ static enum mly_err is_skipped(struct walker *walker, int fd, bool *out, struct 
     return MLY_OK;
 }
 
+/* An entry of the folder in hand. What goes wrong with looking at it stands in why and *look. */
+static enum mly_err look_at(struct walker *walker, int fd, const char *name, size_t depth,
+                            enum mly_err *look, struct mly_error *why, struct mly_error *err)
+{
+    size_t folder_bytes = walker->path.bytes;
+    struct mly_file_info info;
+    *look = MLY_OK;
+    if (name[0] == '.') return MLY_OK;
+    if (folder_bytes > 0) MLY_TRY(mly_bytes_append(&walker->path, "/", 1, err));
+    MLY_TRY(mly_bytes_append(&walker->path, name, strlen(name), err));
+    *look = mly_file_info_at(walker->env, fd, name, false, &info, why);
+    if (*look == MLY_OK && !(info.kind == MLY_KIND_DIR && is_of_a_store(name))) {
+        MLY_TRY(take_entry(walker, fd, name, depth, &info, err));
+    }
+    if (*look == MLY_ERR_NOTFOUND) *look = MLY_OK; /* gone since it was listed */
+    walker->path.bytes = folder_bytes;
+    return MLY_OK;
+}
+
+/* The next name of the path that is to be listed alone. */
+static enum mly_err follow_rest(struct walker *walker, int fd, size_t depth, enum mly_err *look,
+                                struct mly_error *why, struct mly_error *err)
+{
+    char name[256];
+    struct mly_str *rest = &walker->rest;
+    const char *slash = memchr(rest->data, '/', rest->bytes);
+    size_t bytes = slash == NULL ? rest->bytes : (size_t)(slash - rest->data);
+    *look = MLY_OK;
+    if (bytes >= sizeof(name)) return MLY_OK; /* no file system has such names */
+    memcpy(name, rest->data, bytes);
+    name[bytes] = '\0';
+    *rest = mly_str_slice(*rest, slash == NULL ? bytes : bytes + 1, rest->bytes);
+    return look_at(walker, fd, name, depth, look, why, err);
+}
+
+/* *fault and why: what is wrong with the folder itself; *noted: it is among the unread already. */
+static enum mly_err walk_entries(struct walker *walker, struct mly_dir *dir, size_t depth,
+                                 enum mly_err *fault, bool *noted, struct mly_error *why,
+                                 struct mly_error *err)
+{
+    int fd = mly_dir_fd(dir);
+    bool alone = walker->rest.bytes > 0;
+    const char *name = NULL;
+    while (*fault == MLY_OK) {
+        enum mly_err look;
+        if (alone) {
+            MLY_TRY(follow_rest(walker, fd, depth, &look, why, err));
+        } else {
+            *fault = mly_dir_next(dir, &name, why);
+            if (*fault != MLY_OK || name == NULL) break;
+            MLY_TRY(look_at(walker, fd, name, depth, &look, why, err));
+        }
+        if (look == MLY_ERR_NOMEM) *fault = look;
+        if (look != MLY_OK && look != MLY_ERR_NOMEM && !*noted) {
+            MLY_TRY(add_unread(walker, walker->path.bytes, why->message, err));
+            *noted = true;
+        }
+        if (alone) break;
+    }
+    return MLY_OK;
+}
+
 static enum mly_err walk_folder(struct walker *walker, struct mly_dir *dir, size_t depth,
                                 struct mly_error *err)
 {
-    size_t folder_bytes = walker->path.bytes;
-    int fd = mly_dir_fd(dir);
     bool noted = false;
     bool skipped = false;
     struct mly_error why = {0};
-    enum mly_err rc = is_skipped(walker, fd, &skipped, &why);
-    if (rc == MLY_OK && skipped) return MLY_OK;
-    const char *name = NULL;
-    while (rc == MLY_OK) {
-        rc = mly_dir_next(dir, &name, &why);
-        if (rc != MLY_OK || name == NULL) break;
-        if (name[0] == '.') continue;
-        if (folder_bytes > 0) MLY_TRY(mly_bytes_append(&walker->path, "/", 1, err));
-        MLY_TRY(mly_bytes_append(&walker->path, name, strlen(name), err));
-        struct mly_file_info info;
-        enum mly_err look = mly_file_info_at(walker->env, fd, name, false, &info, &why);
-        if (look == MLY_OK && !(info.kind == MLY_KIND_DIR && is_of_a_store(name))) {
-            MLY_TRY(take_entry(walker, fd, name, depth, &info, err));
-        } else if (look == MLY_OK) {
-            /* left out */
-        } else if (look == MLY_ERR_NOMEM) {
-            rc = look;
-        } else if (look != MLY_ERR_NOTFOUND && !noted) {
-            MLY_TRY(add_unread(walker, folder_bytes, why.message, err));
-            noted = true;
-        }
-        walker->path.bytes = folder_bytes;
-    }
-    if (rc == MLY_OK) return MLY_OK;
-    if (rc == MLY_ERR_NOMEM || depth == 0) {
+    enum mly_err fault = is_skipped(walker, mly_dir_fd(dir), &skipped, &why);
+    if (fault == MLY_OK && skipped) return MLY_OK;
+    MLY_TRY(walk_entries(walker, dir, depth, &fault, &noted, &why, err));
+    if (fault == MLY_OK) return MLY_OK;
+    if (fault == MLY_ERR_NOMEM || depth == 0) {
         if (err != NULL) *err = why;
-        return rc;
+        return fault;
     }
-    return noted ? MLY_OK : add_unread(walker, folder_bytes, why.message, err);
+    return noted ? MLY_OK : add_unread(walker, walker->path.bytes, why.message, err);
 }
 
 static int by_path(const void *a, const void *b)
@@ -244,19 +288,34 @@ static enum mly_err open_root(const struct mly_env *env, const char *root, struc
     return rc;
 }
 
+/* All of the root, or what is asked for. */
+static enum mly_err walk_root(struct walker *walker, const char *root, struct mly_error *err)
+{
+    const struct mly_walk_options *options = walker->options;
+    size_t count = options->only == NULL ? 1 : options->only_count;
+    for (size_t i = 0; i < count; i++) {
+        struct mly_dir dir;
+        MLY_TRY(open_root(walker->env, root, &dir, err));
+        walker->rest = options->only == NULL ? MLY_STR("") : options->only[i];
+        walker->path.bytes = 0;
+        enum mly_err rc = walk_folder(walker, &dir, 0, err);
+        mly_dir_close(&dir);
+        if (rc != MLY_OK) return rc;
+    }
+    return MLY_OK;
+}
+
 enum mly_err mly_source_walk(const struct mly_env *env, const char *root,
                              const struct mly_walk_options *options, struct mly_listing *out,
                              struct mly_error *err)
 {
     MLY_TRY(check_patterns(options->include, options->include_count, err));
     MLY_TRY(check_patterns(options->exclude, options->exclude_count, err));
-    struct mly_dir dir;
-    MLY_TRY(open_root(env, root, &dir, err));
     struct mly_listing listing = {0};
     mly_arena_init(&listing.arena, env->mem, LISTING_BYTES_MAX);
     struct walker walker = {.env = env, .options = options, .out = &listing};
     mly_bytes_init(&walker.path, env->mem, BELOW_BYTES_MAX);
-    enum mly_err rc = walk_folder(&walker, &dir, 0, err);
+    enum mly_err rc = walk_root(&walker, root, err);
     if (rc != MLY_OK) goto done;
     if (listing.count > 1) qsort(listing.items, listing.count, sizeof(listing.items[0]), by_path);
     *out = listing; /* Moved to the caller. */
@@ -264,7 +323,6 @@ enum mly_err mly_source_walk(const struct mly_env *env, const char *root,
 done:
     mly_bytes_deinit(&walker.path);
     mly_listing_deinit(&listing);
-    mly_dir_close(&dir);
     return rc;
 }
 

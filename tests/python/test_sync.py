@@ -57,6 +57,28 @@ def test_exactly_what_changed_is_done(kb, folder):
     assert documents[str(folder / "tea.md")].content == "# Tea\n\nWhite tea.\n"
 
 
+def test_moved_files_keep_their_documents(kb, folder):
+    kb.sync(folder)
+    ids = {os.path.basename(document.path): document.id for document in kb.list_documents()}
+    (folder / "deep").rename(folder / "deeper")
+    report = kb.sync(folder, paths=["deep", folder / "deeper"])
+    assert (report.moved, report.added, report.removed, report.files) == (1, 0, 0, 1)
+    assert report.chunks_embedded == 0 and report.to_dict()["moved"] == 1
+    assert {os.path.basename(document.path): document.id for document in kb.list_documents()} == ids
+
+
+def test_only_named_paths_are_looked_at(kb, folder):
+    assert kb.sync(folder, paths=[]).files == 0
+    assert kb.sync(folder, recursive=False).files == 2
+    assert kb.sync(folder, paths=["deep"], recursive=False).files == 0
+    assert kb.sync(folder, paths=[b"deep/bread.md", "nothing"]).added == 1
+    for wrong in ("../x", "/etc/passwd"):
+        with pytest.raises(memalloy.InvalidArgumentError):
+            kb.sync(folder, paths=[wrong])
+    with pytest.raises(TypeError):
+        kb.sync(folder, paths="deep")
+
+
 def test_documents_that_were_handed_in_stay(kb, folder):
     kb.add_document("handed in", document_id="x")
     kb.sync(folder)
