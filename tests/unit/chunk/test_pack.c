@@ -4,6 +4,7 @@
 #include "base/hash.h"
 
 #include "mly_cmocka.h"
+#include "test_pace.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -247,7 +248,7 @@ static void ten_megabytes_on_one_line_take_linear_time(void **state)
         MEMALLOY_CHUNKING_TOKEN};
     struct mly_meter meter = fake_meter(254);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct mly_str text = repeat_text(&mem, cases[i].part, (size_t)10 << 20);
+        struct mly_str text = repeat_text(&mem, cases[i].part, (size_t)TEST_PACE(10, 2, 1) << 20);
         for (size_t k = 0; k < 4; k++) {
             struct mly_chunking chunking = {kinds[k], MEMALLOY_SIZE_DEFAULT, MEMALLOY_SIZE_DEFAULT};
             assert_int_equal(mly_chunking_resolve(&chunking, NULL), MLY_OK);

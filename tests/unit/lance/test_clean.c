@@ -4,6 +4,7 @@
 #include "fault_env.h"
 #include "lance_cases.h"
 #include "temp_dir.h"
+#include "test_pace.h"
 
 #include "lance/lance_int.h"
 
@@ -502,7 +503,7 @@ static void every_failure_leaves_whole_versions(void **state)
     struct mly_lance_keep keep = {.versions = 2};
     for (int by_memory = 0; by_memory < 2; by_memory++) {
         enum mly_err rc = MLY_ERR_IO;
-        for (uint64_t fail_at = 1; rc != MLY_OK; fail_at++) {
+        for (uint64_t fail_at = 1; rc != MLY_OK; fail_at += TEST_PACE(1, 5, 7)) {
             struct mly_lance_cleaned report;
             EXPECT_OK(make_history(table, 12, &err));
             if (by_memory == 1) {
@@ -547,7 +548,8 @@ static bool survives_power_cuts(uint64_t skip, uint64_t *syncs, uint64_t *states
     crash_env_init(&crash);
     EXPECT_OK(mly_lance_table_open(&crash.env, "/t.lance", &on, &err));
     EXPECT_OK(make_history(on, 12, &err));
-    struct crash_effort effort = {crash_env_now(&crash), CRASH_ALL_SINGLES, 20, 0, 0};
+    struct crash_effort effort = {crash_env_now(&crash), CRASH_ALL_SINGLES, TEST_PACE(20, 5, 3), 0,
+                                  0};
     crash.skip_sync = skip == 0 ? 0 : crash.syncs + skip;
     uint64_t before = crash.syncs;
     EXPECT_OK(mly_lance_clean(on, &keep, NULL, &err));
@@ -567,7 +569,7 @@ static void every_power_cut_leaves_whole_versions(void **state)
     assert_true(survives_power_cuts(0, &syncs, &states, &idle));
     print_message("%llu crash states, %llu syncs\n", (unsigned long long)states,
                   (unsigned long long)syncs);
-    assert_true(states > 200);
+    assert_true(states > TEST_PACE(200, 100, 80));
     assert_true(syncs > 0);
     for (uint64_t skip = 1; skip <= syncs; skip++) {
         assert_false(survives_power_cuts(skip, &ignored, &states, &idle));

@@ -313,28 +313,35 @@ static bool is_missed(size_t workload_i, uint64_t skip)
 }
 
 /* Syncs that may be left out, by workload (NULL: any) and the last name of what they are for, and
- * why they stay. */
+ * why they stay; most: of those that the workload has so many, 0: all. */
 static const struct {
     const char *workload, *name, *why;
+    uint64_t most;
 } spare[] = {
-    {NULL, "sums", "derived, and made again; every folder is made by the one function that syncs"},
-    {NULL, "store.json", "nothing reads it; every small file is made by the function that syncs"},
-    {"metadata", "_versions",
-     "an old version that comes back has its files: they were not removed"},
-    {"checkpoints", "_versions", "the same; it is missed where fragments are merged"},
-    {"sessions", "_versions", "the same"},
-    {"handles in turn", "_versions", "the same"},
-    {"beside another program", "_versions", "the same"},
-    {"a sync that fails", "_versions", "the same"},
-    {"a disk that fails for a while", "_versions", "the same"},
-    {"a damaged manifest", "_versions", "the same"},
+    {NULL, "sums", "derived, and made again; every folder is made by the one function that syncs",
+     0},
+    {NULL, "store.json", "nothing reads it; every small file is made by the function that syncs",
+     0},
+    {"metadata", "_versions", "an old version that comes back has its files: they were not removed",
+     0},
+    {"merging", "_versions", "the same, of cleanings after nothing was merged: others are missed",
+     6},
+    {"checkpoints", "_versions", "the same", 0},
+    {"sessions", "_versions", "the same", 0},
+    {"handles in turn", "_versions", "the same", 0},
+    {"beside another program", "_versions", "the same", 0},
+    {"a sync that fails", "_versions", "the same", 0},
+    {"a disk that fails for a while", "_versions", "the same", 0},
+    {"a damaged manifest", "_versions", "the same", 0},
 };
 
-static bool is_spare(const char *workload, const char *name)
+/* so_far: how many of the workload's were. */
+static bool is_spare(const char *workload, const char *name, uint64_t so_far)
 {
     for (size_t i = 0; i < sizeof(spare) / sizeof(spare[0]); i++) {
         bool here = spare[i].workload == NULL || strcmp(spare[i].workload, workload) == 0;
-        if (here && strcmp(spare[i].name, name) == 0) return true;
+        if (!here || strcmp(spare[i].name, name) != 0) continue;
+        return spare[i].most == 0 || so_far < spare[i].most;
     }
     return false;
 }
@@ -357,7 +364,7 @@ static void every_sync_is_needed(void **state)
     for (size_t i = 0; i < crash_workload_count(); i++) {
         if (!is_chosen(i) || (i > 0 && !is_long())) continue;
         struct crash_ledger *ledger = crash_workload_run(i, 0);
-        uint64_t first = ledger->first_sync, last = ledger->last_sync;
+        uint64_t first = ledger->first_sync, last = ledger->last_sync, before = spared;
         crash_ledger_free(ledger);
         for (uint64_t skip = first + 1; skip <= last; skip += SKIP_STEP) {
             ledger = crash_workload_run(i, skip);
@@ -369,8 +376,8 @@ static void every_sync_is_needed(void **state)
                 missed += shown;
                 if (!shown && is_made_up(ledger)) {
                     made_up++;
-                } else if (!shown &&
-                           is_spare(crash_workload_name(i), crash_env_skipped(&ledger->crash))) {
+                } else if (!shown && is_spare(crash_workload_name(i),
+                                              crash_env_skipped(&ledger->crash), spared - before)) {
                     spared++;
                 } else if (!shown) {
                     print_message("%s: sync %llu of %llu (%s) is not missed\n",
