@@ -119,7 +119,7 @@ struct memalloy_progress {
     uint64_t items_done, items_total; /* in the stage's own unit; 0 where it has none */
 };
 
-/* Called from the thread that made the call, ten times a second and more; a result other than 0
+/* Called from the thread that made the call, some twenty times a second; a result other than 0
  * cancels: what was committed stays, the call fails with CANCELLED. */
 typedef int (*memalloy_progress_fn)(void *context, const struct memalloy_progress *progress);
 
@@ -383,12 +383,13 @@ MEMALLOY_CALL int memalloy_add_file(memalloy_kernel *kernel, const char *path,
                                     struct memalloy_id *out_id, struct memalloy_error *err);
 /* Adds count documents of one chunk each with vectors of the caller's: f32[count][dim], finite and
  * not all zero, stored at unit length; each number is read once. options is NULL or an array of
- * count; out_ids is NULL or an array of count. One commit: all or none. */
+ * count; out_ids is NULL or an array of count. One commit: all or none. options[0] has the
+ * progress. */
 MEMALLOY_CALL int memalloy_add_vectors(memalloy_kernel *kernel, const struct memalloy_str *contents,
                                        const float *vectors, size_t count, size_t dim,
                                        const struct memalloy_add_options *options,
                                        struct memalloy_id *out_ids, struct memalloy_error *err);
-/* Adds count texts, embedded together; as add_vectors in all else. options[0] has the progress. */
+/* Adds count texts, embedded together; as add_vectors in all else. */
 MEMALLOY_CALL int memalloy_add_texts(memalloy_kernel *kernel, const struct memalloy_str *texts,
                                      size_t count, const struct memalloy_add_options *options,
                                      struct memalloy_id *out_ids, struct memalloy_error *err);
@@ -397,6 +398,8 @@ MEMALLOY_CALL int memalloy_add_texts(memalloy_kernel *kernel, const struct memal
 struct memalloy_write_options {
     size_t struct_bytes;
     int durability;
+    memalloy_progress_fn progress; /* asked while it waits for others who write; NULL: nobody */
+    void *progress_context;
 };
 /* Another JSON object for a document that is there (NOTFOUND); nothing is embedded. */
 MEMALLOY_CALL int memalloy_update_metadata(memalloy_kernel *kernel, struct memalloy_str document_id,
@@ -527,6 +530,8 @@ struct memalloy_search_options {
      * none left, or document_id_count 0, nothing is found. */
     const struct memalloy_str *document_ids;
     size_t document_id_count;
+    memalloy_progress_fn progress; /* asked every 50 ms or so, the counts zero; NULL: nobody */
+    void *progress_context;
 };
 
 /* Hits, best first; ties by document id, then ordinal. */

@@ -11,9 +11,10 @@ server, no network, no Python dependency.
             print(document.path, score, document.content)
 """
 
+import atexit as _atexit
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from memalloy import models
+from memalloy import _memalloy, models
 from memalloy._memalloy import (
     CancelledError,
     ChunkingStrategy,
@@ -52,6 +53,9 @@ from memalloy._stream import embed_iter
 
 if _TYPE_CHECKING:
     from memalloy._async import AsyncRAGKernel, Call, aopen
+
+# What Ctrl-C left behind is waited for, as the interpreter's end would tear away what it works on.
+_atexit.register(_memalloy._settle, 2.0)
 
 # The names of memalloy 0.1.
 PyDocument = Document

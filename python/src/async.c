@@ -300,6 +300,6 @@ PyObject *mlypy_kernel_close_later(PyObject *object, PyObject *Py_UNUSED(args),
     }
     /* From here on nobody gets in; the handle is the job's. */
     job->kernel->handle = NULL;
-    job->kernel->closed = true;
+    __atomic_store_n(&job->kernel->closed, true, __ATOMIC_RELAXED);
     return mlypy_job_call(job, NULL);
 }

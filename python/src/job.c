@@ -1,22 +1,33 @@
-/* In: a description of a call. Out: its result, now; or the job on its way (async.c). */
+/* In: a description of a call. Out: its result, now; or the job on its way (aside.c, async.c). */
 #include "job.h"
 
 #include "raise.h"
 #include "watch.h"
 
-void *mlypy_job_new(struct mlypy_kernel *kernel, const struct mlypy_job_kind *kind)
+void *mlypy_job_new_free(struct mlypy_state *state, const struct mlypy_job_kind *kind)
 {
-    struct mlypy_kernel *real = kernel->view_of == NULL ? kernel : kernel->view_of;
+    mlypy_jobs_sweep(state);
     struct mlypy_job *job = PyMem_Calloc(1, kind->bytes);
     if (job == NULL) {
         PyErr_NoMemory();
+        return NULL;
+    }
+    job->kind = kind;
+    job->state = state;
+    return job;
+}
+
+void *mlypy_job_new(struct mlypy_kernel *kernel, const struct mlypy_job_kind *kind)
+{
+    struct mlypy_kernel *real = kernel->view_of == NULL ? kernel : kernel->view_of;
+    struct mlypy_job *job = mlypy_job_new_free(real->state, kind);
+    if (job == NULL) {
         return NULL;
     }
     if (!mlypy_kernel_enter(real)) {
         PyMem_Free(job);
         return NULL;
     }
-    job->kind = kind;
     job->kernel = (struct mlypy_kernel *)Py_NewRef((PyObject *)real);
     job->handle = real->handle;
     job->ticket = Py_XNewRef(kernel->ticket);
@@ -39,10 +50,12 @@ void mlypy_job_free(struct mlypy_job *job)
     if (job->kind->clear != NULL) {
         job->kind->clear(job);
     }
-    mlypy_kernel_leave(job->kernel);
+    if (job->kernel != NULL) {
+        mlypy_kernel_leave(job->kernel);
+    }
     Py_XDECREF(job->held);
     Py_XDECREF(job->ticket);
-    Py_DECREF((PyObject *)job->kernel);
+    Py_XDECREF((PyObject *)job->kernel);
     PyMem_Free(job);
 }
 
@@ -51,12 +64,17 @@ PyObject *mlypy_job_call(struct mlypy_job *job, PyObject *callback)
     if (job->ticket != NULL) {
         return mlypy_job_start(job);
     }
+    /* A callback is asked before the work goes on, so that it is made here. */
+    const bool is_heavy = job->is_heavy || (job->kind->is_long && !job->is_brief);
+    if (callback == NULL && is_heavy && mlypy_is_main_thread()) {
+        return mlypy_job_aside(job);
+    }
     struct mlypy_watch watch;
     struct memalloy_error err = {0};
     PyObject *result = NULL;
     job->progress = mlypy_watch_progress;
     job->progress_context = &watch;
-    mlypy_watch_begin(&watch, job->kernel->state, job->kernel, callback);
+    mlypy_watch_begin(&watch, job->state, job->kernel, callback);
     int rc = job->kind->run(job, &err);
     mlypy_watch_end(&watch);
     if (!mlypy_watch_failed(&watch, rc, &err)) {

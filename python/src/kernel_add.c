@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* So many vectors may take long. */
+enum { ROWS_MANY = 512 };
+
 static PyObject *id_as_str(const struct memalloy_id *id)
 {
     return PyUnicode_DecodeUTF8(id->text, (Py_ssize_t)id->bytes, NULL);
@@ -285,6 +288,8 @@ static int run_vectors(struct mlypy_job *job, struct memalloy_error *err)
     if (batch->count == 0) { /* nothing to add is nothing done */
         return MEMALLOY_OK;
     }
+    batch->options[0].progress = job->progress;
+    batch->options[0].progress_context = job->progress_context;
     return memalloy_add_vectors(job->handle, batch->texts, batch->matrix.data, batch->count,
                                 batch->matrix.columns, batch->options, batch->out_ids, err);
 }
@@ -334,6 +339,7 @@ PyObject *mlypy_kernel_add_vectors(PyObject *object, PyObject *args, PyObject *k
         return NULL;
     }
     job->batch = batch;
+    job->job.is_brief = batch.count < ROWS_MANY;
     return mlypy_job_call(&job->job, NULL);
 }
 
@@ -345,9 +351,17 @@ struct change_job {
     int removed;
 };
 
-static int run_remove(struct mlypy_job *job, struct memalloy_error *err)
+static struct change_job *watched_change(struct mlypy_job *job)
 {
     struct change_job *change = (struct change_job *)job;
+    change->options.progress = job->progress;
+    change->options.progress_context = job->progress_context;
+    return change;
+}
+
+static int run_remove(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct change_job *change = watched_change(job);
     return memalloy_remove_document(job->handle, change->id, &change->options, &change->removed,
                                     err);
 }
@@ -359,7 +373,7 @@ static PyObject *finish_remove(struct mlypy_job *job)
 
 static int run_update(struct mlypy_job *job, struct memalloy_error *err)
 {
-    struct change_job *change = (struct change_job *)job;
+    struct change_job *change = watched_change(job);
     return memalloy_update_metadata(job->handle, change->id, change->metadata, &change->options,
                                     err);
 }
@@ -381,6 +395,7 @@ static PyObject *call_change(struct mlypy_kernel *self, const struct mlypy_job_k
     change->id = from->id;
     change->metadata = from->metadata;
     change->options = from->options;
+    change->job.is_brief = true;
     if (!mlypy_job_hold(&change->job, document_id) || !mlypy_job_hold(&change->job, json)) {
         mlypy_job_free(&change->job);
         return NULL;

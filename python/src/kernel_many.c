@@ -4,7 +4,6 @@
 #include "document_type.h"
 #include "job.h"
 #include "raise.h"
-#include "watch.h"
 
 #include <string.h>
 
@@ -42,15 +41,6 @@ static void block_deinit(struct text_block *block)
     PyMem_Free(block->ids);
 }
 
-static bool block_reset(struct text_block *block)
-{
-    block->taken += block->count;
-    block->count = 0;
-    block->bytes = 0;
-    return PySet_Clear(block->given) == 0 &&
-           PyList_SetSlice(block->owners, 0, PyList_Size(block->owners), NULL) == 0;
-}
-
 /* Adds the ids of what was stored to list. */
 static bool put_ids(const struct text_block *block, PyObject *list)
 {
@@ -66,27 +56,65 @@ static bool put_ids(const struct text_block *block, PyObject *list)
     return true;
 }
 
-/* Stores the block and empties it. */
+struct block_job {
+    struct mlypy_job job;
+    struct text_block block;
+};
+
+static int run_block(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct text_block *block = &((struct block_job *)job)->block;
+    if (block->count == 0) {
+        return MEMALLOY_OK;
+    }
+    block->options[0].durability = block->durability;
+    block->options[0].progress = job->progress;
+    block->options[0].progress_context = job->progress_context;
+    return memalloy_add_texts(job->handle, block->texts, block->count, block->options, block->ids,
+                              err);
+}
+
+static PyObject *finish_block(struct mlypy_job *job)
+{
+    PyObject *list = PyList_New(0);
+    if (list != NULL && !put_ids(&((struct block_job *)job)->block, list)) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
+static void clear_block(struct mlypy_job *job)
+{
+    block_deinit(&((struct block_job *)job)->block);
+}
+
+static const struct mlypy_job_kind block_kind = {
+    .bytes = sizeof(struct block_job),
+    .is_long = true,
+    .run = run_block,
+    .finish = finish_block,
+    .clear = clear_block,
+};
+
+/* Stores the block, which becomes a new one. The call may be left while it runs, and so owns what
+ * it works on. */
 static bool store_block(struct mlypy_kernel *self, struct text_block *block, PyObject *list)
 {
     if (block->count == 0) {
         return true;
     }
-    if (!mlypy_kernel_enter(self)) {
+    struct block_job *job = mlypy_job_new(self, &block_kind);
+    if (job == NULL) {
         return false;
     }
-    struct memalloy_error err = {0};
-    struct mlypy_watch watch;
-    block->options[0].durability = block->durability;
-    block->options[0].progress = mlypy_watch_progress;
-    block->options[0].progress_context = &watch;
-    mlypy_watch_begin(&watch, self->state, self, NULL);
-    int rc = memalloy_add_texts(self->handle, block->texts, block->count, block->options,
-                                block->ids, &err);
-    mlypy_watch_end(&watch);
-    bool stored = !mlypy_watch_failed(&watch, rc, &err);
-    mlypy_kernel_leave(self);
-    return stored && put_ids(block, list) && block_reset(block);
+    job->block = *block;
+    *block =
+        (struct text_block){.taken = block->taken + block->count, .durability = block->durability};
+    PyObject *ids = mlypy_job_call(&job->job, NULL);
+    const Py_ssize_t end = PyList_Size(list);
+    bool stored = ids != NULL && PyList_SetSlice(list, end, end, ids) == 0;
+    Py_XDECREF(ids);
+    return stored && block_init(block);
 }
 
 /* One document as it was handed in, taken apart; owns its references. */
@@ -217,46 +245,6 @@ PyObject *mlypy_kernel_add_documents(PyObject *object, PyObject *args, PyObject 
 }
 
 /* ---- one block, for an AsyncRAGKernel, which takes the iterable apart itself */
-
-struct block_job {
-    struct mlypy_job job;
-    struct text_block block;
-};
-
-static int run_block(struct mlypy_job *job, struct memalloy_error *err)
-{
-    struct text_block *block = &((struct block_job *)job)->block;
-    if (block->count == 0) {
-        return MEMALLOY_OK;
-    }
-    block->options[0].durability = block->durability;
-    block->options[0].progress = job->progress;
-    block->options[0].progress_context = job->progress_context;
-    return memalloy_add_texts(job->handle, block->texts, block->count, block->options, block->ids,
-                              err);
-}
-
-static PyObject *finish_block(struct mlypy_job *job)
-{
-    PyObject *list = PyList_New(0);
-    if (list != NULL && !put_ids(&((struct block_job *)job)->block, list)) {
-        Py_CLEAR(list);
-    }
-    return list;
-}
-
-static void clear_block(struct mlypy_job *job)
-{
-    block_deinit(&((struct block_job *)job)->block);
-}
-
-static const struct mlypy_job_kind block_kind = {
-    .bytes = sizeof(struct block_job),
-    .is_long = true,
-    .run = run_block,
-    .finish = finish_block,
-    .clear = clear_block,
-};
 
 /* add_block(documents, taken, durability): at most 256, no id twice; taken were before them. */
 PyObject *mlypy_kernel_add_block(PyObject *object, PyObject *args, PyObject *kwargs)

@@ -29,6 +29,9 @@ static bool read_document(struct mlypy_kernel *self, PyObject *id_object, memall
     return true;
 }
 
+/* So many documents may take long. */
+enum { LIST_MANY = 1000 };
+
 /* One document with its text, or a page of them without. */
 struct documents_job {
     struct mlypy_job job;
@@ -136,6 +139,7 @@ PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject
 {
     static char *names[] = {"limit", "after", NULL};
     static const struct mlypy_job_kind kind = {.bytes = sizeof(struct documents_job),
+                                               .is_long = true,
                                                .run = run_list,
                                                .finish = finish_list,
                                                .clear = clear_documents};
@@ -158,6 +162,7 @@ PyObject *mlypy_kernel_list_documents(PyObject *object, PyObject *args, PyObject
     }
     list->id = after;
     list->limit = limit < 0 ? 0 : (size_t)limit;
+    list->job.is_brief = limit >= 0 && limit < LIST_MANY;
     if (!mlypy_job_hold(&list->job, after_object)) {
         mlypy_job_free(&list->job);
         return NULL;

@@ -8,6 +8,9 @@
 /* More than this is all there is: no store holds as many chunks. */
 static const int64_t top_k_max = INT32_MAX;
 
+/* So many vectors, or a question of so many bytes, may take long. */
+enum { ROWS_MANY = 8, TEXT_BYTES_MANY = 512 };
+
 /* What a search is asked besides its query. */
 struct asked {
     PyObject *top_k, *recall, *documents; /* borrowed; NULL: not given */
@@ -97,6 +100,8 @@ struct search_job {
 static int run_search(struct mlypy_job *job, struct memalloy_error *err)
 {
     struct search_job *search = (struct search_job *)job;
+    search->options.progress = job->progress;
+    search->options.progress_context = job->progress_context;
     if (search->text.data != NULL) {
         return memalloy_search_text(job->handle, search->text.data, search->text.bytes,
                                     &search->options, &search->hits, err);
@@ -136,6 +141,7 @@ static struct search_job *new_search(struct mlypy_kernel *self, const struct mly
         return NULL;
     }
     search->text = text;
+    search->job.is_heavy = text.bytes > TEXT_BYTES_MANY;
     search->matrix = *matrix;
     search->options = asked->options;
     if (!asked_hold(asked, &search->job) || !mlypy_job_hold(&search->job, query)) {
@@ -195,6 +201,8 @@ struct rows_job {
 static int run_rows(struct mlypy_job *job, struct memalloy_error *err)
 {
     struct rows_job *rows = (struct rows_job *)job;
+    rows->options.progress = job->progress;
+    rows->options.progress_context = job->progress_context;
     if (rows->matrix.rows == 0) { /* no rows tell no length of one */
         return MEMALLOY_OK;
     }
@@ -229,6 +237,7 @@ static void clear_rows(struct mlypy_job *job)
 
 static const struct mlypy_job_kind rows_kind = {
     .bytes = sizeof(struct rows_job),
+    .is_long = true,
     .run = run_rows,
     .finish = finish_rows,
     .clear = clear_rows,
@@ -258,6 +267,7 @@ PyObject *mlypy_kernel_search_vectors(PyObject *object, PyObject *args, PyObject
     }
     rows->options = asked.options;
     rows->matrix = matrix;
+    rows->job.is_brief = matrix.rows < ROWS_MANY;
     rows->hits = mlypy_array(matrix.rows, sizeof(*rows->hits));
     if (!asked_hold(&asked, &rows->job) || rows->hits == NULL) {
         mlypy_job_free(&rows->job);

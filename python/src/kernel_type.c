@@ -63,6 +63,31 @@ static void close_handle(struct mlypy_kernel *self)
     }
 }
 
+static int run_close(struct mlypy_job *job, struct memalloy_error *err)
+{
+    return memalloy_close(job->handle, err);
+}
+
+/* The same for whoever asks for the end, and may be interrupted: then it goes on alone. */
+static bool close_and_wait(struct mlypy_kernel *self)
+{
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct mlypy_job), .is_long = true, .run = run_close};
+    struct mlypy_job *job = mlypy_job_new_free(self->state, &kind);
+    if (job == NULL) {
+        PyErr_Clear();
+        close_handle(self);
+        return true;
+    }
+    job->handle = self->handle;
+    self->handle = NULL;
+    self->closing = true;
+    PyObject *closed = mlypy_job_call(job, NULL);
+    self->closing = false;
+    Py_XDECREF(closed);
+    return closed != NULL;
+}
+
 /* None, or NULL with the exception of what closing could not do, which is told once. */
 static PyObject *closed_result(struct mlypy_kernel *self)
 {
@@ -99,6 +124,7 @@ static bool wait_until_idle(struct mlypy_kernel *self)
         if (PyErr_CheckSignals() < 0) {
             return false;
         }
+        mlypy_jobs_sweep(self->state);
     }
 }
 
@@ -119,12 +145,19 @@ static PyObject *kernel_close(PyObject *object, PyObject *Py_UNUSED(unused))
     if (self->pid != (long)getpid() && !renew_after_fork(self)) {
         return NULL;
     }
-    self->closed = true;
+    __atomic_store_n(&self->closed, true, __ATOMIC_RELAXED);
+    for (const struct mlypy_watch *watch = self->watches; watch != NULL; watch = watch->next) {
+        memalloy_call_cancel(watch->call);
+    }
+    mlypy_jobs_sweep(self->state);
     if (self->handle != NULL && self->calls == 0) {
         /* Free: who waits for it waits for a call or for this. */
         PyThread_acquire_lock(self->idle, NOWAIT_LOCK);
-        close_handle(self);
+        bool closed = close_and_wait(self);
         PyThread_release_lock(self->idle);
+        if (!closed) {
+            return NULL;
+        }
     } else if (self->handle != NULL || self->closing) {
         /* Who asks for the end may delete the folder next, so that nobody leaves before it. */
         if (!is_in_own_callback(self) && !wait_until_idle(self)) {
@@ -405,7 +438,7 @@ static PyMethodDef kernel_methods[] = {
      "verify($self, /)\n--\n\n"
      "Reads every file of the store and returns a dict: files, bytes, without_sums (written by\n"
      "other programs: read, but there is nothing to compare them with) and damaged, a list of\n"
-     "(path, reason). Ctrl-C ends it after the file in hand."},
+     "(path, reason). Ctrl-C ends it."},
     {"count", mlypy_kernel_count, METH_NOARGS,
      "count($self, /)\n--\n\nHow many documents the store has."},
     {"status", mlypy_kernel_status, METH_NOARGS,

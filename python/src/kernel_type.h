@@ -3,7 +3,8 @@
  * Life     every call that leaves the GIL is counted in and out (mlypy_kernel_enter and _leave).
  *          close() shuts the door, and the last call to leave closes the handle; so no call ever
  *          works on a handle that is gone.
- * Threads  all fields are guarded by the GIL; handle does not change while a call is counted in.
+ * Threads  all fields are guarded by the GIL; handle does not change while a call is counted in;
+ *          closed is looked at without it, too, and so written atomically.
  */
 #ifndef MLYPY_KERNEL_TYPE_H
 #define MLYPY_KERNEL_TYPE_H

@@ -1,12 +1,15 @@
-/* In: texts. Out: vectors and word pieces. The library asks every 50 ms whether to go on, so that
- * Ctrl-C is seen, however many texts there are. */
+/* In: texts. Out: vectors and word pieces. The library asks every 50 ms whether to go on. */
 #include "convert.h"
+#include "job.h"
 #include "model_type.h"
 #include "raise.h"
 #include "vectors_type.h"
 #include "watch.h"
 
 #include <string.h>
+
+/* So many texts, or bytes of one, may take long. */
+enum { TEXTS_MANY = 8, TEXT_BYTES_MANY = 1 << 16 };
 
 /* The texts of a call: the tuple owns what the array points into. */
 struct texts {
@@ -62,53 +65,75 @@ static bool take_kind(struct mlypy_state *state, PyObject *object, int *out)
     return true;
 }
 
-static int embed_into(struct mlypy_model *model, const struct texts *texts, int kind,
-                      PyObject *callback, struct mlypy_vectors *out)
+struct embed_job {
+    struct mlypy_job job;
+    struct texts texts;
+    struct mlypy_model *model;
+    struct mlypy_vectors *vectors;
+    int kind;
+    size_t truncated;
+};
+
+static int run_embed(struct mlypy_job *job, struct memalloy_error *err)
 {
-    struct mlypy_watch watch;
-    struct memalloy_error err = {0};
-    struct memalloy_embed_options options = {
+    struct embed_job *embed = (struct embed_job *)job;
+    const struct memalloy_embed_options options = {
         .struct_bytes = sizeof(options),
-        .kind = kind,
-        .progress = mlypy_watch_progress,
-        .progress_context = &watch,
+        .kind = embed->kind,
+        .progress = job->progress,
+        .progress_context = job->progress_context,
     };
-    size_t truncated = 0;
-    mlypy_watch_begin(&watch, model->state, NULL, callback);
-    int rc = memalloy_embed(model->model, texts->items, texts->count, &options, out->data,
-                            &truncated, &err);
-    mlypy_watch_end(&watch);
-    if (mlypy_watch_failed(&watch, rc, &err)) {
-        return -1;
-    }
-    out->truncated = (Py_ssize_t)truncated;
-    return 0;
+    return memalloy_embed(embed->model->model, embed->texts.items, embed->texts.count, &options,
+                          embed->vectors->data, &embed->truncated, err);
+}
+
+static PyObject *finish_embed(struct mlypy_job *job)
+{
+    struct embed_job *embed = (struct embed_job *)job;
+    embed->vectors->truncated = (Py_ssize_t)embed->truncated;
+    return Py_NewRef((PyObject *)embed->vectors);
+}
+
+static void clear_embed(struct mlypy_job *job)
+{
+    struct embed_job *embed = (struct embed_job *)job;
+    texts_deinit(&embed->texts);
+    Py_XDECREF((PyObject *)embed->model);
+    Py_XDECREF((PyObject *)embed->vectors);
 }
 
 /* Everything but the model comes first: whoever passes nonsense need not wait for it. */
-static PyObject *embed_with(struct mlypy_state *state, PyObject *model_object,
-                            PyObject *texts_object, PyObject *kind_object,
-                            PyObject *progress_object)
+static PyObject *embed_with(struct mlypy_state *state, PyObject *model, PyObject *texts,
+                            PyObject *kind, PyObject *progress)
 {
-    struct texts texts = {0};
-    struct mlypy_model *model = NULL;
-    struct mlypy_vectors *vectors = NULL;
-    PyObject *callback = NULL;
-    int kind;
-    if (texts_init(texts_object, &texts) && take_kind(state, kind_object, &kind) &&
-        mlypy_watch_callback(progress_object, &callback)) {
-        model = mlypy_model_get(state, model_object, "model");
+    static const struct mlypy_job_kind job_kind = {
+        .bytes = sizeof(struct embed_job),
+        .is_long = true,
+        .run = run_embed,
+        .finish = finish_embed,
+        .clear = clear_embed,
+    };
+    struct embed_job *embed = mlypy_job_new_free(state, &job_kind);
+    PyObject *callback = NULL, *result = NULL;
+    if (embed == NULL) {
+        return NULL;
     }
-    if (model != NULL) {
-        vectors = mlypy_vectors_create(state, texts.count, model->dim);
+    bool ok = texts_init(texts, &embed->texts) && take_kind(state, kind, &embed->kind) &&
+              mlypy_watch_callback(progress, &callback);
+    if (ok) {
+        embed->model = mlypy_model_get(state, model, "model");
     }
-    if (vectors != NULL && embed_into(model, &texts, kind, callback, vectors) < 0) {
-        Py_CLEAR(vectors);
+    if (embed->model != NULL) {
+        embed->vectors = mlypy_vectors_create(state, embed->texts.count, embed->model->dim);
     }
-    Py_XDECREF((PyObject *)model);
+    if (embed->vectors != NULL) {
+        embed->job.is_brief = embed->texts.count < TEXTS_MANY;
+        result = mlypy_job_call(&embed->job, callback);
+    } else {
+        mlypy_job_free(&embed->job);
+    }
     Py_XDECREF(callback);
-    texts_deinit(&texts);
-    return (PyObject *)vectors;
+    return result;
 }
 
 PyObject *mlypy_embed(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -146,27 +171,57 @@ static PyObject *ids_as_list(const memalloy_tokens *tokens)
     return list;
 }
 
-static PyObject *tokenize_with(struct mlypy_state *state, PyObject *model_object,
-                               PyObject *text_object, int special_tokens)
-{
+struct tokenize_job {
+    struct mlypy_job job;
     struct memalloy_str text;
-    if (!mlypy_text(text_object, "text", &text)) {
+    struct mlypy_model *model;
+    int special_tokens;
+    memalloy_tokens *tokens;
+};
+
+static int run_tokenize(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct tokenize_job *tokenize = (struct tokenize_job *)job;
+    return memalloy_tokenize(tokenize->model->model, tokenize->text.data, tokenize->text.bytes,
+                             tokenize->special_tokens, &tokenize->tokens, err);
+}
+
+static PyObject *finish_tokenize(struct mlypy_job *job)
+{
+    return ids_as_list(((struct tokenize_job *)job)->tokens);
+}
+
+static void clear_tokenize(struct mlypy_job *job)
+{
+    struct tokenize_job *tokenize = (struct tokenize_job *)job;
+    memalloy_tokens_destroy(tokenize->tokens);
+    Py_XDECREF((PyObject *)tokenize->model);
+}
+
+static PyObject *tokenize_with(struct mlypy_state *state, PyObject *model, PyObject *text,
+                               int special_tokens)
+{
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct tokenize_job),
+        .is_long = true,
+        .run = run_tokenize,
+        .finish = finish_tokenize,
+        .clear = clear_tokenize,
+    };
+    struct tokenize_job *tokenize = mlypy_job_new_free(state, &kind);
+    if (tokenize == NULL) {
         return NULL;
     }
-    struct mlypy_model *model = mlypy_model_get(state, model_object, "model");
-    if (model == NULL) {
+    if (mlypy_text(text, "text", &tokenize->text) && mlypy_job_hold(&tokenize->job, text)) {
+        tokenize->model = mlypy_model_get(state, model, "model");
+    }
+    if (tokenize->model == NULL) {
+        mlypy_job_free(&tokenize->job);
         return NULL;
     }
-    memalloy_tokens *tokens = NULL;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_tokenize(model->model, text.data, text.bytes, special_tokens, &tokens, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *list = rc == MEMALLOY_OK ? ids_as_list(tokens) : mlypy_raise(state, &err);
-    memalloy_tokens_destroy(tokens);
-    Py_DECREF((PyObject *)model);
-    return list;
+    tokenize->special_tokens = special_tokens;
+    tokenize->job.is_brief = tokenize->text.bytes < TEXT_BYTES_MANY;
+    return mlypy_job_call(&tokenize->job, NULL);
 }
 
 PyObject *mlypy_tokenize(PyObject *module, PyObject *args, PyObject *kwargs)

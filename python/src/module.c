@@ -1,7 +1,7 @@
 /* The module: its state, its types, and its functions. Multi-phase, all types from specs, nothing
  * in globals but constants. Files of python/src include no header of ours but <memalloy.h>. */
 #include "convert.h"
-#include "kernel_type.h"
+#include "job.h"
 #include "model_type.h"
 #include "raise.h"
 #include "state.h"
@@ -193,6 +193,8 @@ static PyMethodDef module_methods[] = {
      "tokenize($module, /, text, special_tokens=False, model=None)\n--\n\n"
      "The ids of a text's word pieces as a list of int; special_tokens puts [CLS] and [SEP]\n"
      "round them. Nothing is cut off, and no prefix is put in front."},
+    {"_settle", mlypy_settle, METH_O,
+     "_settle($module, seconds, /)\n--\n\nFor the end of the interpreter."},
     {"_models_list", mlypy_models_list, METH_O, "For memalloy.models."},
     {"_models_remove", mlypy_models_remove, METH_O, "For memalloy.models."},
     {"_models_add", mlypy_models_add, METH_VARARGS, "For memalloy.models."},

@@ -14,6 +14,8 @@
 
 enum { MLYPY_ERR_COUNT = MEMALLOY_ERR_INTERNAL + 1 };
 
+struct mlypy_job;
+
 struct mlypy_state {
     PyObject *base_error;                  /* MemalloyError */
     PyObject *exceptions[MLYPY_ERR_COUNT]; /* by code; 0 is unused */
@@ -30,6 +32,7 @@ struct mlypy_state {
     PyObject *json_encode;       /* bound: JSONEncoder(...).encode */
     PyObject *json_decode;       /* json.loads */
     PyObject *models;            /* dict: path or None -> open model */
+    struct mlypy_job *left;      /* jobs that nobody waits for any more (aside.c) */
 };
 
 /* The state of the module that defines type, which may be a subclass made in Python. NULL with an

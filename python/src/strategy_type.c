@@ -3,10 +3,14 @@
 #include "strategy_type.h"
 
 #include "convert.h"
+#include "job.h"
 #include "model_type.h"
 #include "raise.h"
 
 #include <string.h>
+
+/* So many bytes of a text may take long. */
+enum { TEXT_BYTES_MANY = 1 << 16 };
 
 const char *mlypy_strategy_kind(int kind)
 {
@@ -110,30 +114,60 @@ static int get_model(struct mlypy_strategy *self, PyObject *named, struct mlypy_
     return *out == NULL ? -1 : 0;
 }
 
+struct chunk_job {
+    struct mlypy_job job;
+    struct memalloy_str text;
+    struct memalloy_chunking chunking;
+    struct mlypy_model *model; /* NULL: none */
+    memalloy_chunks *chunks;
+};
+
+static int run_chunk(struct mlypy_job *job, struct memalloy_error *err)
+{
+    struct chunk_job *chunk = (struct chunk_job *)job;
+    return memalloy_chunk_text(chunk->model == NULL ? NULL : chunk->model->model, &chunk->chunking,
+                               chunk->text.data, chunk->text.bytes, &chunk->chunks, err);
+}
+
+static PyObject *finish_chunk(struct mlypy_job *job)
+{
+    return chunks_as_list(job->state, ((struct chunk_job *)job)->chunks);
+}
+
+static void clear_chunk(struct mlypy_job *job)
+{
+    struct chunk_job *chunk = (struct chunk_job *)job;
+    memalloy_chunks_destroy(chunk->chunks);
+    Py_XDECREF((PyObject *)chunk->model);
+}
+
 static PyObject *strategy_chunk(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"text", "model", NULL};
+    static const struct mlypy_job_kind kind = {
+        .bytes = sizeof(struct chunk_job),
+        .is_long = true,
+        .run = run_chunk,
+        .finish = finish_chunk,
+        .clear = clear_chunk,
+    };
     struct mlypy_strategy *self = (struct mlypy_strategy *)object;
-    PyObject *text_object;
-    PyObject *model_object = NULL;
-    struct memalloy_str text;
-    struct mlypy_model *model;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &text_object, &model_object) ||
-        !mlypy_text(text_object, "text", &text) || get_model(self, model_object, &model) < 0) {
+    PyObject *text, *model = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &text, &model)) {
         return NULL;
     }
-    memalloy_chunks *chunks = NULL;
-    struct memalloy_error err = {0};
-    int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = memalloy_chunk_text(model == NULL ? NULL : model->model, &self->chunking, text.data,
-                             text.bytes, &chunks, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *list =
-        rc == MEMALLOY_OK ? chunks_as_list(self->state, chunks) : mlypy_raise(self->state, &err);
-    memalloy_chunks_destroy(chunks);
-    Py_XDECREF((PyObject *)model);
-    return list;
+    struct chunk_job *chunk = mlypy_job_new_free(self->state, &kind);
+    if (chunk == NULL) {
+        return NULL;
+    }
+    chunk->chunking = self->chunking;
+    if (!mlypy_text(text, "text", &chunk->text) || !mlypy_job_hold(&chunk->job, text) ||
+        get_model(self, model, &chunk->model) < 0) {
+        mlypy_job_free(&chunk->job);
+        return NULL;
+    }
+    chunk->job.is_brief = chunk->text.bytes < TEXT_BYTES_MANY;
+    return mlypy_job_call(&chunk->job, NULL);
 }
 
 static PyObject *strategy_get_kind(PyObject *object, void *Py_UNUSED(closure))

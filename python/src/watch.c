@@ -3,9 +3,12 @@
  * exception of a signal handler or of the function stops the work and travels up. */
 #include "watch.h"
 
+#include "job.h"
 #include "raise.h"
 
 #include <string.h>
+
+static const double TELL_EVERY_S = 0.09;
 
 static const char *stage_name(int stage)
 {
@@ -55,13 +58,25 @@ PyObject *mlypy_watch_progress_object(struct mlypy_state *state, const struct me
     return object;
 }
 
+/* The library asks more often than anybody reads. */
+static bool is_due(struct mlypy_watch *watch, const struct memalloy_progress *at)
+{
+    if (at->stage == watch->told_stage && at->stage != MEMALLOY_STAGE_DONE &&
+        at->elapsed_s - watch->told_s < TELL_EVERY_S) {
+        return false;
+    }
+    watch->told_s = at->elapsed_s;
+    watch->told_stage = at->stage;
+    return true;
+}
+
 /* 0 to go on, 1 to stop; with or without an exception set. */
 static int tell(struct mlypy_watch *watch, const struct memalloy_progress *at)
 {
     if (PyErr_CheckSignals() < 0) {
         return 1;
     }
-    if (watch->callback != NULL) {
+    if (watch->callback != NULL && is_due(watch, at)) {
         PyObject *progress = mlypy_watch_progress_object(watch->state, at);
         PyObject *answer =
             progress == NULL ? NULL : PyObject_CallFunctionObjArgs(watch->callback, progress, NULL);
@@ -78,6 +93,10 @@ static int tell(struct mlypy_watch *watch, const struct memalloy_progress *at)
 int mlypy_watch_progress(void *context, const struct memalloy_progress *at)
 {
     struct mlypy_watch *watch = context;
+    /* No signal comes to this thread and nobody is to be told: the GIL is left to others. */
+    if (!watch->is_main && watch->callback == NULL) {
+        return watch->kernel != NULL && __atomic_load_n(&watch->kernel->closed, __ATOMIC_RELAXED);
+    }
     PyEval_RestoreThread(watch->thread);
     /* After the first exception nobody is asked again, should the library report once more. */
     int stop = PyErr_Occurred() != NULL ? 1 : tell(watch, at);
@@ -104,8 +123,8 @@ bool mlypy_watch_callback(PyObject *object, PyObject **out)
     return true;
 }
 
-void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_state *state,
-                       struct mlypy_kernel *kernel, PyObject *callback)
+void mlypy_watch_note(struct mlypy_watch *watch, struct mlypy_state *state,
+                      struct mlypy_kernel *kernel, PyObject *callback)
 {
     *watch = (struct mlypy_watch){
         .next = kernel != NULL ? kernel->watches : NULL,
@@ -113,17 +132,24 @@ void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_state *state,
         .kernel = kernel,
         .callback = callback,
         .thread_id = PyThread_get_thread_ident(),
+        .is_main = mlypy_is_main_thread(),
+        .told_stage = -1,
     };
     if (kernel != NULL) {
         kernel->watches = watch;
     }
+}
+
+void mlypy_watch_begin(struct mlypy_watch *watch, struct mlypy_state *state,
+                       struct mlypy_kernel *kernel, PyObject *callback)
+{
+    mlypy_watch_note(watch, state, kernel, callback);
     /* Not Py_BEGIN_ALLOW_THREADS: the callback needs the saved state. */
     watch->thread = PyEval_SaveThread();
 }
 
-void mlypy_watch_end(struct mlypy_watch *watch)
+void mlypy_watch_forget(const struct mlypy_watch *watch)
 {
-    PyEval_RestoreThread(watch->thread);
     if (watch->kernel == NULL) {
         return;
     }
@@ -134,6 +160,12 @@ void mlypy_watch_end(struct mlypy_watch *watch)
     if (*place != NULL) {
         *place = watch->next;
     }
+}
+
+void mlypy_watch_end(struct mlypy_watch *watch)
+{
+    PyEval_RestoreThread(watch->thread);
+    mlypy_watch_forget(watch);
 }
 
 bool mlypy_watch_failed(const struct mlypy_watch *watch, int rc, const struct memalloy_error *err)

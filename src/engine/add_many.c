@@ -314,9 +314,8 @@ static enum mly_err add_all(struct mly_ingest *ingest, struct many *many, struct
     ingest->durability = first.durability;
     if (many->vectors != NULL) {
         MLY_TRY(check_dim(ingest, many->dim, err));
-    } else {
-        watch(many, ingest, &first);
     }
+    watch(many, ingest, &first);
     MLY_TRY(many->vectors != NULL ? add_rows(ingest, many, err) : add_texts(ingest, many, err));
     MLY_TRY(check_ids_differ(ingest, many, err));
     ingest->dim = (uint32_t)many->dim; /* the commit checks it again */

@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "engine/report.h"
 #include "search/search.h"
 
 #include <string.h>
@@ -34,6 +35,8 @@ enum mly_err mly_engine_take_ask(const memalloy_kernel *kernel,
         .explain = local.explain,
         .document_ids = local.document_ids,
         .document_id_count = local.document_id_count,
+        .progress = local.progress,
+        .progress_context = local.progress_context,
     };
     if (local.document_ids == NULL && local.document_id_count > 0) {
         return mly_fail(err, MLY_ERR_INVAL, "%zu document ids, and document_ids is NULL",
@@ -164,12 +167,20 @@ static enum mly_err search_among(memalloy_kernel *kernel, struct mly_snapshot *s
                                  const struct mly_asked *asked, bool with_blanks,
                                  memalloy_hits **out, struct mly_error *err)
 {
+    struct mly_watcher watcher;
+    mly_watcher_init(&watcher, kernel->env, asked->progress, asked->progress_context);
     for (size_t wanted = asked->top_k;;) {
         struct mly_match *matches = NULL;
         memalloy_hits *hits = NULL;
         size_t count = 0;
         struct mly_search_stats stats;
-        const struct mly_search_ask ask = {unit, dim, wanted, asked->recall, selection};
+        const struct mly_search_ask ask = {.query = unit,
+                                           .dim = dim,
+                                           .k = wanted,
+                                           .recall = asked->recall,
+                                           .selection = selection,
+                                           .pulse = watcher.fn == NULL ? NULL : mly_watcher_pulse,
+                                           .pulse_context = &watcher};
         MLY_TRY(mly_search_nearest(kernel->searcher, snapshot, kernel->kern, &ask, &matches, &count,
                                    &stats, err));
         mly_engine_explain(asked, &stats);

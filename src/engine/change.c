@@ -4,6 +4,17 @@
 #include "engine/engine_int.h"
 
 #include "base/json.h"
+#include "engine/report.h"
+
+/* Becomes the writer; who watches is asked while others write. */
+static enum mly_err begin(memalloy_kernel *kernel, const struct mly_write_request *request,
+                          struct mly_error *err)
+{
+    struct mly_watcher watcher;
+    if (request->progress == NULL) return mly_store_begin(kernel->store, err);
+    mly_watcher_init(&watcher, kernel->env, request->progress, request->progress_context);
+    return mly_store_begin_pulsed(kernel->store, mly_watcher_pulse, &watcher, err);
+}
 
 /* durability NULL: only looks whether it is there. */
 static enum mly_err find_or_remove(memalloy_kernel *kernel, struct mly_str id,
@@ -36,18 +47,18 @@ enum mly_err mly_engine_remove(memalloy_kernel *kernel, struct mly_str document_
                                const struct memalloy_write_options *options, bool *removed,
                                struct mly_error *err)
 {
-    enum mly_durability durability;
+    struct mly_write_request request;
     if (document_id.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "document id is NULL");
-    MLY_TRY(mly_options_write(options, &durability, err));
+    MLY_TRY(mly_options_write(options, &request, err));
     MLY_TRY(mly_kernel_enter_writing(kernel, err));
     /* Looked for first without the lock: an id that is not there must not wait, nor make a store.
      */
     bool found = false;
     enum mly_err rc = find_or_remove(kernel, document_id, NULL, &found, err);
     if (rc == MLY_OK && found) {
-        rc = mly_store_begin(kernel->store, err);
+        rc = begin(kernel, &request, err);
         if (rc == MLY_OK) {
-            rc = find_or_remove(kernel, document_id, &durability, &found, err);
+            rc = find_or_remove(kernel, document_id, &request.durability, &found, err);
             enum mly_err end = mly_store_end(kernel->store, rc == MLY_OK ? err : NULL);
             if (rc == MLY_OK) rc = end;
         }
@@ -82,8 +93,8 @@ static enum mly_err find_other(memalloy_kernel *kernel, struct mly_str id, struc
 }
 
 static enum mly_err update_as_writer(memalloy_kernel *kernel, struct mly_str id,
-                                     struct mly_str metadata, enum mly_durability durability,
-                                     struct mly_error *err)
+                                     struct mly_str metadata,
+                                     const struct mly_write_request *request, struct mly_error *err)
 {
     const struct mly_change change = {
         .kind = MLY_CHANGE_METADATA,
@@ -92,9 +103,11 @@ static enum mly_err update_as_writer(memalloy_kernel *kernel, struct mly_str id,
                      .updated_at_us = mly_clock_wall_us(kernel->env)},
     };
     bool other = false;
-    MLY_TRY(mly_store_begin(kernel->store, err));
+    MLY_TRY(begin(kernel, request, err));
     enum mly_err rc = find_other(kernel, id, metadata, &other, err);
-    if (rc == MLY_OK && other) rc = mly_store_commit(kernel->store, &change, 1, durability, err);
+    if (rc == MLY_OK && other) {
+        rc = mly_store_commit(kernel->store, &change, 1, request->durability, err);
+    }
     enum mly_err end = mly_store_end(kernel->store, rc == MLY_OK ? err : NULL);
     return rc == MLY_OK ? end : rc;
 }
@@ -104,16 +117,16 @@ enum mly_err mly_engine_update_metadata(memalloy_kernel *kernel, struct mly_str 
                                         const struct memalloy_write_options *options,
                                         struct mly_error *err)
 {
-    enum mly_durability durability;
+    struct mly_write_request request;
     bool other = false;
     if (document_id.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "document id is NULL");
     if (metadata.data == NULL) return mly_fail(err, MLY_ERR_INVAL, "metadata is NULL");
     MLY_TRY(mly_json_check_object(metadata, "metadata", err));
-    MLY_TRY(mly_options_write(options, &durability, err));
+    MLY_TRY(mly_options_write(options, &request, err));
     MLY_TRY(mly_kernel_enter_writing(kernel, err));
     enum mly_err rc = find_other(kernel, document_id, metadata, &other, err);
     if (rc == MLY_OK && other) {
-        rc = update_as_writer(kernel, document_id, metadata, durability, err);
+        rc = update_as_writer(kernel, document_id, metadata, &request, err);
     }
     mly_kernel_leave(kernel);
     return rc;

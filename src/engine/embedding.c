@@ -11,7 +11,6 @@
 /* What one batch may take where somebody watches, and how small it may get: below, the threads
  * would wait for each other more than they work. */
 #define WATCHED_BATCH_S 0.04
-#define WATCHED_PIECES_MIN ((size_t)256)
 #define WATCHED_EVERY_S 0.05
 
 /* ---- prefixes ---- */
@@ -145,13 +144,12 @@ static enum mly_err append_text(struct embed_work *work, size_t text_i, struct m
     return MLY_OK;
 }
 
-/* The next batch is to take as long as somebody who watches may wait. */
-static void fit_batch(struct embed_work *work, size_t pieces, double seconds)
+size_t mly_model_fit_batch(const memalloy_model *model, size_t pieces, double seconds)
 {
-    const size_t most = mly_model_batch_pieces(work->model);
+    const size_t most = mly_model_batch_pieces(model);
     const double fit = seconds > 0.0 ? (double)pieces / seconds * WATCHED_BATCH_S : (double)most;
-    work->batch_pieces = fit < (double)most ? (size_t)fit : most;
-    if (work->batch_pieces < WATCHED_PIECES_MIN) work->batch_pieces = WATCHED_PIECES_MIN;
+    const size_t wanted = fit < (double)most ? (size_t)fit : most;
+    return wanted < MLY_WATCHED_PIECES_MIN ? MLY_WATCHED_PIECES_MIN : wanted;
 }
 
 /* Embeds what waits: the texts from first_i to before end_i. */
@@ -166,7 +164,8 @@ static enum mly_err embed_batch(struct embed_work *work, size_t first_i, size_t 
                              (const size_t *)(const void *)work->starts.data, end_i - first_i,
                              work->count == 1, work->out + first_i * dim, err));
     if (watched) {
-        fit_batch(work, work->ids.bytes / sizeof(int32_t), mly_clock_seconds(env) - start);
+        work->batch_pieces = mly_model_fit_batch(work->model, work->ids.bytes / sizeof(int32_t),
+                                                 mly_clock_seconds(env) - start);
         work->watcher.progress.items_done = end_i;
         MLY_TRY(mly_watcher_tell(&work->watcher, false, err));
     }
@@ -218,7 +217,7 @@ enum mly_err mly_engine_embed(memalloy_model *model, const struct memalloy_str *
     work.watcher.progress.stage = MEMALLOY_STAGE_EMBED;
     work.watcher.progress.items_total = count;
     if (local.progress != NULL) {
-        work.batch_pieces = WATCHED_PIECES_MIN; /* until the first one was timed */
+        work.batch_pieces = MLY_WATCHED_PIECES_MIN; /* until the first one was timed */
         for (size_t i = 0; i < count; i++) {
             work.watcher.progress.bytes_total += texts[i].bytes;
         }

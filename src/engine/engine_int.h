@@ -85,8 +85,13 @@ void mly_options_copy_text(char *out, size_t out_bytes, struct mly_str text);
 MLY_MUST_USE enum mly_err mly_options_durability(int given, enum mly_durability *out,
                                                  struct mly_error *err);
 /* Of calls that take nothing else; options may be NULL. */
+struct mly_write_request {
+    enum mly_durability durability;
+    memalloy_progress_fn progress; /* NULL: nobody watches */
+    void *progress_context;
+};
 MLY_MUST_USE enum mly_err mly_options_write(const struct memalloy_write_options *options,
-                                            enum mly_durability *out, struct mly_error *err);
+                                            struct mly_write_request *out, struct mly_error *err);
 /* Checks that every float is a number and the vector is not all zero, and brings it to unit length.
  * what names it. */
 MLY_MUST_USE enum mly_err mly_unit_vector(const float *in, size_t dim, const char *what, float *out,
@@ -119,6 +124,8 @@ struct mly_asked {
     struct memalloy_search_explain *explain; /* NULL: nobody asks */
     const struct memalloy_str *document_ids; /* NULL: all */
     size_t document_id_count;
+    memalloy_progress_fn progress; /* NULL: nobody watches */
+    void *progress_context;
 };
 MLY_MUST_USE enum mly_err mly_engine_take_ask(const memalloy_kernel *kernel,
                                               const struct memalloy_search_options *options,
@@ -156,6 +163,9 @@ MLY_MUST_USE enum mly_err mly_model_check_text(struct mly_str text, const char *
 /* Word pieces that go to the embedder at once: enough to keep every thread busy, few enough that
  * who comes next waits for a fifth of a second at most. */
 size_t mly_model_batch_pieces(const memalloy_model *model);
+/* The same for callers who want to be asked every 50 ms or so, from what the last batch took. */
+size_t mly_model_fit_batch(const memalloy_model *model, size_t pieces, double seconds);
+#define MLY_WATCHED_PIECES_MIN ((size_t)256)
 /* mly_embedder_encode when it is the caller's turn; an urgent caller's is the next. */
 MLY_MUST_USE enum mly_err mly_model_encode(memalloy_model *model, const int32_t *ids,
                                            const size_t *starts, size_t count, bool urgent,
@@ -255,7 +265,8 @@ struct mly_ingest {
     struct mly_framing framing;
     uint64_t chunks_embedded, tokens_embedded;
     struct mly_ingest_times times;
-    /* asked between batches of the embedder; other than OK stops */
+    size_t batch_pieces; /* that go to the embedder at once, where a pulse is asked */
+    /* asked all along; other than OK stops. NULL: nobody watches */
     enum mly_err (*pulse)(void *context, struct mly_error *err);
     void *pulse_context;
     /* told of every item once its commit is made, as it was committed; or NULL; pulse's context */

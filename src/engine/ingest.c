@@ -29,6 +29,7 @@ void mly_ingest_init(struct mly_ingest *ingest, memalloy_kernel *kernel,
         .kernel = kernel, .snapshot = snapshot, .durability = MLY_DURABILITY_DEFAULT};
     ingest->chunking = mly_kernel_get_chunking(kernel);
     ingest->pieces_max = INGEST_PIECES_MIN; /* until the first batch has been timed */
+    ingest->batch_pieces = MLY_WATCHED_PIECES_MIN;
     mly_arena_init(&ingest->arena, mem, SIZE_MAX);
     mly_bytes_init(&ingest->ids, mem, SIZE_MAX / 2);
     mly_bytes_init(&ingest->starts, mem, SIZE_MAX / 2);
@@ -72,12 +73,29 @@ bool mly_ingest_is_full(const struct mly_ingest *ingest)
            ingest->arena.bytes >= INGEST_ARENA_BYTES_MAX;
 }
 
+static enum mly_err ask(const struct mly_ingest *ingest, struct mly_error *err)
+{
+    return ingest->pulse == NULL ? MLY_OK : ingest->pulse(ingest->pulse_context, err);
+}
+
+/* The model's meter; who watches is asked for each part that is measured. */
+static int measure(void *context, struct mly_str text, struct mly_tokens *out,
+                   struct mly_error *err)
+{
+    const struct mly_ingest *ingest = context;
+    const struct mly_meter meter = mly_model_meter(ingest->model);
+    MLY_TRY(ask(ingest, err));
+    return meter.measure(meter.context, text, out, err);
+}
+
 /* Cuts the item's text and fills its rows, without ids and vectors. */
 static enum mly_err make_rows(struct mly_ingest *ingest, struct mly_ingest_item *item,
                               struct mly_error *err)
 {
     double start = mly_clock_seconds(ingest->kernel->env);
     struct mly_meter meter = mly_model_meter(ingest->model);
+    meter.context = ingest;
+    meter.measure = measure;
     struct mly_str text = item->text.text;
     MLY_TRY(mly_chunk_split(ingest->kernel->env->mem, text, &ingest->chunking, &meter,
                             &item->chunks, err));
@@ -170,6 +188,7 @@ static enum mly_err queue_rows(struct mly_ingest *ingest, struct mly_ingest_item
     for (size_t i = 0; i < item->row_count; i++) {
         if (item->rows[i].vector != NULL) continue;
         MLY_TRY(queue_row(ingest, &item->rows[i], err));
+        MLY_TRY(ask(ingest, err));
     }
     ingest->times.token_s += mly_clock_seconds(ingest->kernel->env) - start;
     return MLY_OK;
@@ -283,9 +302,11 @@ static enum mly_err embed_queue(struct mly_ingest *ingest, struct mly_error *err
     if (vectors == NULL) return mly_fail_nomem(err, count * dim * sizeof(float));
     for (size_t first_i = 0; first_i < count;) {
         size_t end_i = first_i + 1;
+        if (ingest->pulse != NULL) batch_pieces = ingest->batch_pieces;
         while (end_i < count && starts[end_i + 1] - starts[first_i] <= batch_pieces) {
             end_i++;
         }
+        const double batch_start = mly_clock_seconds(env);
         MLY_TRY(mly_model_encode(ingest->model, ids, starts + first_i, end_i - first_i, false,
                                  vectors + first_i * dim, err));
         for (size_t i = first_i; i < end_i; i++) {
@@ -293,8 +314,10 @@ static enum mly_err embed_queue(struct mly_ingest *ingest, struct mly_error *err
         }
         ingest->chunks_embedded += end_i - first_i;
         ingest->tokens_embedded += starts[end_i] - starts[first_i];
+        ingest->batch_pieces = mly_model_fit_batch(ingest->model, starts[end_i] - starts[first_i],
+                                                   mly_clock_seconds(env) - batch_start);
         first_i = end_i;
-        if (ingest->pulse != NULL) MLY_TRY(ingest->pulse(ingest->pulse_context, err));
+        MLY_TRY(ask(ingest, err));
     }
     double seconds = mly_clock_seconds(env) - start;
     ingest->times.embed_s += seconds;

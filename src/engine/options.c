@@ -78,11 +78,13 @@ enum mly_err mly_options_durability(int given, enum mly_durability *out, struct 
 }
 
 enum mly_err mly_options_write(const struct memalloy_write_options *options,
-                               enum mly_durability *out, struct mly_error *err)
+                               struct mly_write_request *out, struct mly_error *err)
 {
     struct memalloy_write_options local = {.struct_bytes = sizeof(local)};
     MLY_TRY(mly_options_take(&local, sizeof(local), options, "memalloy_write_options", err));
-    return mly_options_durability(local.durability, out, err);
+    out->progress = local.progress;
+    out->progress_context = local.progress_context;
+    return mly_options_durability(local.durability, &out->durability, err);
 }
 
 enum mly_err mly_options_chunking(const struct memalloy_chunking *chunking,

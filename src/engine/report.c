@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define TELL_EVERY_S 0.1
+#define TELL_EVERY_S 0.05
 
 enum mly_err mly_report_create(const struct mly_env *env, memalloy_report **out,
                                struct mly_error *err)
@@ -89,12 +89,21 @@ enum mly_err mly_watcher_tell(struct mly_watcher *watcher, bool now, struct mly_
     }
     if (progress->stage == MEMALLOY_STAGE_DONE) progress->remaining_s = 0.0;
     if (watcher->fn(watcher->context, progress) == 0) return MLY_OK;
+    if (progress->items_total == 0 && progress->files_total == 0) {
+        return mly_fail(err, MLY_ERR_CANCELLED, "cancelled");
+    }
     if (progress->items_total > 0) {
-        return mly_fail(err, MLY_ERR_CANCELLED, "cancelled after %llu of %llu texts",
+        return mly_fail(err, MLY_ERR_CANCELLED, "cancelled after %llu of %llu%s",
                         (unsigned long long)progress->items_done,
-                        (unsigned long long)progress->items_total);
+                        (unsigned long long)progress->items_total,
+                        progress->stage == MEMALLOY_STAGE_EMBED ? " texts" : "");
     }
     return mly_fail(err, MLY_ERR_CANCELLED, "cancelled after %llu of %llu files",
                     (unsigned long long)progress->files_done,
                     (unsigned long long)progress->files_total);
+}
+
+enum mly_err mly_watcher_pulse(void *context, struct mly_error *err)
+{
+    return mly_watcher_tell(context, false, err);
 }

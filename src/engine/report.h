@@ -23,7 +23,7 @@ MLY_MUST_USE enum mly_err mly_report_create(const struct mly_env *env, memalloy_
 MLY_MUST_USE enum mly_err mly_report_skip(memalloy_report *report, struct mly_str path,
                                           struct mly_str reason, struct mly_error *err);
 
-/* Tells a callback how far a call is, about ten times a second; embedding more often. */
+/* Tells a callback how far a call is, about twenty times a second. */
 struct mly_watcher {
     const struct mly_env *env;
     memalloy_progress_fn fn; /* NULL: nobody watches */
@@ -37,5 +37,7 @@ void mly_watcher_init(struct mly_watcher *watcher, const struct mly_env *env,
 /* CANCELLED where the callback says so. now: whether it is due or not. */
 MLY_MUST_USE enum mly_err mly_watcher_tell(struct mly_watcher *watcher, bool now,
                                            struct mly_error *err);
+/* A mly_pulse_fn of a watcher: tells where it is due. */
+MLY_MUST_USE enum mly_err mly_watcher_pulse(void *watcher, struct mly_error *err);
 
 #endif

@@ -3,6 +3,7 @@
  * In: a kernel. Out: segments below the store's folder; hits. */
 #include "engine/engine_int.h"
 
+#include "engine/report.h"
 #include "os/clock.h"
 #include "os/pool.h"
 
@@ -113,6 +114,11 @@ enum mly_err mly_engine_get_index_status(memalloy_kernel *kernel, struct memallo
 
 /* ---- many vectors ---- */
 
+/* What a search for some of them may take where somebody watches, and how few they may be: they
+ * share what they read, and threads. */
+#define WATCHED_SEARCH_S 0.04
+#define WATCHED_VECTORS_MIN ((size_t)8)
+
 static enum mly_err make_units(const float *vectors, size_t count, size_t dim, float *units,
                                struct mly_error *err)
 {
@@ -141,12 +147,64 @@ static void free_found(struct mly_mem *mem, struct found *found, size_t count)
     mly_mem_free(mem, found->hits);
 }
 
+static void add_stats(struct mly_search_stats *sum, const struct mly_search_stats *more)
+{
+    const struct mly_vindex_stats *index = &more->index;
+    sum->index.cell_count = index->cell_count;
+    sum->index.cells_read += index->cells_read;
+    sum->index.codes_read += index->codes_read;
+    sum->index.records_read += index->records_read;
+    sum->index.vectors_read += index->vectors_read;
+    sum->index.bytes_read += index->bytes_read;
+    sum->index.rank_seconds += index->rank_seconds;
+    sum->index.scan_seconds += index->scan_seconds;
+    sum->index.record_seconds += index->record_seconds;
+    sum->index.vector_seconds += index->vector_seconds;
+    sum->scanned_rows += more->scanned_rows;
+    sum->scan_seconds += more->scan_seconds;
+    sum->index_was_damaged = sum->index_was_damaged || more->index_was_damaged;
+}
+
+/* Of those that a search of so many seconds had, how many make one that somebody who watches can
+ * wait for. */
+static size_t fit_vectors(size_t count, double seconds)
+{
+    const double fit = seconds > 0.0 ? (double)count / seconds * WATCHED_SEARCH_S : 1e9;
+    if (fit < (double)WATCHED_VECTORS_MIN) return WATCHED_VECTORS_MIN;
+    return fit < 1e9 ? (size_t)fit : (size_t)1000000000;
+}
+
+/* All at once, or, where somebody watches, some after the other. */
+static enum mly_err match(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
+                          struct mly_pool *pool, const struct mly_search_ask *ask,
+                          const float *units, size_t count, struct mly_watcher *watcher,
+                          struct found *found, struct mly_search_stats *stats,
+                          struct mly_error *err)
+{
+    size_t batch = watcher->fn == NULL ? count : WATCHED_VECTORS_MIN;
+    for (size_t i = 0; i < count;) {
+        struct mly_search_stats own;
+        const size_t now = count - i < batch ? count - i : batch;
+        const double start = mly_clock_seconds(kernel->env);
+        MLY_TRY(mly_search_many(kernel->searcher, pool, snapshot, kernel->kern, ask,
+                                units + i * ask->dim, now, found->matches + i, found->counts + i,
+                                &own, err));
+        add_stats(stats, &own);
+        i += now;
+        watcher->progress.items_done = i;
+        MLY_TRY(mly_watcher_tell(watcher, false, err));
+        batch = fit_vectors(now, mly_clock_seconds(kernel->env) - start);
+    }
+    return MLY_OK;
+}
+
 static enum mly_err find(memalloy_kernel *kernel, struct mly_snapshot *snapshot, const float *units,
                          size_t count, size_t dim, const struct mly_asked *asked,
                          struct found *found, struct mly_error *err)
 {
     struct mly_mem *mem = kernel->env->mem;
-    struct mly_search_stats stats;
+    struct mly_search_stats stats = {0};
+    struct mly_watcher watcher;
     struct mly_pool *pool = NULL;
     struct mly_selection *selection;
     found->matches = mly_mem_array(mem, count, sizeof(found->matches[0]));
@@ -155,13 +213,19 @@ static enum mly_err find(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
     if (found->matches == NULL || found->counts == NULL || found->hits == NULL) {
         return mly_fail_nomem(err, count * sizeof(found->hits[0]));
     }
+    mly_watcher_init(&watcher, kernel->env, asked->progress, asked->progress_context);
+    watcher.progress.items_total = count;
     MLY_TRY(mly_engine_select(kernel, snapshot, asked, &selection, err));
-    const struct mly_search_ask ask = {NULL, dim, asked->top_k, asked->recall, selection};
+    const struct mly_search_ask ask = {.dim = dim,
+                                       .k = asked->top_k,
+                                       .recall = asked->recall,
+                                       .selection = selection,
+                                       .pulse = watcher.fn == NULL ? NULL : mly_watcher_pulse,
+                                       .pulse_context = &watcher};
     enum mly_err rc = mly_pool_create(kernel->env, kernel->threads, &pool, err);
     if (rc == MLY_OK) {
         mly_pool_set_urgent(pool, true);
-        rc = mly_search_many(kernel->searcher, pool, snapshot, kernel->kern, &ask, units, count,
-                             found->matches, found->counts, &stats, err);
+        rc = match(kernel, snapshot, pool, &ask, units, count, &watcher, found, &stats, err);
         mly_pool_destroy(pool);
     }
     mly_selection_destroy(selection);
@@ -170,6 +234,7 @@ static enum mly_err find(memalloy_kernel *kernel, struct mly_snapshot *snapshot,
     for (size_t i = 0; i < count; i++) {
         MLY_TRY(mly_engine_make_hits(kernel, snapshot, found->matches[i], found->counts[i],
                                      &found->hits[i], err));
+        MLY_TRY(mly_watcher_tell(&watcher, false, err));
     }
     return MLY_OK;
 }

@@ -25,7 +25,7 @@ uint32_t mly_pool_thread_count(const struct mly_pool *pool);
 
 /* Runs part(context, part_i, worker_i) for every part_i below part_count, each once, and returns
  * when all are done. worker_i is below the thread count and belongs to one thread at a time: it
- * picks a workspace. */
+ * picks a workspace; 0 is the caller's. */
 typedef void (*mly_pool_part_fn)(void *context, size_t part_i, uint32_t worker_i);
 void mly_pool_run(struct mly_pool *pool, size_t part_count, mly_pool_part_fn part, void *context);
 

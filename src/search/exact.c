@@ -5,6 +5,9 @@
 
 #include <math.h>
 
+/* Between two questions to who watches: about a millisecond. */
+#define PULSE_TILES ((size_t)16)
+
 /* *better: a comes before b. */
 static enum mly_err breaks_tie(struct mly_scan *scan, struct mly_match a, struct mly_match b,
                                bool *better, struct mly_error *err)
@@ -89,6 +92,9 @@ static enum mly_err scan_rows(struct mly_scan *scan, const struct mly_vector_blo
 {
     for (size_t start = first; start < first + count; start += SCAN_TILE_ROWS) {
         size_t rows = first + count - start;
+        if (scan->pulse != NULL && (start - first) % (PULSE_TILES * SCAN_TILE_ROWS) == 0) {
+            MLY_TRY(scan->pulse(scan->pulse_context, err));
+        }
         if (rows > SCAN_TILE_ROWS) rows = SCAN_TILE_ROWS;
         scan->kern->scores_f32(scan->query, block->values + start * scan->dim, rows, scan->dim,
                                scan->scores);
@@ -170,6 +176,8 @@ enum mly_err mly_scan_open(const struct mly_snapshot *snapshot, const struct mly
                               .query = ask->query,
                               .dim = ask->dim,
                               .selection = ask->selection,
+                              .pulse = ask->pulse,
+                              .pulse_context = ask->pulse_context,
                               .heap_max = heap_max};
     mly_arena_init(&scan->arena, mem, SIZE_MAX);
     scan->heap = mly_mem_array(mem, heap_max + 1, sizeof(scan->heap[0]));

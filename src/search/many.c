@@ -7,6 +7,7 @@
 #include "os/clock.h"
 #include "os/pool.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 struct many {
@@ -24,6 +25,7 @@ struct many {
     struct mly_match **out;
     size_t *counts;
     struct answer *answers;
+    _Atomic bool stopped; /* who watches wants no more */
 };
 
 /* Of one query, by the thread that has it. */
@@ -34,11 +36,32 @@ struct answer {
     double seconds;
 };
 
-static enum mly_err scan_one(const struct many *many, size_t query_i, struct answer *answer)
+/* The pulse of the thread that called, and of the others. */
+static enum mly_err ask_caller(void *context, struct mly_error *err)
+{
+    struct many *many = context;
+    enum mly_err rc = many->ask->pulse(many->ask->pulse_context, err);
+    if (rc != MLY_OK) atomic_store(&many->stopped, true);
+    return rc;
+}
+
+static enum mly_err is_stopped(void *context, struct mly_error *err)
+{
+    const struct many *many = context;
+    if (!atomic_load_explicit(&many->stopped, memory_order_relaxed)) return MLY_OK;
+    return mly_fail(err, MLY_ERR_CANCELLED, "cancelled");
+}
+
+static enum mly_err scan_one(struct many *many, size_t query_i, uint32_t worker_i,
+                             struct answer *answer)
 {
     const struct mly_search_ask *ask = many->ask;
     struct mly_scan *scan = NULL;
     struct mly_search_ask one = *ask;
+    if (ask->pulse != NULL) {
+        one.pulse = worker_i == 0 ? ask_caller : is_stopped;
+        one.pulse_context = many;
+    }
     one.query = many->queries + query_i * ask->dim;
     MLY_TRY(mly_scan_open(many->snapshot, many->kern, mly_searcher_env(many->searcher)->mem, &one,
                           &scan, &answer->err));
@@ -60,12 +83,11 @@ static enum mly_err scan_one(const struct many *many, size_t query_i, struct ans
 
 static void answer_one(void *context, size_t query_i, uint32_t worker_i)
 {
-    (void)worker_i;
-    const struct many *many = context;
+    struct many *many = context;
     struct answer *answer = &many->answers[query_i];
     const struct mly_env *env = mly_searcher_env(many->searcher);
     double start = mly_clock_seconds(env);
-    answer->rc = scan_one(many, query_i, answer);
+    answer->rc = scan_one(many, query_i, worker_i, answer);
     answer->seconds = mly_clock_seconds(env) - start;
 }
 

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "flow/flow.h"
 #include "kern/kern.h"
+#include "os/lock.h"
 #include "store/store.h"
 
 /* Looks at every vector. score is the dot product: the cosine, since stored vectors and query have
@@ -38,6 +39,10 @@ struct mly_search_ask {
     float recall; /* of the true nearest, as index/vindex.h has it; 0: its default; 1: all of them,
                      by looking at every vector */
     struct mly_selection *selection; /* of the snapshot: where to look; NULL: everywhere */
+    /* asked every millisecond or so of a scan, by the thread that called; what it gives, if not OK,
+     * ends the search. NULL: nobody is asked */
+    mly_pulse_fn pulse;
+    void *pulse_context;
 };
 
 /* What a search did. */

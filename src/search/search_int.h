@@ -13,8 +13,10 @@ struct mly_scan {
     const float *query;
     size_t dim;
     const struct mly_selection *selection; /* NULL: all rows */
-    struct mly_arena arena;                /* for the rows of a tie */
-    struct mly_match *heap;                /* root: the worst */
+    mly_pulse_fn pulse;                    /* NULL: nobody is asked */
+    void *pulse_context;
+    struct mly_arena arena;      /* for the rows of a tie */
+    struct mly_match *heap;      /* root: the worst */
     size_t heap_count, heap_max; /* heap_max: k, or all there are; 0: nothing may be offered */
     float scores[SCAN_TILE_ROWS];
 };
