@@ -84,6 +84,14 @@ struct mly_vindex_room {
     struct mly_vindex_stats stats;
 };
 
+/* Where a query's nearest cell (of the nearest group) is: those with near numbers read much the
+ * same. */
+MLY_MUST_USE enum mly_err mly_vindex_nearest_cell(struct mly_vindex_room *room,
+                                                  const struct mly_vindex_source *sources,
+                                                  size_t source_count,
+                                                  const struct mly_vindex_ask *ask, uint64_t *out,
+                                                  struct mly_error *err);
+
 /* How far a search looks. */
 struct vindex_effort {
     size_t probes, probes_min, pool;

@@ -426,3 +426,26 @@ enum mly_err mly_vindex_search(struct mly_vindex_room *room,
     if (stats != NULL) *stats = room->stats;
     return rc;
 }
+
+enum mly_err mly_vindex_nearest_cell(struct mly_vindex_room *room,
+                                     const struct mly_vindex_source *sources, size_t source_count,
+                                     const struct mly_vindex_ask *ask, uint64_t *out,
+                                     struct mly_error *err)
+{
+    size_t opened = 0;
+    *out = 0;
+    room->sources = sources;
+    room->source_count = source_count;
+    room->ask = ask;
+    if (source_count == 0 || ask->k == 0) return MLY_OK;
+    MLY_TRY(prepare(room, err));
+    MLY_TRY(mly_vindex_rank(room, err));
+    while (room->ranked_count == 0 && opened < room->group_count) {
+        mly_vindex_rank_next(room->groups, room->group_count, opened, 1);
+        mly_vindex_rank_group(room, opened++);
+    }
+    if (room->ranked_count == 0) return MLY_OK;
+    mly_vindex_rank_next(room->ranked, room->ranked_count, 0, 1);
+    *out = (uint64_t)room->ranked[0].source_i << 32 | room->ranked[0].cell_i;
+    return MLY_OK;
+}
