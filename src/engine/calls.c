@@ -123,7 +123,7 @@ enum mly_err mly_engine_calls_open(const struct mly_env *env,
     calls->handles = 1;
     calls->bell = MLY_BELL_CLOSED;
     enum mly_err rc = mly_runtime_hold(env, &calls->runtime, err);
-    if (rc == MLY_OK) rc = mly_bell_open(&calls->bell, err);
+    if (rc == MLY_OK) rc = mly_bell_open(env, &calls->bell, err);
     if (rc != MLY_OK) {
         mly_runtime_drop(calls->runtime);
         mly_mem_free(env->mem, calls);

@@ -4,13 +4,16 @@
 #define MLY_OS_BELL_H
 
 #include "base/err.h"
+#include "os/env.h"
 
 struct mly_bell {
+    const struct mly_env *env;
     int fd; /* -1: closed */
 };
-#define MLY_BELL_CLOSED ((struct mly_bell){-1})
+#define MLY_BELL_CLOSED ((struct mly_bell){NULL, -1})
 
-MLY_MUST_USE enum mly_err mly_bell_open(struct mly_bell *out, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_bell_open(const struct mly_env *env, struct mly_bell *out,
+                                        struct mly_error *err);
 /* Any thread; rings that nobody has heard yet are one. */
 void mly_bell_ring(const struct mly_bell *bell);
 void mly_bell_hush(const struct mly_bell *bell);

@@ -103,6 +103,10 @@ struct mly_env {
     int (*notify_add)(void *context, int fd, int dir_fd); /* a number for the folder */
     int (*notify_remove)(void *context, int fd, int watch);
     int64_t (*notify_read)(void *context, int fd, void *out, size_t bytes); /* whole events */
+    /* a descriptor of eventfd(2) that never blocks: rung, it can be read until it is hushed */
+    int (*bell_open)(void *context);
+    int (*bell_ring)(void *context, int fd);
+    int (*bell_hush)(void *context, int fd);
     /* the rest */
     int64_t (*wall_ns)(void *context);      /* since 1970 */
     int64_t (*monotonic_ns)(void *context); /* since some moment */

@@ -3,6 +3,7 @@
  * system does. */
 #define _GNU_SOURCE
 #include "os/env.h"
+#include "os/env_int.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -19,7 +20,6 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #if defined(__linux__)
-#include <sys/inotify.h>
 #include <sys/vfs.h>
 #endif
 #include <time.h>
@@ -329,70 +329,6 @@ static int64_t clock_ns(clockid_t clock)
     return ns_of(time);
 }
 
-#if defined(__linux__)
-#define NOTIFY_KINDS                                                                               \
-    (IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_CREATE | IN_MOVED_TO | IN_DELETE |                \
-     IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_EXCL_UNLINK | IN_ONLYDIR)
-
-static int sys_notify_open(void *context)
-{
-    (void)context;
-    return result_of(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-}
-
-static int sys_notify_add(void *context, int fd, int dir_fd)
-{
-    (void)context;
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
-    return result_of(inotify_add_watch(fd, path, NOTIFY_KINDS));
-}
-
-static int sys_notify_remove(void *context, int fd, int watch)
-{
-    (void)context;
-    return result_of(inotify_rm_watch(fd, watch));
-}
-
-static int64_t sys_notify_read(void *context, int fd, void *out, size_t bytes)
-{
-    (void)context;
-    ssize_t done = read(fd, out, bytes);
-    return done < 0 ? -errno : done;
-}
-#else
-static int sys_notify_open(void *context)
-{
-    (void)context;
-    return -ENOSYS;
-}
-
-static int sys_notify_add(void *context, int fd, int dir_fd)
-{
-    (void)context;
-    (void)fd;
-    (void)dir_fd;
-    return -ENOSYS;
-}
-
-static int sys_notify_remove(void *context, int fd, int watch)
-{
-    (void)context;
-    (void)fd;
-    (void)watch;
-    return -ENOSYS;
-}
-
-static int64_t sys_notify_read(void *context, int fd, void *out, size_t bytes)
-{
-    (void)context;
-    (void)fd;
-    (void)out;
-    (void)bytes;
-    return -ENOSYS;
-}
-#endif
-
 static int64_t sys_wall_ns(void *context)
 {
     (void)context;
@@ -568,10 +504,13 @@ static const struct mly_env system_env = {
     .dir_next = sys_dir_next,
     .dir_fd = sys_dir_fd,
     .dir_close = sys_dir_close,
-    .notify_open = sys_notify_open,
-    .notify_add = sys_notify_add,
-    .notify_remove = sys_notify_remove,
-    .notify_read = sys_notify_read,
+    .notify_open = mly_sys_notify_open,
+    .notify_add = mly_sys_notify_add,
+    .notify_remove = mly_sys_notify_remove,
+    .notify_read = mly_sys_notify_read,
+    .bell_open = mly_sys_bell_open,
+    .bell_ring = mly_sys_bell_ring,
+    .bell_hush = mly_sys_bell_hush,
     .wall_ns = sys_wall_ns,
     .monotonic_ns = sys_monotonic_ns,
     .sleep_ns = sys_sleep_ns,

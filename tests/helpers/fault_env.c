@@ -147,6 +147,25 @@ static int64_t fault_notify_read(void *context, int fd, void *out, size_t bytes)
     return real()->notify_read(NULL, fd, out, bytes);
 }
 
+static int fault_bell_open(void *context)
+{
+    FAULT("bell_open", false);
+    return counted(fault, real()->bell_open(NULL));
+}
+
+/* One that cannot be rung or hushed is not heard of. */
+static int fault_bell_ring(void *context, int fd)
+{
+    (void)context;
+    return real()->bell_ring(NULL, fd);
+}
+
+static int fault_bell_hush(void *context, int fd)
+{
+    (void)context;
+    return real()->bell_hush(NULL, fd);
+}
+
 static int fault_lock(void *context, int fd, uint64_t byte)
 {
     FAULT("lock", true);
@@ -307,6 +326,9 @@ void fault_env_init(struct fault_env *fault)
     fault->env.notify_open = fault_notify_open;
     fault->env.notify_add = fault_notify_add;
     fault->env.notify_read = fault_notify_read;
+    fault->env.bell_open = fault_bell_open;
+    fault->env.bell_ring = fault_bell_ring;
+    fault->env.bell_hush = fault_bell_hush;
     fault->env.lock = fault_lock;
     fault->env.unlock = fault_unlock;
     fault->env.lock_is_held = fault_lock_is_held;

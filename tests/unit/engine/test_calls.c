@@ -281,6 +281,7 @@ static void every_failure_leaves_nothing(void **state)
             memalloy_cancel_destroy(cancel);
             memalloy_calls_close(calls);
             assert_int_equal(atomic_load(&fault.mem.live), 0);
+            assert_int_equal(atomic_load(&fault.open_count), 0);
             if (rc == MEMALLOY_OK) break;
             assert_int_equal(rc, kind == 0 ? MEMALLOY_ERR_NOMEM : MEMALLOY_ERR_IO);
             assert_true(err.message[0] != '\0' || outer.message[0] != '\0');
