@@ -161,6 +161,7 @@ struct mly_vindex_level {
 };
 struct mly_vindex_guard {
     uint32_t samples;                                  /* 0: nothing was measured */
+    uint64_t rows;                                     /* that could be found then */
     struct mly_vindex_level levels[MLY_VINDEX_LEVELS]; /* recall ascending */
 };
 void mly_vindex_get_guard(const struct mly_vindex *segment, struct mly_vindex_guard *out);

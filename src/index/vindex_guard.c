@@ -14,6 +14,7 @@
 struct guard_file {
     char magic[8];
     uint32_t format, samples;
+    uint64_t rows;
     struct mly_vindex_level levels[MLY_VINDEX_LEVELS];
     uint32_t sum;
 };
@@ -53,7 +54,7 @@ void mly_vindex_guard_read(struct mly_vindex *segment, const char *folder, const
         segment->crc(0, &file, offsetof(struct guard_file, sum)) != file.sum) {
         return;
     }
-    struct mly_vindex_guard guard = {.samples = file.samples};
+    struct mly_vindex_guard guard = {.samples = file.samples, .rows = file.rows};
     memcpy(guard.levels, file.levels, sizeof(guard.levels));
     if (is_sound(&guard)) mly_vindex_set_guard(segment, &guard);
 }
@@ -65,6 +66,7 @@ enum mly_err mly_vindex_guard_write(const struct mly_vindex *segment, const char
     char path[MLY_PATH_BYTES_MAX], draft[MLY_PATH_BYTES_MAX];
     struct guard_file bytes = {.magic = GUARD_MAGIC, .format = VINDEX_FORMAT};
     bytes.samples = guard->samples;
+    bytes.rows = guard->rows;
     memcpy(bytes.levels, guard->levels, sizeof(bytes.levels));
     bytes.sum = segment->crc(0, &bytes, offsetof(struct guard_file, sum));
     MLY_TRY(path_of(path, folder, name, MLY_VINDEX_GUARD_SUFFIX, err));
@@ -81,12 +83,14 @@ void mly_vindex_set_guard(struct mly_vindex *segment, const struct mly_vindex_gu
         atomic_store(&segment->guard_measured[i], guard->levels[i].measured);
         atomic_store(&segment->guard_steps[i], guard->levels[i].step);
     }
+    atomic_store(&segment->guard_rows, guard->rows);
     atomic_store(&segment->guard_samples, guard->samples);
 }
 
 void mly_vindex_get_guard(const struct mly_vindex *segment, struct mly_vindex_guard *out)
 {
-    *out = (struct mly_vindex_guard){.samples = atomic_load(&segment->guard_samples)};
+    *out = (struct mly_vindex_guard){.samples = atomic_load(&segment->guard_samples),
+                                     .rows = atomic_load(&segment->guard_rows)};
     for (size_t i = 0; i < MLY_VINDEX_LEVELS; i++) {
         out->levels[i].recall = atomic_load(&segment->guard_recalls[i]);
         out->levels[i].measured = atomic_load(&segment->guard_measured[i]);

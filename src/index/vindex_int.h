@@ -89,6 +89,7 @@ struct mly_vindex {
     size_t used_count;                 /* cells that are not empty */
     /* what was measured; samples 0: nothing. Set while others search. */
     _Atomic uint32_t guard_samples, guard_steps[MLY_VINDEX_LEVELS];
+    _Atomic uint64_t guard_rows;
     _Atomic float guard_recalls[MLY_VINDEX_LEVELS], guard_measured[MLY_VINDEX_LEVELS];
 };
 

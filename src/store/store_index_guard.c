@@ -1,8 +1,9 @@
 /* The guard of recall: searches for rows that are there, beside what looking at every vector finds.
  *
- * In: a snapshot with one segment that was not measured yet. Out: what part of the ten nearest it
- * finds of each of some rows (which leave themselves out), for some recalls that may be asked for;
- * where it is less than that, searches in this segment look at more from then on. */
+ * In: a snapshot with one segment that was not measured yet, or has lost many rows since. Out: what
+ * part of the ten nearest it finds of each of some rows (which leave themselves out), for some
+ * recalls that may be asked for; where it is less than that, searches in this segment look at more
+ * from then on. */
 #include "store/store_index_int.h"
 
 #include <math.h>
@@ -18,6 +19,8 @@
 /* So much less is no fault of the index: rows that are there lie nearer to their own cells than
  * questions do, so that less is looked at for them (0.015 among 200,000 sentences), and chance. */
 #define SLACK 0.025f
+/* What was measured holds until one in so many of the rows came or went. */
+#define CHANGED_PARTS 10
 
 struct sample {
     const float *vector; /* in the snapshot */
@@ -172,12 +175,30 @@ static enum mly_err find_steps(const struct guard *guard, struct mly_vindex_guar
     return rc;
 }
 
-bool mly_store_index_is_measured(const struct mly_snapshot_index *index)
+/* Rows of the segment that may be found in the snapshot. */
+static uint64_t count_rows(const struct mly_snapshot *snapshot,
+                           const struct mly_snapshot_index *index)
+{
+    const struct mly_store_view *view = snapshot->views[MLY_STORE_CHUNKS];
+    uint64_t rows = 0;
+    for (size_t i = 0; i < view->part_count; i++) {
+        const struct mly_store_part *part = &view->parts[i];
+        if (!index->covers_part[i]) continue;
+        rows += part->row_count - (part->dead == NULL ? 0 : part->dead->set.deleted_count);
+    }
+    return rows;
+}
+
+bool mly_store_index_is_measured(const struct mly_snapshot *snapshot,
+                                 const struct mly_snapshot_index *index)
 {
     struct mly_vindex_guard guard;
     if (index == NULL || index->source_count != 1) return true;
     mly_vindex_get_guard(index->sources[0].segment, &guard);
-    return guard.samples > 0;
+    if (guard.samples == 0) return false;
+    uint64_t rows = count_rows(snapshot, index);
+    uint64_t changed = rows > guard.rows ? rows - guard.rows : guard.rows - rows;
+    return changed <= guard.rows / CHANGED_PARTS;
 }
 
 enum mly_err mly_store_index_measure(struct mly_snapshot *snapshot, mly_vindex_pulse_fn pulse,
@@ -186,7 +207,14 @@ enum mly_err mly_store_index_measure(struct mly_snapshot *snapshot, mly_vindex_p
     struct mly_store *store = snapshot->store;
     struct mly_snapshot_index *index = NULL;
     MLY_TRY(mly_snapshot_open_index(snapshot, &index, err));
-    if (mly_store_index_is_measured(index)) {
+    /* Another process may have measured meanwhile. */
+    bool is_measured = mly_store_index_is_measured(snapshot, index);
+    if (!is_measured) {
+        mly_vindex_guard_read(index->sources[0].segment, store->index->folder,
+                              index->segments[0]->name);
+        is_measured = mly_store_index_is_measured(snapshot, index);
+    }
+    if (is_measured) {
         mly_snapshot_close_index(index);
         return MLY_OK;
     }
@@ -202,6 +230,7 @@ enum mly_err mly_store_index_measure(struct mly_snapshot *snapshot, mly_vindex_p
         rc = choose(guard, err);
         if (rc == MLY_OK) rc = find_truth(guard, err);
         if (rc == MLY_OK && guard->sample_count > 0) rc = find_steps(guard, &out, err);
+        out.rows = count_rows(snapshot, index);
         if (rc == MLY_OK && out.samples > 0) {
             mly_vindex_set_guard(index->sources[0].segment, &out);
             rc = mly_vindex_guard_write(index->sources[0].segment, store->index->folder,

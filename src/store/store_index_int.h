@@ -88,8 +88,9 @@ void mly_store_index_yield(struct mly_store *store);
 MLY_MUST_USE enum mly_err mly_store_index_measure(struct mly_snapshot *snapshot,
                                                   mly_vindex_pulse_fn pulse, void *context,
                                                   struct mly_error *err);
-/* Is there nothing to be measured? Accepts NULL. */
-bool mly_store_index_is_measured(const struct mly_snapshot_index *index);
+/* Is there nothing to be measured? index: the snapshot's, or NULL. */
+bool mly_store_index_is_measured(const struct mly_snapshot *snapshot,
+                                 const struct mly_snapshot_index *index);
 /* Ends the builder's thread, for good. store_index_task.c */
 void mly_store_index_stop(struct mly_store *store);
 /* Whoever makes an index of any kind has this lock, of all processes one. wait: pulse is asked

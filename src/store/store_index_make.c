@@ -51,7 +51,7 @@ static enum mly_err weigh(struct mly_snapshot *snapshot, struct balance *out, st
     }
     out->gone -= out->covered;
     out->segments_in_use = index == NULL ? 0 : index->source_count;
-    out->is_measured = mly_store_index_is_measured(index);
+    out->is_measured = mly_store_index_is_measured(snapshot, index);
     mly_snapshot_close_index(index);
     mly_mutex_lock(&snapshot->store->mutex);
     out->segments = snapshot->store->index->count;
