@@ -443,7 +443,9 @@ enum memalloy_file_change {
     MEMALLOY_FILE_REPLACED = 2,
     MEMALLOY_FILE_REMOVED = 3, /* it is gone */
     MEMALLOY_FILE_MOVED = 4,   /* the document of old_path, whose content it has, is its own now */
-    MEMALLOY_FILE_SKIPPED = 5, /* with the reason; not told again while the file is the same */
+    /* with the reason; told once while the file is the same, but at each sync where it could not be
+     * read, has no row, and so no document_id */
+    MEMALLOY_FILE_SKIPPED = 5,
 };
 struct memalloy_file_event {
     size_t struct_bytes;
@@ -583,5 +585,6 @@ MEMALLOY_API void memalloy_documents_destroy(memalloy_documents *documents);
 #include <memalloy_calls.h>
 #include <memalloy_convert.h>
 #include <memalloy_index.h>
+#include <memalloy_watch.h>
 
 #endif

@@ -305,6 +305,18 @@ int memalloy_get_status(memalloy_kernel *kernel, struct memalloy_status *out,
     return give_of(kernel, mly_engine_status(kernel, out, &inner), &inner, err);
 }
 
+int memalloy_watch_open(memalloy_kernel *kernel, const char *folder,
+                        const struct memalloy_watch_options *options, memalloy_watch **out,
+                        struct memalloy_error *err)
+{
+    struct mly_error inner = {0};
+    if (kernel == NULL || folder == NULL || out == NULL) {
+        return refuse_null("kernel, folder or out", err);
+    }
+    return give_of(kernel, mly_engine_watch_open(kernel, folder, options, out, &inner), &inner,
+                   err);
+}
+
 int memalloy_sync(memalloy_kernel *kernel, const char *folder,
                   const struct memalloy_sync_options *options, memalloy_report **out,
                   struct memalloy_error *err)

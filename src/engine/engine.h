@@ -100,6 +100,9 @@ MLY_MUST_USE enum mly_err mly_engine_update_metadata(memalloy_kernel *kernel,
 MLY_MUST_USE enum mly_err mly_engine_sync(memalloy_kernel *kernel, const char *folder,
                                           const struct memalloy_sync_options *options,
                                           memalloy_report **out, struct mly_error *err);
+MLY_MUST_USE enum mly_err mly_engine_watch_open(memalloy_kernel *kernel, const char *folder,
+                                                const struct memalloy_watch_options *options,
+                                                memalloy_watch **out, struct mly_error *err);
 
 /* What reads it. */
 MLY_MUST_USE enum mly_err mly_engine_search_text(memalloy_kernel *kernel, struct mly_str query,

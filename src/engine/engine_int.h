@@ -65,7 +65,13 @@ struct memalloy_kernel {
     struct mly_chunking chunking;
     struct mly_str model_texts[4]; /* as status gave them last, in arena */
     memalloy_model *model;         /* NULL until it is needed; never replaced after */
+    struct mly_watches *watches;   /* NULL: there was none yet */
 };
+
+/* ---- watching.c ---- */
+
+/* Ends all watches and lets go of them; in a child of fork() nothing is done. Accepts NULL. */
+void mly_watches_close(struct mly_watches *watches, bool is_foreign);
 
 /* ---- options.c ---- */
 

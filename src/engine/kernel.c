@@ -161,7 +161,9 @@ enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err)
 {
     if (kernel == NULL) return MLY_OK;
     const struct mly_env *env = kernel->birth_env;
-    if (kernel->pid == env->pid(env->context)) {
+    bool is_foreign = kernel->pid != env->pid(env->context);
+    mly_watches_close(kernel->watches, is_foreign);
+    if (!is_foreign) {
         mly_mutex_lock(&kernel->mutex);
         kernel->closing = true;
         while (kernel->calls > 0) {

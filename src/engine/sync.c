@@ -257,6 +257,16 @@ static bool get_stamp(struct sync *sync, const char *path, struct mly_file_stamp
     return rc == MLY_OK;
 }
 
+/* A file that is tried again next time. */
+static void tell_passed(struct sync *sync, struct mly_str path, const char *reason)
+{
+    const struct memalloy_file_event event = {.struct_bytes = sizeof(event),
+                                              .kind = MEMALLOY_FILE_SKIPPED,
+                                              .path = mly_str_out(path),
+                                              .reason = {reason, strlen(reason)}};
+    if (sync->file_fn != NULL) sync->file_fn(sync->file_context, &event);
+}
+
 static enum mly_err open_file(struct sync *sync, const struct mly_found *file, struct mly_str path,
                               struct mly_ingest_item *item, const struct mly_document *old,
                               struct mly_error *err)
@@ -283,6 +293,7 @@ static enum mly_err open_file(struct sync *sync, const struct mly_found *file, s
     if (!is_content || !get_stamp(sync, path.data, &stamp)) {
         /* It could not be read, or kept changing: what the store has of it stays, and it is tried
          * again next time. */
+        tell_passed(sync, item->document.path, fault.message);
         return mly_report_skip(sync->report, item->document.path, mly_str_of(fault.message), err);
     }
     if (rc == MLY_ERR_LIMIT && old != NULL && !was_skipped(old) && is_same_stamp(old, &stamp)) {

@@ -122,6 +122,8 @@ static void obey(struct mly_loop *loop, struct mly_loop_item *item)
             item->uv.any.data = item;
             on_closed(&item->uv.any);
         }
+    } else if (set && item->kind == ITEM_WATCH) {
+        (void)uv_poll_start(&item->uv.watch, UV_READABLE | UV_DISCONNECT, on_watch);
     } else if (set && ms == MLY_LOOP_NEVER) {
         uv_timer_stop(&item->uv.timer);
     } else if (set) {
@@ -354,6 +356,19 @@ enum mly_err mly_loop_watch_create(struct mly_loop *loop, int fd, mly_loop_fn fn
     }
     *out = item;
     return MLY_OK;
+}
+
+void mly_loop_watch_rest(struct mly_loop_item *watch)
+{
+    (void)uv_poll_stop(&watch->uv.watch);
+}
+
+void mly_loop_watch_go_on(struct mly_loop_item *watch)
+{
+    mly_mutex_lock(&watch->loop->mutex);
+    watch->set = true;
+    order(watch);
+    mly_mutex_unlock(&watch->loop->mutex);
 }
 
 void mly_loop_item_destroy(struct mly_loop_item *item, bool forgotten)

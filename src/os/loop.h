@@ -47,6 +47,9 @@ void mly_loop_timer_set(struct mly_loop_item *timer, uint64_t ms);
 MLY_MUST_USE enum mly_err mly_loop_watch_create(struct mly_loop *loop, int fd, mly_loop_fn fn,
                                                 void *context, struct mly_loop_item **out,
                                                 struct mly_error *err);
+/* fn is not called until the watch is told to go on. On the loop's own thread. */
+void mly_loop_watch_rest(struct mly_loop_item *watch);
+void mly_loop_watch_go_on(struct mly_loop_item *watch);
 /* When it returns fn does not run and never will; on the loop's own thread, never again after this
  * call of it. forgotten: the loop is a parent process's. Accepts NULL. */
 void mly_loop_item_destroy(struct mly_loop_item *item, bool forgotten);

@@ -158,6 +158,7 @@ static uint32_t lane_limit(const struct mly_env *env, enum mly_lane lane)
 {
     if (lane == MLY_LANE_SYNC) return 4;
     if (lane == MLY_LANE_UPKEEP) return 2;
+    if (lane == MLY_LANE_WATCH) return 4; /* a long first look does not hold up other folders */
     /* Calls wait for the disk now and then. */
     int cores = env->cpu_count(env->context);
     uint32_t wanted = cores < 1 ? 3u : (uint32_t)cores + 2;

@@ -28,6 +28,7 @@ enum mly_lane {
     MLY_LANE_UPKEEP, /* what nobody waits for: checkpoints */
     MLY_LANE_CALLS,  /* what somebody waits for elsewhere, and soon */
     MLY_LANE_WORK,   /* the same, but it may take long */
+    MLY_LANE_WATCH,  /* what changed in folders that are followed */
     MLY_LANES
 };
 

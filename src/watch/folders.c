@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -109,11 +110,14 @@ struct adding {
     struct mly_bytes path; /* of the folder in hand */
 };
 
-static void note_unwatched(struct watch_folders *folders, const char *reason)
+/* One that may not be entered is no loss: nobody could read what is in it, and that its rights
+ * change is an event of the folder above. */
+static void note_unwatched(struct watch_folders *folders, const struct mly_error *why)
 {
+    if (why->system_errno == EACCES || why->system_errno == EPERM) return;
     folders->unwatched++;
     (void)snprintf(folders->reason, sizeof(folders->reason), "%.*s",
-                   (int)sizeof(folders->reason) - 1, reason);
+                   (int)sizeof(folders->reason) - 1, why->message);
 }
 
 static enum mly_err add_open(struct adding *adding, struct mly_dir *dir, size_t depth,
@@ -132,15 +136,12 @@ static enum mly_err add_entry(struct adding *adding, int dir_fd, const char *nam
     enum mly_err rc = mly_file_info_at(folders->env, dir_fd, name, false, &info, &why);
     if (rc == MLY_OK && info.kind != MLY_KIND_DIR) return MLY_OK;
     if (rc == MLY_OK && !options->wants(options->context, path, true, &info)) return MLY_OK;
-    if (rc == MLY_OK && depth > MLY_WALK_DEPTH_MAX) {
-        note_unwatched(folders, "deeper than 200 folders");
-        return MLY_OK;
-    }
+    if (rc == MLY_OK && depth > MLY_WALK_DEPTH_MAX) return MLY_OK; /* nor does a walk enter it */
     if (rc == MLY_OK) rc = mly_dir_open(folders->env, dir_fd, name, &dir, &why);
     if (rc == MLY_ERR_NOTFOUND) return MLY_OK; /* gone again */
     if (rc == MLY_ERR_NOMEM) return mly_fail(err, rc, "%s", why.message);
     if (rc != MLY_OK) {
-        note_unwatched(folders, why.message);
+        note_unwatched(folders, &why);
         return MLY_OK;
     }
     rc = add_open(adding, &dir, depth, err);
@@ -157,7 +158,7 @@ static enum mly_err add_entries(struct adding *adding, struct mly_dir *dir, size
         const char *name;
         enum mly_err rc = mly_dir_next(dir, &name, &why);
         if (rc == MLY_ERR_NOMEM) return mly_fail(err, rc, "%s", why.message);
-        if (rc != MLY_OK) note_unwatched(adding->folders, why.message);
+        if (rc != MLY_OK) note_unwatched(adding->folders, &why);
         if (rc != MLY_OK || name == NULL) return MLY_OK;
         if (bytes > 0) MLY_TRY(mly_bytes_append(&adding->path, "/", 1, err));
         MLY_TRY(mly_bytes_append(&adding->path, name, strlen(name), err));
@@ -178,7 +179,7 @@ static enum mly_err add_open(struct adding *adding, struct mly_dir *dir, size_t 
     if (rc == MLY_OK) {
         MLY_TRY(keep(folders, number, mly_bytes_view(&adding->path), err));
     } else {
-        note_unwatched(folders, why.message);
+        note_unwatched(folders, &why);
     }
     return add_entries(adding, dir, depth, err);
 }
