@@ -19,7 +19,8 @@
  *          and the store is as before the call.
  * Threads  every handle may be used from any thread; results are read-only and may be shared.
  * Fork     a handle that was used before fork() fails with MEMALLOY_ERR_FORKED in the child;
- *          closing it there only frees memory.
+ *          closing it there only frees memory. A store that was only opened is opened anew in each
+ *          child at its first use there.
  */
 #ifndef MEMALLOY_H
 #define MEMALLOY_H

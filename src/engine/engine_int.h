@@ -47,8 +47,10 @@ struct memalloy_kernel {
     struct mly_env own_env;          /* the caller's with own_mem, where memory is limited */
     struct mly_mem *own_mem;         /* NULL: no limit */
     const struct mly_env *birth_env; /* where the kernel itself was taken from */
-    int64_t pid;                     /* of the process that opened it */
-    struct mly_runtime *runtime;     /* held, so that its threads stay between calls */
+    _Atomic int64_t pid;             /* of the process that opened it */
+    _Atomic bool is_used; /* a call was made on it: a child of fork() has no use for it */
+    struct mly_store_options store_options;
+    struct mly_runtime *runtime; /* held, so that its threads stay between calls */
     struct mly_store *store;
     struct mly_searcher *searcher;
     const struct mly_kern *kern;

@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -97,6 +98,7 @@ static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
         .dim = options->dim,
         .kern = kernel->kern,
     };
+    kernel->store_options = store;
     return mly_store_open(kernel->env, kernel->path.data, &store, &kernel->store, err);
 }
 
@@ -204,13 +206,43 @@ enum mly_err mly_engine_checkpoint(memalloy_kernel *kernel, struct mly_error *er
     return with_store(kernel, mly_store_checkpoint, err);
 }
 
-enum mly_err mly_kernel_enter(memalloy_kernel *kernel, struct mly_error *err)
+/* In a child of fork(): a handle that nobody had used is opened once more. What it was in the
+ * parent is left as it is. */
+static enum mly_err open_in_child(memalloy_kernel *kernel, int64_t pid, struct mly_error *err)
 {
-    if (kernel->pid != kernel->env->pid(kernel->env->context)) {
+    if (atomic_load(&kernel->is_used)) {
         return mly_fail(err, MLY_ERR_FORKED,
-                        "the store %s was opened before fork(); open it again in the child",
+                        "the store %s was used before fork(); open it again in the child",
                         kernel->path.data);
     }
+    struct mly_runtime *runtime = NULL;
+    struct mly_store *store = NULL;
+    enum mly_err rc = MLY_OK;
+    mly_mutex_lock(&kernel->mutex); /* free: a call before fork() would have taken it first */
+    if (atomic_load(&kernel->pid) != pid) {
+        rc = mly_runtime_hold(kernel->birth_env, &runtime, err);
+        if (rc == MLY_OK) {
+            rc =
+                mly_store_open(kernel->env, kernel->path.data, &kernel->store_options, &store, err);
+        }
+        if (rc == MLY_OK) {
+            mly_runtime_drop(kernel->runtime);
+            kernel->runtime = runtime;
+            kernel->store = store;
+            atomic_store(&kernel->pid, pid);
+        } else {
+            mly_runtime_drop(runtime);
+        }
+    }
+    mly_mutex_unlock(&kernel->mutex);
+    return rc;
+}
+
+enum mly_err mly_kernel_enter(memalloy_kernel *kernel, struct mly_error *err)
+{
+    const int64_t pid = kernel->env->pid(kernel->env->context);
+    if (atomic_load(&kernel->pid) != pid) MLY_TRY(open_in_child(kernel, pid, err));
+    atomic_store(&kernel->is_used, true); /* before the mutex is held */
     mly_mutex_lock(&kernel->mutex);
     bool closing = kernel->closing;
     if (!closing) kernel->calls++;

@@ -369,6 +369,33 @@ static void a_child_of_fork_is_told(void **state)
     memalloy_close(kernel, NULL);
 }
 
+static void a_child_of_fork_opens_what_was_not_used(void **state)
+{
+    (void)state;
+    uint64_t count = 0;
+    memalloy_kernel *kernel = open_with(0, 0);
+    add(kernel, "a", "text");
+    memalloy_close(kernel, NULL);
+    kernel = open_with(0, 0);
+    fflush(NULL);
+    for (int i = 0; i < 2; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            uint64_t found = 0;
+            int rc = memalloy_count(kernel, &found, NULL);
+            add(kernel, i == 0 ? "b" : "c", "of a child");
+            if (rc == MEMALLOY_OK) rc = memalloy_close(kernel, NULL);
+            _exit(rc == MEMALLOY_OK && found == (uint64_t)i + 1 ? 0 : 1);
+        }
+        int result = 1;
+        assert_int_equal(waitpid(child, &result, 0), child);
+        assert_int_equal(result, 0);
+    }
+    assert_int_equal(memalloy_count(kernel, &count, NULL), MEMALLOY_OK);
+    assert_int_equal(count, 3);
+    memalloy_close(kernel, NULL);
+}
+
 static void an_altered_document_says_so(void **state)
 {
     (void)state;
@@ -519,6 +546,7 @@ int main(void)
         cmocka_unit_test_setup(handles_on_one_folder_see_each_other, new_store),
         cmocka_unit_test_setup(another_model_is_refused, new_store),
         cmocka_unit_test_setup(a_child_of_fork_is_told, new_store),
+        cmocka_unit_test_setup(a_child_of_fork_opens_what_was_not_used, new_store),
         cmocka_unit_test_setup(an_altered_document_says_so, new_store),
         cmocka_unit_test_setup(an_empty_store_answers_without_a_model, new_store),
         cmocka_unit_test_setup(asking_for_the_status_for_ever_costs_nothing, new_store),
