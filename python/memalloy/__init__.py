@@ -53,6 +53,9 @@ from memalloy._stream import embed_iter
 
 if _TYPE_CHECKING:
     from memalloy._async import AsyncRAGKernel, Call, aopen
+    from memalloy._watch import FileWatcher, FolderWatch, WatchEvent
+
+    PyFileWatcher = FileWatcher
 
 # What Ctrl-C left behind is waited for, as the interpreter's end would tear away what it works on.
 _atexit.register(_memalloy._settle, 2.0)
@@ -70,6 +73,8 @@ __all__ = [
     "ConflictError",
     "CorruptError",
     "Document",
+    "FileWatcher",
+    "FolderWatch",
     "ForkedError",
     "Hit",
     "InternalError",
@@ -87,6 +92,7 @@ __all__ = [
     "Progress",
     "PyChunkingStrategy",
     "PyDocument",
+    "PyFileWatcher",
     "RAGKernel",
     "ReadOnlyError",
     "Spans",
@@ -94,6 +100,7 @@ __all__ = [
     "SyncReport",
     "UnsupportedError",
     "Vectors",
+    "WatchEvent",
     "__version__",
     "aopen",
     "embed",
@@ -110,6 +117,10 @@ def __getattr__(name):
         from memalloy import _async
 
         return getattr(_async, name)
+    if name in ("FileWatcher", "FolderWatch", "PyFileWatcher", "WatchEvent"):
+        from memalloy import _watch
+
+        return getattr(_watch, name.removeprefix("Py"))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -233,6 +233,10 @@ class AsyncRAGKernel:
         kwargs = {"max_file_bytes": max_file_bytes, "durability": durability, "paths": paths, "recursive": recursive}
         return self._watched("sync", (folder, include, exclude), kwargs, progress)
 
+    def watch(self, folder, include=None, exclude=None, **options):
+        """As RAGKernel.watch: a FolderWatch, whose events come by async for."""
+        return self._kernel.watch(folder, include, exclude, **options)
+
     def make_index(self, progress=None, **options):
         """As RAGKernel.make_index, as a Call."""
         return self._watched("make_index", (), options, progress)

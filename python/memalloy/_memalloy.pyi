@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, TypeAlias,
 
 from typing_extensions import Buffer, Self
 
+from memalloy._watch import FolderWatch
+
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Numbers: TypeAlias = Buffer | Sequence[SupportsFloat]
 _Rows: TypeAlias = Buffer | Sequence[_Numbers]
@@ -309,6 +311,21 @@ class RAGKernel:
         paths: Sequence[_Path] | None = None,
         recursive: bool = True,
     ) -> SyncReport: ...
+    def watch(
+        self,
+        folder: _Path,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        *,
+        recursive: bool = True,
+        poll: bool = False,
+        quiet: float | None = None,
+        patience: float | None = None,
+        poll_interval: float | None = None,
+        reconcile: float | None = None,
+        max_file_bytes: int | None = None,
+        durability: _Durability | None = None,
+    ) -> FolderWatch: ...
     def search(
         self,
         query: str,

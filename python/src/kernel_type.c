@@ -2,6 +2,8 @@
  * methods, which stand in the other files kernel_*.c. */
 #include "kernel_type.h"
 
+#include "folder_watch.h"
+
 #include "convert.h"
 #include "job.h"
 #include "raise.h"
@@ -376,6 +378,19 @@ static PyMethodDef kernel_methods[] = {
      "recursive False: the folder's own files alone.\n"
      "Returns a SyncReport. Errors: MissingFileError (FileNotFoundError), CancelledError, and\n"
      "as add_document. Ctrl-C stops it; what was committed stays."},
+    {"_watch", mlypy_kernel_open_watch, METH_VARARGS,
+     "_watch($self, folder, include, exclude, options, /)\n--\n\nFor memalloy._watch."},
+    {"watch", KEYWORDS(mlypy_kernel_watch), METH_VARARGS | METH_KEYWORDS,
+     "watch($self, /, folder, include=None, exclude=None, *, recursive=True, poll=False, "
+     "quiet=None, patience=None, poll_interval=None, reconcile=None, max_file_bytes=None, "
+     "durability=None)\n--\n\n"
+     "Follows a folder from now on, as sync does once, and returns a FolderWatch at once.\n\n"
+     "include, exclude, max_file_bytes, durability: as of sync. recursive False: the folder's own\n"
+     "files alone. A file is read when nothing happened to it for quiet seconds (0.1), or after\n"
+     "patience seconds (2) where something always does. poll: the system is not asked for\n"
+     "events, the folder is looked at every poll_interval seconds (2), as is done where there are\n"
+     "none. Everything is looked at every reconcile seconds (600) besides. close() ends it, and\n"
+     "so does the kernel's. Errors: MissingFileError, ReadOnlyError, InvalidArgumentError."},
     {"search", KEYWORDS(mlypy_kernel_search), METH_VARARGS | METH_KEYWORDS,
      "search($self, /, query, top_k=5, *, recall=None, documents=None)\n--\n\n"
      "The passages nearest in meaning to a text, best first, as a list of Hit, each of which\n"

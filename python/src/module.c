@@ -51,6 +51,7 @@ static int add_types(struct mlypy_state *state, PyObject *module)
         {&state->strategy_type, &mlypy_strategy_spec, "ChunkingStrategy"},
         {&state->vectors_type, &mlypy_vectors_spec, "Vectors"},
         {&state->model_type, &mlypy_model_spec, "Model"},
+        {&state->folder_watch_type, &mlypy_folder_watch_spec, "_Watch"},
     };
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, NULL);
@@ -122,6 +123,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->strategy_type);
     Py_VISIT(state->vectors_type);
     Py_VISIT(state->model_type);
+    Py_VISIT(state->folder_watch_type);
     Py_VISIT(state->spans_type);
     Py_VISIT(state->progress_type);
     Py_VISIT(state->json_encode);
@@ -145,6 +147,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->strategy_type);
     Py_CLEAR(state->vectors_type);
     Py_CLEAR(state->model_type);
+    Py_CLEAR(state->folder_watch_type);
     Py_CLEAR(state->spans_type);
     Py_CLEAR(state->progress_type);
     Py_CLEAR(state->json_encode);

@@ -27,6 +27,7 @@ struct mlypy_state {
     PyTypeObject *strategy_type;
     PyTypeObject *vectors_type;
     PyTypeObject *model_type;
+    PyTypeObject *folder_watch_type;
     PyTypeObject *spans_type;    /* struct sequence */
     PyTypeObject *progress_type; /* struct sequence */
     PyObject *json_encode;       /* bound: JSONEncoder(...).encode */
@@ -50,6 +51,7 @@ extern PyType_Spec mlypy_report_spec;
 extern PyType_Spec mlypy_strategy_spec;
 extern PyType_Spec mlypy_vectors_spec;
 extern PyType_Spec mlypy_model_spec;
+extern PyType_Spec mlypy_folder_watch_spec;
 extern PyStructSequence_Desc mlypy_spans_desc;
 extern PyStructSequence_Desc mlypy_progress_desc;
 

@@ -33,7 +33,8 @@ def test_the_names_of_the_module_are_the_stubs():
     module = {name for name in vars(_memalloy) if not name.startswith("_")} | {"__version__"}
     assert set(stub_names(TREE.body)) == module
     assert set(memalloy.__all__) == module | {
-        "AsyncRAGKernel", "Call", "PyDocument", "PyChunkingStrategy", "aopen", "embed_iter", "models"
+        "AsyncRAGKernel", "Call", "FileWatcher", "FolderWatch", "PyDocument", "PyChunkingStrategy", "PyFileWatcher",
+        "WatchEvent", "aopen", "embed_iter", "models",
     }
     for name in memalloy.__all__:
         assert hasattr(memalloy, name)
