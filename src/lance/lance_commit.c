@@ -3,6 +3,8 @@
  * that the manifest names is durable before that (FORMAT.md, order of syncs). */
 #include "lance/lance_commit_int.h"
 
+#include "base/show.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,7 +58,7 @@ static enum mly_err check_change(const struct mly_lance_manifest *base,
         !mly_str_equal(format, MLY_STR("2.0"))) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED,
                         "the table's data files are %.*s, only 2.0 can be added to",
-                        (int)(format.bytes < 32 ? format.bytes : 32), format.data);
+                        MLY_SHOWN(format, 32));
     }
     return MLY_OK;
 }
@@ -77,8 +79,7 @@ static enum mly_err check_file_fields(const struct lance_commit *commit,
         known += found;
         if (!found && !fields[i].nullable) {
             return mly_fail(err, MLY_ERR_INVAL, "column %.*s takes no null and %s lacks it",
-                            (int)(fields[i].name.bytes < 100 ? fields[i].name.bytes : 100),
-                            fields[i].name.data, file->name);
+                            MLY_SHOWN(fields[i].name, 100), file->name);
         }
     }
     if (known != file->field_count) {

@@ -3,6 +3,8 @@
  * the buffers is looked at when it is used. */
 #include "lance/lance_int.h"
 
+#include "base/show.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -59,10 +61,10 @@ static enum mly_err get_flat(const struct page_reader *reader, const MlyPb__Flat
 {
     if (flat->compression != NULL && flat->compression->scheme.len > 0) {
         struct mly_str scheme = lance_pb_str(flat->compression->scheme);
-        return mly_fail(
-            err, MLY_ERR_UNSUPPORTED, "%s, column %.*s: pages compressed as %.*s are not supported",
-            reader->source->file, printed_name(reader), reader->source->field->name.data,
-            (int)(scheme.bytes < 32 ? scheme.bytes : 32), scheme.data);
+        return mly_fail(err, MLY_ERR_UNSUPPORTED,
+                        "%s, column %.*s: pages compressed as %.*s are not supported",
+                        reader->source->file, printed_name(reader),
+                        reader->source->field->name.data, MLY_SHOWN(scheme, 32));
     }
     if (flat->bits_per_value != bits) {
         return fail_page(reader, MLY_ERR_UNSUPPORTED, "values of that many bits are not supported",

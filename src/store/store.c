@@ -5,6 +5,7 @@
 #include "store/store_index_int.h"
 
 #include "base/limits.h"
+#include "base/show.h"
 
 /* A checkpoint at close waits that long for whoever writes. */
 #define CLOSE_WAIT_S 1.0
@@ -253,8 +254,7 @@ static enum mly_err set_text(const struct mly_store *store, char **where, struct
     if (*where != NULL) {
         if (mly_str_equal(mly_str_of(*where), text)) return MLY_OK;
         return mly_fail(err, MLY_ERR_MISMATCH, "store %s is open with %s %.80s, not %.*s",
-                        store->path, what, *where, (int)(text.bytes < 80 ? text.bytes : 80),
-                        text.data);
+                        store->path, what, *where, MLY_SHOWN(text, 80));
     }
     char *copy = copy_text(store->mem, text);
     if (copy == NULL) return mly_fail_nomem(err, text.bytes + 1);

@@ -279,7 +279,6 @@ static enum mly_err checkpoint_tables(struct mly_store *store, struct mly_error 
 
 enum mly_err mly_store_run_checkpoint(struct mly_store *store, struct mly_error *err)
 {
-    if (store->in_memory) return MLY_OK;
     mly_mutex_lock(&store->mutex);
     enum mly_err rc = mly_store_renew(store, err);
     bool needed = rc == MLY_OK && store->record_count > 0;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #define CONFIG_MAX 13
+#define TABLE_TRIES 3
 
 /* ---- one version of a table ---- */
 
@@ -131,29 +132,39 @@ static enum mly_err find_dim(struct mly_store *store, const struct mly_snapshot 
     return MLY_OK;
 }
 
+/* With the number up to which it has everything; CONFLICT where somebody else was faster. */
+static enum mly_err number_table(struct mly_store *store, struct mly_store_view *base, uint64_t lsn,
+                                 uint32_t dim, struct mly_error *err)
+{
+    struct mly_lance_change change = {.file_count = 0};
+    /* A manifest must not have what a power cut takes out of the log. */
+    if (lsn > 0) {
+        MLY_TRY(mly_store_open_log(store, err));
+        MLY_TRY(mly_log_flush(store->log, err));
+    }
+    MLY_TRY(mly_lance_table_make(base->table->lance, err));
+    return mly_store_commit_table(store, base, &change, lsn, dim, NULL, err);
+}
+
+/* A table that is not there is made, and one of somebody else's gets its number: without one nobody
+ * could tell which records of the log it has, once the other table has them. */
 static enum mly_err make_table(struct mly_store *store, enum mly_store_table_kind kind,
                                uint32_t dim, bool *made, struct mly_error *err)
 {
     struct mly_store_table *table = &store->tables[kind];
-    mly_mutex_lock(&store->mutex);
-    struct mly_store_view *base = mly_store_view_retain(table->newest);
-    uint64_t lsn = store->seen_lsn;
-    mly_mutex_unlock(&store->mutex);
-    enum mly_err rc = MLY_OK;
-    if (base->manifest != NULL) {
-        rc = mly_store_check_foreign(base, err);
-    } else {
-        struct mly_lance_change change = {.file_count = 0};
-        /* A manifest must not have what a power cut takes out of the log. */
-        if (lsn > 0) rc = mly_store_open_log(store, err);
-        if (rc == MLY_OK && lsn > 0) rc = mly_log_flush(store->log, err);
-        if (rc == MLY_OK) rc = mly_lance_table_make(table->lance, err);
-        if (rc == MLY_OK) rc = mly_store_commit_table(store, base, &change, lsn, dim, NULL, err);
-        if (rc == MLY_ERR_CONFLICT) rc = MLY_OK; /* somebody made it just now */
-        *made = *made || rc == MLY_OK;
+    for (int attempt = 1;; attempt++) {
+        mly_mutex_lock(&store->mutex);
+        enum mly_err rc = attempt == 1 ? MLY_OK : mly_store_renew(store, err);
+        struct mly_store_view *base = mly_store_view_retain(table->newest);
+        uint64_t lsn = store->seen_lsn;
+        mly_mutex_unlock(&store->mutex);
+        if (rc == MLY_OK && base->manifest != NULL) rc = mly_store_check_foreign(base, err);
+        bool has_number = mly_store_view_config(base, MLY_KEY_LSN).data != NULL;
+        if (rc == MLY_OK && !has_number) rc = number_table(store, base, lsn, dim, err);
+        *made = *made || !has_number;
+        mly_store_view_release(base);
+        if (rc != MLY_ERR_CONFLICT || attempt == TABLE_TRIES) return rc;
     }
-    mly_store_view_release(base);
-    return rc;
 }
 
 /* The log names the tables that its records are for, so they come first. The documents' table is

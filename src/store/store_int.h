@@ -224,7 +224,7 @@ void mly_store_slab_destroy(struct mly_mem *mem, struct mly_store_slab *slab);
 struct mly_store_new_row;
 void mly_store_slab_add(struct mly_store_slab *slab, enum mly_store_table_kind kind,
                         const struct mly_store_new_row *row);
-/* Of the columns that are looked up or counted; others are null here. */
+/* column: one that is looked up or counted; there is no other here. */
 struct mly_str mly_store_slab_string(const struct mly_store_slab *slab,
                                      enum mly_store_table_kind kind, uint64_t row, size_t column);
 /* Strings are copied into arena, or borrowed where it is NULL. */

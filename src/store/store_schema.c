@@ -4,6 +4,7 @@
 #include "store/store_state_int.h"
 
 #include "base/limits.h"
+#include "base/show.h"
 
 /* MLY_STR is a compound literal, which C11 does not take for a constant. */
 #define NAME(literal) {(literal), sizeof(literal) - 1}
@@ -88,7 +89,7 @@ static enum mly_err check_format(const char *name, const struct mly_lance_manife
         uint32_t version = parse_number(format);
         if (version == UINT32_MAX) {
             return mly_fail(err, MLY_ERR_CORRUPT, "%s: store format \"%.*s\" is not a number", name,
-                            (int)(format.bytes < 40 ? format.bytes : 40), format.data);
+                            MLY_SHOWN(format, 40));
         }
         if (version > MLY_STORE_FORMAT) {
             return mly_fail(err, MLY_ERR_UNSUPPORTED,
@@ -100,7 +101,7 @@ static enum mly_err check_format(const char *name, const struct mly_lance_manife
     struct mly_str metric = mly_lance_manifest_config(manifest, MLY_KEY_METRIC);
     if (metric.data != NULL && !mly_str_equal(metric, MLY_STR("cosine"))) {
         return mly_fail(err, MLY_ERR_UNSUPPORTED, "%s: metric \"%.*s\" is not cosine", name,
-                        (int)(metric.bytes < 40 ? metric.bytes : 40), metric.data);
+                        MLY_SHOWN(metric, 40));
     }
     return MLY_OK;
 }

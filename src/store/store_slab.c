@@ -18,10 +18,12 @@ enum mly_err mly_store_slab_make(struct mly_mem *mem, enum mly_store_table_kind 
     slab->capacity = MLY_SLAB_ROWS;
     if (kind == MLY_STORE_CHUNKS) {
         slab->dim = dim;
-        size_t fitting = dim == 0 ? MLY_SLAB_ROWS : SLAB_BYTES / ((size_t)dim * sizeof(float));
+        /* Of a table of dimension 0 as of 1. */
+        const size_t row_bytes = ((size_t)dim + (dim == 0)) * sizeof(float);
+        const size_t fitting = SLAB_BYTES / row_bytes;
         if (fitting < slab->capacity) slab->capacity = fitting;
         if (slab->capacity < MLY_SLAB_ROWS_MIN) slab->capacity = MLY_SLAB_ROWS_MIN;
-        size_t bytes = slab->capacity * (dim == 0 ? 1 : dim) * sizeof(float);
+        size_t bytes = slab->capacity * row_bytes;
         slab->vectors = mly_mem_alloc_aligned(mem, bytes);
         if (slab->vectors == NULL) {
             mly_mem_free(mem, slab);
@@ -65,15 +67,7 @@ struct mly_str mly_store_slab_string(const struct mly_store_slab *slab,
                                      enum mly_store_table_kind kind, uint64_t row, size_t column)
 {
     if (kind == MLY_STORE_CHUNKS) {
-        const struct mly_chunk_row *chunk = slab->rows[row];
-        switch (column) {
-        case MLY_CHUNK_ID:
-            return mly_str_of(chunk->id);
-        case MLY_CHUNK_DOCUMENT_ID:
-            return chunk->document_id;
-        default:
-            return MLY_STR_NULL;
-        }
+        return ((const struct mly_chunk_row *)slab->rows[row])->document_id;
     }
     const struct mly_document *document = slab->rows[row];
     switch (column) {
@@ -83,10 +77,8 @@ struct mly_str mly_store_slab_string(const struct mly_store_slab *slab,
         return document->path;
     case MLY_DOCUMENT_PATH_RAW:
         return document->path_raw;
-    case MLY_DOCUMENT_STATUS:
-        return document->status;
     default:
-        return MLY_STR_NULL;
+        return document->status;
     }
 }
 

@@ -4,6 +4,8 @@
  * nothing changed since the last pin the same snapshot is given again. */
 #include "store/store_state_int.h"
 
+#include "base/show.h"
+
 /* Checkpoints of other processes between reading the manifests and reading the log. */
 #define RENEW_TRIES 8
 
@@ -31,14 +33,11 @@ static enum mly_err check_names(const struct mly_store *store, const struct mly_
     const struct mly_str kind = mly_store_view_config(view, MLY_KEY_MODEL_QUANTISATION);
     const bool other_id = differs(store->model_id, id);
     if (!other_id && !differs(store->model_hash, hash)) return MLY_OK;
-    return mly_fail(err, MLY_ERR_MISMATCH,
-                    "store %s was made with model %.*s%s%.*s (hash %.*s), not %.80s (hash %.12s)",
-                    store->path, (int)(id.bytes < 80 ? id.bytes : 80),
-                    id.data != NULL ? id.data : "", kind.data != NULL ? " " : "",
-                    (int)(kind.bytes < 20 ? kind.bytes : 20), kind.data != NULL ? kind.data : "",
-                    (int)(hash.bytes < 12 ? hash.bytes : 12), hash.data != NULL ? hash.data : "",
-                    store->model_id != NULL ? store->model_id : "",
-                    store->model_hash != NULL ? store->model_hash : "");
+    return mly_fail(
+        err, MLY_ERR_MISMATCH,
+        "store %s was made with model %.*s%s%.*s (hash %.*s), not %.*s (hash %.*s)", store->path,
+        MLY_SHOWN(id, 80), kind.data != NULL ? " " : "", MLY_SHOWN(kind, 20), MLY_SHOWN(hash, 12),
+        MLY_SHOWN(mly_str_of(store->model_id), 80), MLY_SHOWN(mly_str_of(store->model_hash), 12));
 }
 
 enum mly_err mly_store_check_model(const struct mly_store *store, struct mly_error *err)

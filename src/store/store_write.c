@@ -4,6 +4,8 @@
  * Columns that the table lacks are left out: somebody else made it. */
 #include "store/store_state_int.h"
 
+#include "base/show.h"
+
 #include <stddef.h>
 
 #define NO_COLUMN SIZE_MAX
@@ -29,8 +31,7 @@ enum mly_err mly_store_check_foreign(const struct mly_store_view *view, struct m
             return mly_fail(err, MLY_ERR_UNSUPPORTED,
                             "%s: column \"%.*s\" must not be null, and new rows have no value for "
                             "it",
-                            mly_lance_table_path(view->table->lance),
-                            (int)(field.name.bytes < 80 ? field.name.bytes : 80), field.name.data);
+                            mly_lance_table_path(view->table->lance), MLY_SHOWN(field.name, 80));
         }
     }
     return MLY_OK;

@@ -1,7 +1,7 @@
 /* Key files alone: what is found in them beside a plain array, damage of every byte, and failing of
  * every call. */
 #define _GNU_SOURCE
-#include "store/store_keyfile.h"
+#include "store/store_keyfile_int.h"
 
 #include "base/hash.h"
 #include "crash_env.h"
@@ -267,6 +267,85 @@ static void a_file_of_other_data_is_refused(void **state)
                      MLY_ERR_NOTFOUND);
 }
 
+/* Sums as a writer of ours would have put them. */
+static void seal(uint8_t *bytes, const struct mly_keyfile_shape *shape)
+{
+    mly_crc32c_fn crc = mly_crc32c_pick();
+    uint8_t *sums = bytes + shape->sums_at;
+    for (uint64_t i = 0; i < shape->block_count; i++) {
+        const uint8_t *block = bytes + (shape->first_block + i) * KEYFILE_BLOCK_BYTES;
+        mly_put_u32le(sums + 4 * i, crc(0, block, KEYFILE_BLOCK_BYTES));
+    }
+    mly_put_u32le(bytes + KEYFILE_AT_SUMS_SUM, crc(0, sums, (size_t)shape->block_count * 4));
+    mly_put_u32le(bytes + KEYFILE_AT_SUM, crc(0, bytes, KEYFILE_AT_SUM));
+}
+
+/* What opening it says, or the first look-up that fails, of all rows. */
+static void look_for_lies(const struct mly_keyfile_subject *subject, const char *message)
+{
+    struct mly_error err = {0};
+    struct mly_keyfile *file = NULL;
+    enum mly_err rc = mly_keyfile_open(mly_env_system(), path, subject, &file, &err);
+    for (uint32_t row = 0; rc == MLY_OK && row < subject->row_count; row++) {
+        struct mly_keyfile_run run = {0};
+        uint64_t run_i;
+        rc = mly_keyfile_find(file, 1, hash_of(EVEN, row), &run_i, &err);
+        if (rc != MLY_OK || run_i >= mly_keyfile_run_count(file, 1)) continue;
+        rc = mly_keyfile_get(file, 1, run_i, &run, &err);
+        if (rc == MLY_OK) assert_true(run.first + run.count <= subject->row_count);
+    }
+    mly_keyfile_close(file);
+    if (rc != MLY_ERR_CORRUPT) fail_msg("%s: it was not told", message);
+    if (strstr(err.message, message) == NULL) fail_msg("\"%s\" is not: %s", err.message, message);
+}
+
+/* Whoever makes its sums right may still say what cannot be. */
+static void numbers_that_cannot_be_are_refused_whatever_the_sums_say(void **state)
+{
+    (void)state;
+    static uint8_t bytes[65536], kept[65536];
+    struct mly_error err = {0};
+    const struct mly_keyfile_subject subject = subject_of(300);
+    ok(make(mly_env_system(), EVEN, 300, &err), &err);
+    const size_t count = read_file(kept, sizeof(kept));
+    struct mly_keyfile_shape shape = {.skipped_count = mly_get_u64le(kept + KEYFILE_AT_SKIPPED)};
+    for (size_t i = 0; i < MLY_KEYFILE_KEYS_MAX; i++)
+        shape.run_counts[i] = mly_get_u64le(kept + KEYFILE_AT_RUNS + 8 * i);
+    assert_true(mly_keyfile_lay_out(&shape) && shape.bytes == count);
+    assert_true(shape.fan_counts[1] > 3 && shape.skipped_count > 2);
+    const struct {
+        uint64_t at;
+        uint32_t value;
+        const char *message;
+    } lies[] = {
+        {KEYFILE_AT_FORMAT, 2, "other data"},
+        {KEYFILE_AT_RUNS + 4, 1, "size is not"}, /* more than a fragment has */
+        {KEYFILE_AT_SKIPPED + 4, 1, "size is not"},
+        {KEYFILE_AT_RUNS, (uint32_t)shape.run_counts[0] + 1000, "size is not"},
+        {shape.skipped_at, 300, "not in order"},
+        {shape.skipped_at + 4, mly_get_u32le(kept + shape.skipped_at), "not in order"},
+        {shape.fans_at[1] + 4, (uint32_t)shape.run_counts[1] + 1, "leads beyond"},
+        {shape.fans_at[1] + 4 * (shape.fan_counts[1] - 1), UINT32_MAX, "leads beyond"},
+        {shape.runs_at[1] + 8, 300, "rows that are not there"},
+        {shape.runs_at[1] + 12, 301, "rows that are not there"},
+    };
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        memcpy(bytes, kept, count);
+        mly_put_u32le(bytes + lies[i].at, lies[i].value);
+        seal(bytes, &shape);
+        temp_dir_write(folder, "a.keys", bytes, count);
+        look_for_lies(&subject, lies[i].message);
+    }
+    /* Blocks that are found rotten where a look-up touches them. */
+    const uint64_t rotten[] = {shape.fans_at[1], shape.runs_at[1]};
+    for (size_t i = 0; i < sizeof(rotten) / sizeof(rotten[0]); i++) {
+        memcpy(bytes, kept, count);
+        bytes[rotten[i]] ^= 1;
+        temp_dir_write(folder, "a.keys", bytes, count);
+        look_for_lies(&subject, "a block does not pass its sum");
+    }
+}
+
 /* A second file takes the place of the first while that is still read. */
 static void a_file_is_replaced_while_it_is_read(void **state)
 {
@@ -446,6 +525,7 @@ int main(void)
         IN_FOLDER(the_hash_of_a_key_stays),
         IN_FOLDER(a_flipped_bit_is_found_or_changes_nothing),
         IN_FOLDER(a_file_of_other_data_is_refused),
+        IN_FOLDER(numbers_that_cannot_be_are_refused_whatever_the_sums_say),
         IN_FOLDER(a_file_is_replaced_while_it_is_read),
         IN_FOLDER(making_survives_every_failure),
         IN_FOLDER(opening_survives_every_failure),

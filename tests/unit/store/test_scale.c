@@ -255,120 +255,6 @@ static void a_thousand_fragments_are_read_and_extended(void **state)
 #endif
 }
 
-/* A table that somebody else made: our needed columns and one of their own, no config, no
- * documents. */
-static void make_foreign_chunks(const struct mly_lance_field *fields, size_t field_count)
-{
-    char path[TEMP_DIR_BYTES + 32];
-    struct mly_error err = {0};
-    struct mly_lance_table *table;
-    struct mly_lance_writer *writer;
-    struct mly_lance_data_file file;
-    float vector[CASE_DIM] = {0.5f, -1};
-    snprintf(path, sizeof(path), "%s/chunks.lance", folder);
-    case_ok(mly_lance_table_open(mly_env_system(), path, &table, &err), &err);
-    case_ok(mly_lance_table_make(table, &err), &err);
-    case_ok(mly_lance_writer_open(table, fields, field_count, &writer, &err), &err);
-    for (size_t row = 0; row < 3; row++) {
-        for (size_t i = 0; i < field_count; i++) {
-            enum mly_err rc;
-            if (fields[i].type == MLY_LANCE_VECTOR && row == 1) {
-                rc = mly_lance_put_null(writer, i, &err);
-            } else if (fields[i].type == MLY_LANCE_VECTOR) {
-                rc = mly_lance_put_vector(writer, i, vector, &err);
-            } else {
-                rc = mly_lance_put_string(writer, i, fields[i].name, &err);
-            }
-            case_ok(rc, &err);
-        }
-    }
-    case_ok(mly_lance_writer_finish(writer, &file, &err), &err);
-    mly_lance_writer_close(writer);
-    struct mly_lance_change change = {
-        .files = &file, .file_count = 1, .fields = fields, .field_count = field_count};
-    case_ok(mly_lance_commit(table, NULL, &change, NULL, NULL, &err), &err);
-    mly_lance_data_file_deinit(&file);
-    mly_lance_table_close(table);
-}
-
-static void a_foreign_chunks_table_is_read_and_taken_over(void **state)
-{
-    (void)state;
-    const struct mly_lance_field fields[] = {
-        {MLY_STR("theirs"), MLY_LANCE_STRING, 0, true, 0},
-        {MLY_STR("content"), MLY_LANCE_STRING, 0, true, 1},
-        {MLY_STR("document_id"), MLY_LANCE_STRING, 0, true, 2},
-        {MLY_STR("vector"), MLY_LANCE_VECTOR, CASE_DIM, true, 3},
-        {MLY_STR("id"), MLY_LANCE_STRING, 0, true, 4},
-    };
-    make_foreign_chunks(fields, sizeof(fields) / sizeof(fields[0]));
-    struct mly_error err = {0};
-    struct mly_store *store = open_wide(0);
-    struct mly_snapshot *snapshot;
-    struct mly_store_counts counts;
-    struct mly_vector_block block;
-    struct mly_arena arena;
-    struct mly_mem mem = MLY_MEM_INIT;
-    struct mly_chunk_row row;
-    struct mly_chunk_row *rows;
-    size_t count;
-    mly_arena_init(&arena, &mem, (size_t)1 << 24);
-    case_ok(mly_store_pin(store, &snapshot, &err), &err);
-    mly_snapshot_get_counts(snapshot, &counts);
-    assert_int_equal(counts.chunks, 3);
-    assert_int_equal(counts.documents, 0);
-    assert_int_equal(counts.dim, CASE_DIM);
-    assert_int_equal(mly_snapshot_block_count(snapshot), 1);
-    case_ok(mly_snapshot_get_block(snapshot, 0, &block, &err), &err);
-    assert_int_equal(block.dead[0] & 7, 2); /* the row without a vector */
-    case_ok(mly_snapshot_read_chunk(snapshot, block.first_address + 2, &arena, &row, &err), &err);
-    assert_true(mly_str_equal(row.content, MLY_STR("content")));
-    assert_null(row.metadata.data);
-    assert_int_equal(row.ordinal, -1);
-    assert_string_equal(row.id, "id");
-    mly_snapshot_release(snapshot);
-
-    /* Our rows go beside theirs; columns that the table lacks are left out. */
-    struct case_document document;
-    case_make(&document, 0, 4, 0);
-    struct mly_change change = case_change(&document);
-    case_ok(case_commit(store, &change, 1, &err), &err);
-    case_ok(case_commit(store, &change, 1, &err), &err);
-    (void)mly_store_close(store, NULL);
-    store = open_wide(CASE_DIM);
-    case_ok(mly_store_begin(store, &err), &err);
-    (void)mly_store_end(store, NULL);
-    case_ok(mly_store_pin(store, &snapshot, &err), &err);
-    mly_snapshot_get_counts(snapshot, &counts);
-    assert_int_equal(counts.chunks, 3 + document.row_count);
-    assert_int_equal(counts.documents, 1);
-    case_ok(
-        mly_snapshot_document_chunks(snapshot, MLY_STR("document-0"), &arena, &rows, &count, &err),
-        &err);
-    assert_int_equal(count, document.row_count);
-    assert_memory_equal(rows[0].vector, document.vectors[0], sizeof(document.vectors[0]));
-    mly_snapshot_release(snapshot);
-    (void)mly_store_close(store, NULL);
-    mly_arena_deinit(&arena);
-}
-
-static void a_chunks_table_without_vectors_is_refused(void **state)
-{
-    (void)state;
-    const struct mly_lance_field fields[] = {
-        {MLY_STR("id"), MLY_LANCE_STRING, 0, false, 0},
-        {MLY_STR("document_id"), MLY_LANCE_STRING, 0, true, 1},
-        {MLY_STR("content"), MLY_LANCE_STRING, 0, true, 2},
-    };
-    make_foreign_chunks(fields, sizeof(fields) / sizeof(fields[0]));
-    struct mly_error err = {0};
-    struct mly_store *store = NULL;
-    struct mly_store_options options = case_options();
-    assert_int_equal(mly_store_open(mly_env_system(), folder, &options, &store, &err),
-                     MLY_ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, "\"vector\""));
-}
-
 /* Rows that are replaced again and again must not stay in the index for ever. */
 static void the_key_index_forgets_rows_that_are_gone(void **state)
 {
@@ -427,10 +313,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_thousand_fragments_are_read_and_extended, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(the_key_index_forgets_rows_that_are_gone, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_foreign_chunks_table_is_read_and_taken_over, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_chunks_table_without_vectors_is_refused, set_up,
                                         tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
