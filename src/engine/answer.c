@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define TOP_K_DEFAULT ((size_t)5)
+/* Hits whose columns are fetched from memory together. */
+#define FETCHED_HITS ((size_t)16)
 
 struct memalloy_hits {
     struct mly_mem *mem;
@@ -88,12 +90,11 @@ static enum mly_err fill_hit(const struct mly_snapshot *snapshot, struct mly_mat
                              struct mly_error *err)
 {
     struct mly_chunk_row row;
-    struct mly_document document;
+    struct mly_str path = MLY_STR_NULL;
     bool found = false;
     MLY_TRY(mly_snapshot_read_chunk(snapshot, match.row_address, arena, &row, err));
     if (row.document_id.data != NULL) {
-        MLY_TRY(
-            mly_snapshot_find_document(snapshot, row.document_id, arena, &document, &found, err));
+        MLY_TRY(mly_snapshot_find_path_of(snapshot, row.document_id, arena, &path, &found, err));
     }
     struct mly_str chunk_id = mly_arena_copy(arena, mly_str_of(row.id));
     if (chunk_id.data == NULL) return mly_fail_nomem(err, sizeof(row.id));
@@ -104,7 +105,7 @@ static enum mly_err fill_hit(const struct mly_snapshot *snapshot, struct mly_mat
         .document_id = mly_str_out(row.document_id),
         .content = mly_str_out(row.content),
         .metadata = mly_str_out(row.metadata),
-        .path = mly_str_out(found ? document.path : MLY_STR_NULL),
+        .path = mly_str_out(found ? path : MLY_STR_NULL),
         .heading = mly_str_out(row.heading),
         .ordinal = row.ordinal,
         .byte_start = row.byte_start,
@@ -130,6 +131,11 @@ enum mly_err mly_engine_make_hits(memalloy_kernel *kernel, const struct mly_snap
     hits->items = mly_arena_array(&hits->arena, count, sizeof(hits->items[0]));
     if (hits->items == NULL) rc = mly_fail_nomem(err, count * sizeof(hits->items[0]));
     for (size_t i = 0; i < count && rc == MLY_OK; i++) {
+        size_t left = count - i;
+        if (i % FETCHED_HITS == 0) {
+            mly_snapshot_fetch_chunks(snapshot, matches + i,
+                                      left < FETCHED_HITS ? left : FETCHED_HITS);
+        }
         rc = fill_hit(snapshot, matches[i], &hits->arena, &hits->items[i], err);
     }
     hits->count = count;

@@ -203,7 +203,8 @@ typedef enum mly_err (*mly_vindex_vector_fn)(void *context, const struct mly_vin
 struct mly_vindex_ask {
     const float *query;
     size_t dim, k;
-    float recall; /* part of the true nearest to be found, 0.5 to 1; 0: 0.95 */
+    float recall;    /* part of the true nearest to be found, 0.5 to 1; 0: 0.95 */
+    size_t recalled; /* of so many of the k: the others may be missed more often; 0: of all */
     mly_vindex_vector_fn vector;
     void *vector_context;
     /* 0: as recall needs. Cells that are read at most, codes that get a second look, and how far

@@ -387,7 +387,8 @@ static enum mly_err search(struct mly_vindex_room *room, const struct mly_match 
     mly_vindex_strengthen(&effort, step_of(room), places);
     room->pool_wanted = effort.pool;
     room->nearest_count = 0;
-    room->nearest_wanted = room->ask->k < NEAREST_MIN ? NEAREST_MIN : room->ask->k;
+    const size_t recalled = room->ask->recalled > 0 ? room->ask->recalled : room->ask->k;
+    room->nearest_wanted = recalled < NEAREST_MIN ? NEAREST_MIN : recalled;
     if (room->nearest_wanted > VINDEX_NEAREST_MAX) room->nearest_wanted = VINDEX_NEAREST_MAX;
     MLY_TRY(fill_pool(room, &effort, places, err));
     void *matches = room->matches;

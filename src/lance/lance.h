@@ -195,6 +195,10 @@ struct mly_str mly_lance_fragment_file_of(const struct mly_lance_fragment *fragm
 MLY_MUST_USE enum mly_err mly_lance_get_string(const struct mly_lance_fragment *fragment,
                                                size_t field_i, uint64_t row, struct mly_str *out,
                                                struct mly_error *err);
+/* Asks memory for what get_string or get_int64 of that row will read: where a text stands; with
+ * is_there, the text. Nothing fails. */
+void mly_lance_fetch(const struct mly_lance_fragment *fragment, size_t field_i, uint64_t row,
+                     bool is_there);
 /* INT64, TIMESTAMP_US. null_value is given for a null. */
 MLY_MUST_USE enum mly_err mly_lance_get_int64(const struct mly_lance_fragment *fragment,
                                               size_t field_i, uint64_t row, int64_t null_value,

@@ -5,6 +5,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* Of a text; the processor goes on by itself. */
+#define FETCHED_BYTES ((size_t)512)
+
 /* *page is NULL where the field has no column here: null. */
 static enum mly_err find_page(const struct mly_lance_fragment *fragment, size_t field_i,
                               uint64_t row, const struct lance_page **page, struct mly_error *err)
@@ -114,6 +117,29 @@ enum mly_err mly_lance_get_string(const struct mly_lance_fragment *fragment, siz
     if (found.data != NULL) MLY_TRY(check(fragment, field_i, found.data, found.bytes, err));
     *out = found;
     return MLY_OK;
+}
+
+void mly_lance_fetch(const struct mly_lance_fragment *fragment, size_t field_i, uint64_t row,
+                     bool is_there)
+{
+    const struct lance_page *page;
+    if (field_i != MLY_LANCE_NO_FIELD && field_i >= fragment->column_count) return;
+    if (find_page(fragment, field_i, row, &page, NULL) != MLY_OK || page == NULL) return;
+    const uint64_t i = row - page->first_row;
+    struct mly_str text;
+    if (page->kind == LANCE_PAGE_FLAT && !is_there) {
+        __builtin_prefetch(page->values + 8 * i);
+    } else if (page->kind == LANCE_PAGE_DICTIONARY && !is_there) {
+        __builtin_prefetch(page->values + i);
+    } else if (page->kind == LANCE_PAGE_BINARY && !is_there) {
+        __builtin_prefetch(page->strings.ends + 8 * i);
+    } else if (page->kind == LANCE_PAGE_BINARY && i < page->strings.count &&
+               mly_lance_strings_get(&page->strings, i, &text, NULL) == MLY_OK &&
+               text.data != NULL) {
+        for (size_t at = 0; at < text.bytes && at < FETCHED_BYTES; at += 64)
+            __builtin_prefetch(text.data + at);
+    }
+    if (page->valid != NULL && !is_there) __builtin_prefetch(page->valid + i / 8);
 }
 
 enum mly_err mly_lance_get_int64(const struct mly_lance_fragment *fragment, size_t field_i,

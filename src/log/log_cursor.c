@@ -9,6 +9,8 @@
 #include "log/log_int.h"
 
 #define WINDOW_BYTES ((size_t)64 << 10)
+/* Where nothing was found last time: a header right behind the last record, or at the next page. */
+#define GLANCE_BYTES (2 * LOG_PAGE_BYTES)
 
 /* ---- the window ---- */
 
@@ -45,7 +47,8 @@ static enum mly_err look_at(struct log_cursor *cursor, uint64_t offset, size_t b
                   offset - cursor->window_offset <= cursor->window_bytes &&
                   cursor->window_bytes - (offset - cursor->window_offset) >= bytes;
     if (!inside) {
-        size_t wanted = bytes > WINDOW_BYTES ? bytes : WINDOW_BYTES;
+        const size_t least = cursor->is_idle ? GLANCE_BYTES : WINDOW_BYTES;
+        size_t wanted = bytes > least ? bytes : least;
         if (wanted > cursor->window_capacity) {
             uint8_t *window = mly_mem_alloc_aligned(cursor->env->mem, wanted);
             if (window == NULL) return mly_fail_nomem(err, wanted);
@@ -137,14 +140,19 @@ enum mly_err mly_log_cursor_next(struct log_cursor *cursor, struct mly_log_recor
                                  struct mly_error *err)
 {
     /* Twice: the window may be older than what was written since. */
-    for (int attempt = 0; attempt < 2; attempt++) {
+    for (bool is_old = true; is_old;) {
+        is_old = cursor->window_bytes > 0;
         uint64_t offset = cursor->offset;
         uint64_t page = log_round_up(offset, LOG_PAGE_BYTES);
         MLY_TRY(try_at(cursor, offset, out, found, err));
         if (!*found && page != offset) MLY_TRY(try_at(cursor, page, out, found, err));
-        if (*found) return MLY_OK;
+        if (*found) {
+            cursor->is_idle = false;
+            return MLY_OK;
+        }
         forget_window(cursor);
     }
+    cursor->is_idle = true;
     return MLY_OK;
 }
 
@@ -158,6 +166,7 @@ static enum mly_err survey(struct log_cursor *cursor, uint64_t offset, bool *pro
     struct mly_file_info info;
     *proof = false;
     cursor->dirty_end = offset;
+    cursor->is_idle = false;
     forget_window(cursor);
     MLY_TRY(mly_file_info(&cursor->file, &info, err));
     for (; offset < info.bytes; offset += LOG_PAGE_BYTES) {

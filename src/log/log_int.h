@@ -104,6 +104,7 @@ struct log_cursor {
     uint8_t *window;   /* bytes of the file, zeros behind its end */
     uint64_t window_offset;
     size_t window_bytes, window_capacity;
+    bool is_idle;       /* there was no next record when it was last looked for */
     uint64_t dirty_end; /* after a judgement: behind the last byte that is not zero */
 };
 MLY_MUST_USE enum mly_err mly_log_cursor_open(const struct mly_env *env, mly_crc32c_fn crc,

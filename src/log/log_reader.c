@@ -6,6 +6,8 @@
 
 /* Segments come and go while they are looked at. */
 #define TRIES 8
+/* Clocks of file systems tick that often, at worst: what is younger may have changed unseen. */
+#define YOUNG_NS ((int64_t)2000000000)
 
 struct mly_log_reader {
     const struct mly_env *env;
@@ -17,6 +19,9 @@ struct mly_log_reader {
     struct log_cursor cursor;
     uint64_t limit; /* where the next segment begins, as far as is known */
     struct log_segments segments;
+    /* The folder when it had no segment behind that of the generation; 0: not known. */
+    struct mly_file_info seen;
+    uint64_t seen_generation;
 };
 
 enum mly_err mly_log_reader_open(const struct mly_env *env, const char *dir, uint64_t from_lsn,
@@ -98,6 +103,28 @@ static enum mly_err enter_segment(struct mly_log_reader *reader, bool *there, st
     return mly_fail(err, MLY_ERR_CONFLICT, "log %s changes too fast to be read", reader->dir);
 }
 
+/* The folder as it is; *settled: what is done to it from now on shows. */
+static bool look_at_folder(const struct mly_log_reader *reader, struct mly_file_info *out,
+                           bool *settled)
+{
+    if (mly_file_info_at(reader->env, MLY_AT_CWD, reader->dir, true, out, NULL) != MLY_OK) {
+        return false;
+    }
+    int64_t age_ns = mly_clock_wall_us(reader->env) * 1000 - out->modified_ns;
+    *settled = age_ns >= YOUNG_NS || age_ns <= -YOUNG_NS;
+    return true;
+}
+
+static bool is_as_seen(const struct mly_log_reader *reader)
+{
+    struct mly_file_info now = {0};
+    bool settled;
+    const struct mly_file_info *seen = &reader->seen;
+    return reader->seen_generation == reader->cursor.head.generation &&
+           look_at_folder(reader, &now, &settled) && now.inode == seen->inode &&
+           now.device == seen->device && now.modified_ns == seen->modified_ns;
+}
+
 /* The segment made after this one; others may have been retired before we came to them. *there
  * false: there is none. Generations follow each other, so that mostly nothing need be listed. */
 static enum mly_err open_next(struct mly_log_reader *reader, struct log_cursor *out, bool *there,
@@ -105,7 +132,11 @@ static enum mly_err open_next(struct mly_log_reader *reader, struct log_cursor *
 {
     uint64_t generation = reader->cursor.head.generation;
     const struct log_segments *segments = &reader->segments;
-    *there = true;
+    struct mly_file_info before = {0};
+    bool settled = false;
+    *there = !is_as_seen(reader);
+    if (!*there) return MLY_OK;
+    if (!look_at_folder(reader, &before, &settled)) settled = false;
     enum mly_err rc =
         mly_log_cursor_open(reader->env, reader->crc, reader->dir, generation + 1, out, err);
     for (int attempt = 0; rc == MLY_ERR_NOTFOUND && attempt < TRIES; attempt++) {
@@ -114,6 +145,10 @@ static enum mly_err open_next(struct mly_log_reader *reader, struct log_cursor *
         while (i < segments->count && segments->items[i].generation <= generation)
             i++;
         *there = i < segments->count;
+        if (!*there && settled) {
+            reader->seen = before;
+            reader->seen_generation = generation;
+        }
         if (!*there) return MLY_OK;
         rc = mly_log_cursor_open(reader->env, reader->crc, reader->dir,
                                  segments->items[i].generation, out, err);

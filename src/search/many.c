@@ -106,6 +106,7 @@ static enum mly_err ask_segments(struct many *many, struct mly_search_stats *sta
         .dim = many->ask->dim,
         .k = many->asked,
         .recall = many->ask->recall,
+        .recalled = k,
         .vector = mly_snapshot_get_vector,
         .vector_context = many->snapshot,
     };

@@ -82,6 +82,7 @@ static enum mly_err ask_index(struct mly_searcher *searcher, struct mly_scan *sc
         .dim = ask->dim,
         .k = scan->heap_max + SEARCH_TIES,
         .recall = ask->recall,
+        .recalled = scan->heap_max,
         .vector = mly_snapshot_get_vector,
         .vector_context = snapshot,
     };

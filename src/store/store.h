@@ -92,6 +92,11 @@ MLY_MUST_USE enum mly_err mly_snapshot_find_document(const struct mly_snapshot *
                                                      struct mly_str id, struct mly_arena *arena,
                                                      struct mly_document *out, bool *found,
                                                      struct mly_error *err);
+/* Its path alone. */
+MLY_MUST_USE enum mly_err mly_snapshot_find_path_of(const struct mly_snapshot *snapshot,
+                                                    struct mly_str id, struct mly_arena *arena,
+                                                    struct mly_str *out, bool *found,
+                                                    struct mly_error *err);
 /* path: the file's absolute path, its own bytes. */
 MLY_MUST_USE enum mly_err mly_snapshot_find_path(const struct mly_snapshot *snapshot,
                                                  struct mly_str path, struct mly_arena *arena,
@@ -118,6 +123,10 @@ MLY_MUST_USE enum mly_err mly_snapshot_count_chunks(const struct mly_snapshot *s
 MLY_MUST_USE enum mly_err mly_snapshot_read_chunk(const struct mly_snapshot *snapshot,
                                                   uint64_t row_address, struct mly_arena *arena,
                                                   struct mly_chunk_row *out, struct mly_error *err);
+
+/* Asks memory for some of them, so that reading them one by one need not wait for each. */
+void mly_snapshot_fetch_chunks(const struct mly_snapshot *snapshot, const struct mly_match *matches,
+                               size_t count);
 
 /* Vectors of consecutive rows of one fragment, for scans. */
 struct mly_vector_block {

@@ -407,6 +407,8 @@ MLY_MUST_USE enum mly_err mly_store_cell_int64(const struct mly_store_cell *cell
 MLY_MUST_USE enum mly_err mly_store_read_document(const struct mly_store_cell *cell,
                                                   struct mly_arena *arena, struct mly_document *out,
                                                   struct mly_error *err);
+/* Asks memory for what read_chunk will read: where texts stand, then (is_there) the texts. */
+void mly_store_fetch_chunk(const struct mly_store_cell *cell, bool is_there);
 MLY_MUST_USE enum mly_err mly_store_read_chunk(const struct mly_store_cell *cell,
                                                struct mly_arena *arena, struct mly_chunk_row *out,
                                                struct mly_error *err);

@@ -112,6 +112,18 @@ enum mly_err mly_store_read_document(const struct mly_store_cell *cell, struct m
     return MLY_OK;
 }
 
+void mly_store_fetch_chunk(const struct mly_store_cell *cell, bool is_there)
+{
+    static const size_t columns[] = {
+        MLY_CHUNK_ID,         MLY_CHUNK_DOCUMENT_ID, MLY_CHUNK_CONTENT,    MLY_CHUNK_METADATA,
+        MLY_CHUNK_HEADING,    MLY_CHUNK_ORDINAL,     MLY_CHUNK_BYTE_START, MLY_CHUNK_BYTE_END,
+        MLY_CHUNK_LINE_START, MLY_CHUNK_LINE_END,    MLY_CHUNK_PAGE_START, MLY_CHUNK_PAGE_END,
+        MLY_CHUNK_CREATED_AT};
+    const struct mly_lance_fragment *data = cell->part->fragment->data;
+    for (size_t i = 0; data != NULL && i < sizeof(columns) / sizeof(columns[0]); i++)
+        mly_lance_fetch(data, cell->view->fields[columns[i]], cell->row, is_there);
+}
+
 /* NULL where the row has no vector. */
 static enum mly_err read_vector(const struct mly_store_cell *cell, const float **out,
                                 struct mly_error *err)

@@ -352,28 +352,52 @@ struct mly_store_model mly_snapshot_model(const struct mly_snapshot *snapshot)
 
 /* ---- documents ---- */
 
-static enum mly_err find_one(const struct mly_snapshot *snapshot, size_t key_i, struct mly_str key,
-                             struct mly_arena *arena, struct mly_document *out, bool *found,
-                             struct mly_error *err)
+/* Where another program has made two of them, the newest counts. */
+static enum mly_err find_cell(const struct mly_snapshot *snapshot, size_t key_i, struct mly_str key,
+                              struct mly_store_cell *out, bool *found, struct mly_error *err)
 {
     const struct mly_store_view *documents = snapshot->views[MLY_STORE_DOCUMENTS];
     struct mly_store_rows rows;
     mly_store_rows_init(&rows, snapshot->store->mem);
     enum mly_err rc = mly_store_find_rows(documents, key_i, key, &rows, err);
-    if (rc != MLY_OK) goto done;
-    if (rows.count > 0) {
-        /* Where another program has made two of them, the newest counts. */
+    bool is_there = rc == MLY_OK && rows.count > 0;
+    if (is_there) {
         mly_store_rows_sort(&rows);
-        struct mly_store_cell cell;
-        rc = mly_store_cell_at(documents, rows.items[rows.count - 1], &cell, err);
-        if (rc != MLY_OK) goto done;
-        rc = mly_store_read_document(&cell, arena, out, err);
-        if (rc != MLY_OK) goto done;
+        rc = mly_store_cell_at(documents, rows.items[rows.count - 1], out, err);
     }
-    *found = rows.count > 0;
-done:
+    if (rc == MLY_OK) *found = is_there;
     mly_store_rows_deinit(&rows);
     return rc;
+}
+
+static enum mly_err find_one(const struct mly_snapshot *snapshot, size_t key_i, struct mly_str key,
+                             struct mly_arena *arena, struct mly_document *out, bool *found,
+                             struct mly_error *err)
+{
+    struct mly_store_cell cell;
+    bool is_there = false;
+    MLY_TRY(find_cell(snapshot, key_i, key, &cell, &is_there, err));
+    if (is_there) MLY_TRY(mly_store_read_document(&cell, arena, out, err));
+    *found = is_there;
+    return MLY_OK;
+}
+
+enum mly_err mly_snapshot_find_path_of(const struct mly_snapshot *snapshot, struct mly_str id,
+                                       struct mly_arena *arena, struct mly_str *out, bool *found,
+                                       struct mly_error *err)
+{
+    struct mly_store_cell cell;
+    struct mly_str path;
+    bool is_there = false;
+    MLY_TRY(find_cell(snapshot, MLY_STORE_KEY_ID, id, &cell, &is_there, err));
+    if (is_there) {
+        MLY_TRY(mly_store_cell_string(&cell, MLY_DOCUMENT_PATH, &path, err));
+        *out = mly_arena_copy(arena, path);
+        if (path.data != NULL && out->data == NULL) return mly_fail_nomem(err, path.bytes + 1);
+        if (path.data == NULL) *out = MLY_STR_NULL;
+    }
+    *found = is_there;
+    return MLY_OK;
 }
 
 enum mly_err mly_snapshot_find_document(const struct mly_snapshot *snapshot, struct mly_str id,
@@ -425,6 +449,20 @@ enum mly_err mly_snapshot_read_chunk(const struct mly_snapshot *snapshot, uint64
     struct mly_store_cell cell;
     MLY_TRY(mly_store_cell_at(snapshot->views[MLY_STORE_CHUNKS], row_address, &cell, err));
     return mly_store_read_chunk(&cell, arena, out, err);
+}
+
+void mly_snapshot_fetch_chunks(const struct mly_snapshot *snapshot, const struct mly_match *matches,
+                               size_t count)
+{
+    for (int turn = 0; turn < 2; turn++) {
+        for (size_t i = 0; i < count; i++) {
+            struct mly_store_cell cell;
+            if (mly_store_cell_at(snapshot->views[MLY_STORE_CHUNKS], matches[i].row_address, &cell,
+                                  NULL) == MLY_OK) {
+                mly_store_fetch_chunk(&cell, turn == 1);
+            }
+        }
+    }
 }
 
 size_t mly_snapshot_block_count(const struct mly_snapshot *snapshot)

@@ -1,11 +1,13 @@
 /* The log's door, on a real folder: what is appended comes back, over reopening, segments, owners,
  * retiring, and to readers beside the writer. */
+#define _GNU_SOURCE
 #include "log_cases.h"
 
 #include "fault_env.h"
 #include "mly_cmocka.h"
 #include "temp_dir.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -332,6 +334,51 @@ static void a_reader_follows_a_writer_over_segments(void **state)
     close_log(log);
 }
 
+/* Makes it look as if nothing had been done in the folder for long, each time another while. */
+static void settle_folder(long number)
+{
+    struct timespec times[2] = {{1600000000 + number, 0}, {1600000000 + number, 0}};
+    assert_int_equal(utimensat(AT_FDCWD, dir, times, 0), 0);
+}
+
+/* Then a reader knows its segments without listing them, until one comes. */
+static void a_reader_of_a_quiet_folder_sees_what_comes(void **state)
+{
+    (void)state;
+    static struct fault_env fault;
+    struct case_replay replay, seen = {0};
+    struct mly_error err = {0};
+    struct mly_log_options options = case_log_options();
+    options.segment_bytes = 30000;
+    fault_env_init(&fault);
+    struct mly_log *log = open_log(options, &replay);
+    struct mly_log_reader *reader = NULL;
+    append_all(log, 1, 1, MLY_DURABILITY_OFF);
+    case_ok(mly_log_reader_open(&fault.env, dir, 0, false, &reader, &err), &err);
+    for (uint64_t number = 1; number <= 200; number++) {
+        struct mly_log_record record;
+        bool found;
+        uint64_t calls = 0;
+        case_ok(mly_log_reader_next(reader, &record, &found, &err), &err);
+        assert_true(found);
+        case_ok(case_replay_fn(&seen, &record, &err), &err);
+        settle_folder((long)number);
+        for (int look = 0; look < 3; look++) {
+            calls = atomic_load(&fault.calls);
+            case_ok(mly_log_reader_next(reader, &record, &found, &err), &err);
+            assert_false(found);
+        }
+        assert_true(atomic_load(&fault.calls) - calls <= 3); /* file, bytes, folder */
+        append_all(log, number + 1, number + 1, MLY_DURABILITY_OFF);
+        if (number % 50 == 0) case_ok(mly_log_retire(log, number - 1, &err), &err);
+    }
+    assert_false(seen.wrong);
+    assert_int_equal(seen.last, 200);
+    mly_log_reader_close(reader);
+    close_log(log);
+    assert_int_equal(fault.mem.live, 0);
+}
+
 static void a_child_of_fork_may_not_append(void **state)
 {
     (void)state;
@@ -370,6 +417,7 @@ int main(void)
         TEST(sizes_out_of_range_are_refused),
         TEST(normal_records_are_synced_soon),
         TEST(a_reader_follows_a_writer_over_segments),
+        TEST(a_reader_of_a_quiet_folder_sees_what_comes),
         TEST(a_child_of_fork_may_not_append),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

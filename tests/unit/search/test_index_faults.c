@@ -242,7 +242,7 @@ static void damage_is_mended(void **state)
             const char *name = names[random_next(&random) % name_count];
             const char *other = names[random_next(&random) % name_count];
             if (access(name, F_OK) != 0) continue;
-            long bytes = bytes_of(name), at = (long)(random_next(&random) % (uint64_t)bytes);
+            long bytes = bytes_of(name), at = (long)(random_next(&random) % (uint64_t)(bytes + 1));
             switch (random_next(&random) % 5) {
             case 0:
                 flip(name, at, 1);
