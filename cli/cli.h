@@ -2,7 +2,7 @@
  * would: what it cannot do through that header, nobody can.
  *
  * Output   data to stdout; progress, summaries and errors to stderr. One JSON document per command
- *          with --json; embed and tokenize give one per line.
+ *          with --json; embed, tokenize and watch give one per line.
  * Safety   what comes from files may hold control characters: it goes to a terminal escaped, and to
  *          a pipe or file as it is.
  * Errors   a verb returns an exit code of enum cli_exit; whoever finds the failure has told the
@@ -68,7 +68,7 @@ struct cli_args {
     bool json, quiet, verbose, special, progress, no_progress, help;
     size_t top_k, limit;
     double recall; /* 0: as the store has it */
-    bool explain, lance;
+    bool explain, lance, poll;
     size_t lines; /* of a passage; SIZE_MAX: as many as the output asks for, 0: all */
     const char *after;
     uint64_t file_bytes_max, memory_bytes_max;
@@ -100,7 +100,7 @@ struct cli_verb {
     const char *details;
 };
 extern const struct cli_verb cli_verbs[];
-#define CLI_VERBS_OF_STORES 57407u /* the bits of those that need one */
+#define CLI_VERBS_OF_STORES 122943u /* the bits of those that need one */
 const struct cli_verb *cli_verb_find(const char *name);
 /* "model": its verbs have two words. */
 bool cli_verb_is_group(const char *name);
@@ -140,6 +140,7 @@ enum {
     CLI_OPT_EXPLAIN,
     CLI_OPT_DOCUMENT,
     CLI_OPT_LANCE,
+    CLI_OPT_POLL,
 };
 struct cli_option {
     const char *name; /* NULL: the end of the table */
@@ -159,6 +160,7 @@ int cli_usage(const struct cli_args *args, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 int cli_verb_sync(struct cli_args *args);
+int cli_verb_watch(struct cli_args *args);
 int cli_verb_search(struct cli_args *args);
 int cli_verb_get(struct cli_args *args);
 int cli_verb_ls(struct cli_args *args);

@@ -23,11 +23,13 @@ enum {
     CHECKPOINT = 1u << 13,
     VERIFY = 1u << 14,
     INDEX = 1u << 15,
+    WATCH = 1u << 16,
     STORE = CLI_VERBS_OF_STORES,
     MODELS = MODEL_LS | MODEL_ADD | MODEL_INFO | MODEL_VERIFY | MODEL_RM,
     ALL = STORE | EMBED | TOKENIZE | MODELS,
 };
-_Static_assert(STORE == (SYNC | SEARCH | GET | LS | RM | STATUS | CHECKPOINT | VERIFY | INDEX),
+_Static_assert(STORE ==
+                   (SYNC | SEARCH | GET | LS | RM | STATUS | CHECKPOINT | VERIFY | INDEX | WATCH),
                "options.c looks for a store");
 
 const struct cli_verb cli_verbs[] = {
@@ -37,6 +39,14 @@ const struct cli_verb cli_verbs[] = {
      "reason. Patterns are globs on the path below FOLDER: * and ? stop at \"/\", ** does not,\n"
      "[a-z] is a class; one without \"/\" matches names at any depth; one that matches a folder\n"
      "takes everything below it. At its end it does what index does, where that is due.\n"},
+    {"watch", cli_verb_watch, WATCH, "watch [options] FOLDER",
+     "follow the folder until it is stopped",
+     "As sync, and again for what changes, once it is at rest, until Ctrl-C. Prints what happens "
+     "to\n"
+     "files: added, replaced, moved, removed, or skipped with the reason. Where the system does "
+     "not\n"
+     "tell of changes, FOLDER is looked at at intervals; where FOLDER vanishes, it is waited "
+     "for.\n"},
     {"search", cli_verb_search, SEARCH, "search [options] QUERY...", "find passages by meaning",
      "Prints the passages that are nearest to the query, best first, each under a line\n"
      "\"path:first-last  score\" (text without a path: its document id). Exit code 1 when there\n"
@@ -107,9 +117,11 @@ const struct cli_option cli_options[] = {
     {"document", CLI_OPT_DOCUMENT, "ID", SEARCH, "only in the document ID (may be repeated)"},
     {"explain", CLI_OPT_EXPLAIN, NULL, SEARCH, "what was looked at for it, and the time"},
     {"lance", CLI_OPT_LANCE, NULL, INDEX, "also an index in the table, for lancedb"},
-    {"include", 'i', "GLOB", SYNC, "only files that match (may be repeated)"},
-    {"exclude", 'x', "GLOB", SYNC, "no files that match (may be repeated)"},
-    {"max-bytes", CLI_OPT_MAX_BYTES, "N", SYNC, "skip larger files; K, M and G may follow (64M)"},
+    {"include", 'i', "GLOB", SYNC | WATCH, "only files that match (may be repeated)"},
+    {"exclude", 'x', "GLOB", SYNC | WATCH, "no files that match (may be repeated)"},
+    {"max-bytes", CLI_OPT_MAX_BYTES, "N", SYNC | WATCH,
+     "skip larger files; K, M and G may follow (64M)"},
+    {"poll", CLI_OPT_POLL, NULL, WATCH, "look at intervals, do not ask the system"},
     {"limit", 'n', "N", LS, "at most N documents"},
     {"after", CLI_OPT_AFTER, "ID", LS, "only documents behind ID"},
     {"kind", CLI_OPT_KIND, "KIND", EMBED,
@@ -130,22 +142,23 @@ const struct cli_option cli_options[] = {
     {"no-quality", CLI_OPT_NO_QUALITY, NULL, MODEL_ADD, "no comparison with the published model"},
     {"force", CLI_OPT_FORCE, NULL, MODEL_ADD, "replace a model of that name"},
     {"special", CLI_OPT_SPECIAL, NULL, TOKENIZE, "with [CLS] and [SEP]"},
-    {"model", CLI_OPT_MODEL, "MODEL", SYNC | SEARCH | STATUS | EMBED | TOKENIZE,
+    {"model", CLI_OPT_MODEL, "MODEL", SYNC | WATCH | SEARCH | STATUS | EMBED | TOKENIZE,
      "a name, a file, or a folder with model.onnx ($MEMALLOY_MODEL)"},
-    {"threads", CLI_OPT_THREADS, "N", SYNC | SEARCH | INDEX | EMBED | MODEL_ADD,
+    {"threads", CLI_OPT_THREADS, "N", SYNC | WATCH | SEARCH | INDEX | EMBED | MODEL_ADD,
      "cores to use (all)"},
-    {"durability", CLI_OPT_DURABILITY, "LEVEL", SYNC | RM,
+    {"durability", CLI_OPT_DURABILITY, "LEVEL", SYNC | WATCH | RM,
      "full, normal or off: what each write waits for (full)"},
     {"memory-limit", CLI_OPT_MEMORY_LIMIT, "N", STORE,
      "fail rather than take more; K, M and G may follow"},
     {"allow-network-fs", CLI_OPT_NETWORK_FS, NULL, STORE, "also where the store is on NFS or SMB"},
-    {"wait", CLI_OPT_WAIT, "SECONDS", SYNC | RM | CHECKPOINT | INDEX,
+    {"wait", CLI_OPT_WAIT, "SECONDS", SYNC | WATCH | RM | CHECKPOINT | INDEX,
      "how long to wait for another writer (10)"},
-    {"progress", CLI_OPT_PROGRESS, NULL, SYNC | INDEX | EMBED | MODEL_ADD,
+    {"progress", CLI_OPT_PROGRESS, NULL, SYNC | WATCH | INDEX | EMBED | MODEL_ADD,
      "progress even where it is off by itself"},
-    {"no-progress", CLI_OPT_NO_PROGRESS, NULL, SYNC | INDEX | EMBED | MODEL_ADD, "no progress"},
+    {"no-progress", CLI_OPT_NO_PROGRESS, NULL, SYNC | WATCH | INDEX | EMBED | MODEL_ADD,
+     "no progress"},
     {"json", CLI_OPT_JSON, NULL, ALL, "the result as JSON"},
-    {"verbose", 'v', NULL, SYNC, "what each stage took, and every skipped file"},
+    {"verbose", 'v', NULL, SYNC | WATCH, "what each stage took, and every skipped file"},
     {"quiet", 'q', NULL, ALL, "nothing on stderr but errors"},
     {"help", 'h', NULL, ALL, "this text"},
     {NULL, 0, NULL, 0, NULL},

@@ -243,6 +243,15 @@ static struct cli_list *list_of(struct cli_args *args, int code)
     return code == 'i' ? &args->include : code == 'x' ? &args->exclude : &args->documents;
 }
 
+static int take_flag(struct cli_args *args, int code)
+{
+    args->special |= code == CLI_OPT_SPECIAL;
+    args->explain |= code == CLI_OPT_EXPLAIN;
+    args->lance |= code == CLI_OPT_LANCE;
+    args->poll |= code == CLI_OPT_POLL;
+    return CLI_OK;
+}
+
 static int take_option(struct cli_args *args, int code, const char *value)
 {
     if (code >= CLI_OPT_NAME && code <= CLI_OPT_FORCE) {
@@ -282,10 +291,8 @@ static int take_option(struct cli_args *args, int code, const char *value)
     case CLI_OPT_SPECIAL:
     case CLI_OPT_EXPLAIN:
     case CLI_OPT_LANCE:
-        args->special |= code == CLI_OPT_SPECIAL;
-        args->explain |= code == CLI_OPT_EXPLAIN;
-        args->lance |= code == CLI_OPT_LANCE;
-        return CLI_OK;
+    case CLI_OPT_POLL:
+        return take_flag(args, code);
     case CLI_OPT_PROGRESS:
         args->progress = true;
         args->no_progress = false;

@@ -6,6 +6,7 @@ memalloy search --json -k 1 "how long are backups kept?"
 memalloy ls
 memalloy get notes/backup.md
 memalloy status
+timeout 2 memalloy watch notes || true             # sync, and again for what changes, until Ctrl-C
 memalloy index                                     # nothing is due in a small store
 memalloy index --lance                             # also an index in the table itself, for lancedb
 memalloy search --recall 1 --explain "backups"

@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 OK, NOTHING, USAGE, PARTIAL, LOCKED, CORRUPT, FAILED = range(7)
-VERBS = ["sync", "search", "get", "ls", "rm", "status", "checkpoint", "index", "verify", "embed", "tokenize", "model ls", "model add", "model info", "model verify", "model rm"]
+VERBS = ["sync", "watch", "search", "get", "ls", "rm", "status", "checkpoint", "index", "verify", "embed", "tokenize", "model ls", "model add", "model info", "model verify", "model rm"]
 
 
 NOTES = {
