@@ -108,17 +108,6 @@ static void write_on(struct mly_store *store, uint32_t number, uint64_t *refused
     note(case_remove(store, number + 2, &err), refused);
 }
 
-static void flip(const char *file, long offset)
-{
-    FILE *stream = fopen(file, "r+b");
-    assert_non_null(stream);
-    assert_int_equal(fseek(stream, offset, SEEK_SET), 0);
-    int byte = fgetc(stream);
-    assert_int_equal(fseek(stream, offset, SEEK_SET), 0);
-    assert_int_not_equal(fputc(byte ^ 0x11, stream), EOF);
-    fclose(stream);
-}
-
 static enum mly_err count_damaged(void *context, const struct mly_store_verified *file,
                                   struct mly_error *why)
 {
@@ -127,30 +116,6 @@ static enum mly_err count_damaged(void *context, const struct mly_store_verified
     if (file->code != MLY_OK) assert_true(file->reason[0] != '\0');
     *damaged += file->code != MLY_OK;
     return MLY_OK;
-}
-
-/* The largest file in a table's data, and its size. */
-static long find_data(const char *table, char *out, size_t out_bytes)
-{
-    char path[TEMP_DIR_BYTES + 64];
-    long largest = 0;
-    snprintf(path, sizeof(path), "%s/%s/data", folder, table);
-    DIR *dir = opendir(path);
-    assert_non_null(dir);
-    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
-        char file[TEMP_DIR_BYTES + 400];
-        snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-        FILE *stream = entry->d_name[0] == '.' ? NULL : fopen(file, "rb");
-        if (stream == NULL) continue;
-        assert_int_equal(fseek(stream, 0, SEEK_END), 0);
-        if (ftell(stream) > largest) {
-            largest = ftell(stream);
-            snprintf(out, out_bytes, "%s", file);
-        }
-        fclose(stream);
-    }
-    closedir(dir);
-    return largest;
 }
 
 static void damage_in_the_midst_of_a_file_is_met_where_it_is_read(void **state)
