@@ -57,6 +57,7 @@ help:
 	@echo '  make bench-open        opening a store of a million rows, beside LanceDB (4 GB of disk)'
 	@echo '  make bench-store       the store beside LanceDB and the bare file system  [QUICK=1]'
 	@echo '  make bench-ann         vector search beside four rivals, a million real vectors (5 GB of disk)  [QUICK=1]'
+	@echo '  make bench-ingest      a folder of texts into a store, beside two Python pipelines  [QUICK=1]'
 	@echo '  make bench-power       power cuts on memalloy, LanceDB and SQLite (as root)  [QUICK=1]'
 	@echo '  make bench-quality SHARED=dir   cosines and nDCG@10 beside float32, on dir/data/ir'
 	@echo '  make clean             remove what was built (not .venv, not the model)'
@@ -156,6 +157,12 @@ bench-embed: need-build model install-dev build
 bench-quality: need-build model install-dev build
 	@tools/setup.sh bench
 	@.venv-bench/bin/python bench/quality.py --shared "$$SHARED"
+
+# Texts come out of Debian's packages, which are kept beside the vectors of bench-ann.
+.PHONY: bench-ingest
+bench-ingest: need-build model install-dev
+	@tools/setup.sh ingest
+	@.venv-bench/bin/python bench/bench_ingest.py --cache "$$ANN/packages" $(if $(QUICK),--megabytes 0.5 --rounds 1)
 
 .PHONY: bench-open
 bench-open: need-test build

@@ -132,11 +132,11 @@ def is_wanted(path):
     return Path(name).suffix in MARKUP | PLAIN | GLOSSES or "man" in path.parts
 
 
-def fetch(cache):
+def fetch(cache, packages=tuple(PACKAGES)):
     """The packages, unpacked; a folder that is there is kept, so that a second call needs no network."""
     cache.mkdir(parents=True, exist_ok=True)
     roots = []
-    for name in PACKAGES:
+    for name in packages:
         root = cache / name
         if not root.exists():
             scratch = cache / f".{name}.part"

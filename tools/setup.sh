@@ -3,11 +3,11 @@
 # virtual environment with pinned tools. Says what it will install before it installs, and touches neither apt nor
 # the network when nothing is missing.
 #
-#   tools/setup.sh build|test|bench|rivals|ann|clang [quiet]
+#   tools/setup.sh build|test|bench|rivals|ann|ingest|clang [quiet]
 #
 # Each tier contains build; bench has .venv-bench for the rivals; rivals adds those that need not install everywhere:
-# OpenVINO, and torch where TORCH=1 asks for it (several GB from PyPI); ann those of vector search. quiet says nothing
-# where nothing is missing.
+# OpenVINO, and torch where TORCH=1 asks for it (several GB from PyPI); ann those of vector search, ingest those of
+# whole ingests. quiet says nothing where nothing is missing.
 #
 # Environment: PYTHON (default python3) is the interpreter that the virtual environment is made from.
 set -euo pipefail
@@ -23,8 +23,8 @@ fail() {
 }
 
 case "$tier" in
-build | test | bench | rivals | ann | clang) ;;
-*) fail "unknown tier '$tier', expected build, test, bench, rivals, ann or clang" ;;
+build | test | bench | rivals | ann | ingest | clang) ;;
+*) fail "unknown tier '$tier', expected build, test, bench, rivals, ann, ingest or clang" ;;
 esac
 
 # ---- what is missing
@@ -133,15 +133,17 @@ venv_stale=1
 if is_fresh "$venv" "$stamp" "$want"; then venv_stale=0; fi
 
 bench_stale=0
-if [ "$tier" = bench ] || [ "$tier" = rivals ] || [ "$tier" = ann ]; then
+case "$tier" in
+bench | rivals | ann | ingest)
     [ -f "${bench_files[0]}" ] || fail "no ${bench_files[0]}"
     bench_want=$(wanted_stamp "${bench_files[@]}")
     is_fresh .venv-bench .memalloy-bench "$bench_want" || bench_stale=1
-fi
+    ;;
+esac
 more=()
 extras=()
 if [ "$tier" = rivals ]; then extras=(openvino ${TORCH:+torch}); fi
-if [ "$tier" = ann ]; then extras=(ann); fi
+if [ "$tier" = ann ] || [ "$tier" = ingest ]; then extras=("$tier"); fi
 for name in ${extras[@]+"${extras[@]}"}; do
     more_want=$(wanted_stamp "bench/peers/requirements-$name.txt")
     is_fresh .venv-bench ".memalloy-$name" "$more_want" || more+=("$name")
