@@ -84,8 +84,8 @@ static int measure(void *context, struct mly_str text, struct mly_tokens *out,
 {
     const struct mly_ingest *ingest = context;
     const struct mly_meter meter = mly_model_meter(ingest->model);
-    MLY_TRY(ask(ingest, err));
-    return meter.measure(meter.context, text, out, err);
+    enum mly_err rc = ask(ingest, err);
+    return rc != MLY_OK ? (int)rc : meter.measure(meter.context, text, out, err);
 }
 
 /* Cuts the item's text and fills its rows, without ids and vectors. */
