@@ -73,10 +73,11 @@ static void write_line(const struct memalloy_watch_event *event)
     putc('\n', stdout);
 }
 
-static void say_count(uint64_t count, const char *text)
+static void say_count(uint64_t count, bool is_first)
 {
     char number[CLI_NUMBER_BYTES];
-    fprintf(stderr, "%s file%s %s\n", cli_count_text(number, count), count == 1 ? "" : "s", text);
+    fprintf(stderr, "%s%s file%s%s\n", is_first ? "following " : "", cli_count_text(number, count),
+            count == 1 ? "" : "s", is_first ? "" : " looked at");
 }
 
 static void show_event(struct watching *watching, const struct memalloy_watch_event *event)
@@ -93,7 +94,7 @@ static void show_event(struct watching *watching, const struct memalloy_watch_ev
     (void)fflush(stdout);
     if (!is_file && event->reason.data != NULL) cli_say("%s", event->reason.data);
     if (event->kind == MEMALLOY_WATCH_SYNCED && !args->quiet) {
-        say_count(event->count, watching->is_first ? "are there; following" : "looked at");
+        say_count(event->count, watching->is_first);
     }
     if (event->kind == MEMALLOY_WATCH_SOLVED && !args->quiet) {
         fputs("following again\n", stderr);
