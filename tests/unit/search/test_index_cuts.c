@@ -205,8 +205,9 @@ static void whenever_the_process_is_killed_answers_are_right(void **state)
     assert_true(runs > 4 && indexed > 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2) cmocka_set_test_filter(argv[1]);
     if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_power_cut_leaves_right_answers),

@@ -272,8 +272,9 @@ static void damage_is_mended(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2) cmocka_set_test_filter(argv[1]);
     if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
     const struct CMUnitTest tests[] = {
         TEST(every_allocation_may_fail),
