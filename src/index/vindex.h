@@ -99,7 +99,8 @@ struct mly_vindex_move {
 };
 
 /* A new segment of files, out of open ones: what these have of the files, or of files that moved
- * into them, is taken over; rows of other files are gone; rows that dead names (dead[i]: bitmap of
+ * into them, is taken over; rows of other files are gone (without moves, those of files that are
+ * gone are looked for in files that are new); rows that dead names (dead[i]: bitmap of
  * files[i], or NULL; dead may be NULL) are left out; the rest is asked of maker->rows and put into
  * the cells that are there. Cells that grew or shrank much are split or merged where they are. */
 struct mly_vindex_fold {

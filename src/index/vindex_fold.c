@@ -25,6 +25,9 @@ static const struct mly_vindex_move *find_move(const struct vindex_folding *fold
     for (size_t i = 0; i < folding->job->move_count; i++) {
         if (mly_str_equal(folding->job->moves[i].from, name)) return &folding->job->moves[i];
     }
+    for (size_t i = 0; i < folding->found_count; i++) {
+        if (mly_str_equal(folding->found[i].from, name)) return &folding->found[i];
+    }
     return NULL;
 }
 
@@ -152,6 +155,7 @@ static enum mly_err make_tables(struct vindex_folding *folding, struct mly_error
         }
         rows += count;
     }
+    if (folding->job->move_count == 0) MLY_TRY(mly_vindex_find_moves(folding, err));
     for (size_t i = 0; i < old_files; i++)
         MLY_TRY(find_route(folding, i, err));
     return MLY_OK;
@@ -161,6 +165,7 @@ static void folding_deinit(struct vindex_folding *folding)
 {
     struct mly_mem *mem = folding->draft.mem;
     mly_vindex_put_deinit(&folding->put);
+    mly_vindex_drop_moves(folding);
     for (size_t i = 0; folding->routes != NULL && i < folding->base->head.file_count; i++)
         mly_mem_free(mem, folding->routes[i].gone_before);
     for (size_t i = 0; folding->covered != NULL && i < folding->job->file_count; i++)

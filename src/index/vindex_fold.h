@@ -20,10 +20,17 @@ struct vindex_folding {
     struct mly_vindex *base; /* the segment whose cells are taken over */
     struct vindex_draft draft;
     struct vindex_put put;
-    struct vindex_route *routes; /* [files of base] */
-    uint8_t **covered;           /* bitmap of each file: rows that have codes already */
-    uint64_t *block_rows;        /* u64[block_count]: rows of all blocks before it */
+    struct vindex_route *routes;   /* [files of base] */
+    uint8_t **covered;             /* bitmap of each file: rows that have codes already */
+    struct mly_vindex_move *found; /* moves beside the job's: vindex_moves.c */
+    size_t found_count;
+    uint64_t *block_rows; /* u64[block_count]: rows of all blocks before it */
 };
+
+/* Looks for rows of files that are gone in files that base does not have. */
+MLY_MUST_USE enum mly_err mly_vindex_find_moves(struct vindex_folding *folding,
+                                                struct mly_error *err);
+void mly_vindex_drop_moves(struct vindex_folding *folding);
 
 /* Cuts cells that are much too large, dissolves those that are much too small, and moves rows near
  * them to the cells that are the nearest now. Records of all files are there. */

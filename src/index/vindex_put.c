@@ -61,32 +61,38 @@ enum mly_err mly_vindex_get_rows(const struct mly_vindex_maker *maker, size_t fi
     return mly_fail(err, MLY_ERR_INVAL, "index: no rows from row %u on", row);
 }
 
-/* A record, with its sum; zeros for a row that is not there. */
-static void prepare_row(struct vindex_put *put, size_t i)
+bool mly_vindex_make_record(const struct mly_kern *kern, const struct mly_kern_rotation *rotation,
+                            mly_crc32c_fn crc, const float *x, float *turned, uint8_t *record)
 {
-    size_t dim = put->draft->dim, width = put->draft->width;
-    const struct mly_kern *kern = put->maker->kern;
-    const float *x = put->values + i * dim;
-    float *turned = put->turned + i * width;
-    uint8_t *record = put->tile_records + i * vindex_record_bytes(width);
-    struct vindex_tile_row *row = &put->rows[i];
-    bool is_covered = vindex_is_set(put->covered, put->covered_first + i);
-    /* Rows that have everything already are not even read. */
-    row->has_record = (!is_covered || put->records.file.fd >= 0) &&
-                      !vindex_is_set(put->none, put->none_first + i) &&
-                      isfinite(kern->dot_f32(x, x, dim));
-    row->is_in = row->has_record && !is_covered;
+    const size_t width = rotation->width;
+    const bool is_there = x != NULL && isfinite(kern->dot_f32(x, x, rotation->dim));
     memset(record, 0, vindex_record_bytes(width));
-    if (row->has_record) {
+    if (is_there) {
         float scale;
-        mly_kern_rotate(&put->rotation, x, turned);
+        mly_kern_rotate(rotation, x, turned);
         mly_kern_quantize_f32_s8(turned, width, (int8_t *)record, &scale);
         memcpy(record + width, &scale, 4);
     } else {
         memset(turned, 0, width * sizeof(float));
     }
-    uint32_t sum = put->crc(0, record, width + 4);
+    uint32_t sum = crc(0, record, width + 4);
     memcpy(record + width + 4, &sum, 4);
+    return is_there;
+}
+
+static void prepare_row(struct vindex_put *put, size_t i)
+{
+    size_t dim = put->draft->dim, width = put->draft->width;
+    const float *x = put->values + i * dim;
+    struct vindex_tile_row *row = &put->rows[i];
+    bool is_covered = vindex_is_set(put->covered, put->covered_first + i);
+    /* Rows that have everything already are not even read. */
+    bool is_wanted = (!is_covered || put->records.file.fd >= 0) &&
+                     !vindex_is_set(put->none, put->none_first + i);
+    row->has_record = mly_vindex_make_record(put->maker->kern, &put->rotation, put->crc,
+                                             is_wanted ? x : NULL, put->turned + i * width,
+                                             put->tile_records + i * vindex_record_bytes(width));
+    row->is_in = row->has_record && !is_covered;
 }
 
 static void prepare_part(void *context, size_t part_i, uint32_t worker_i)

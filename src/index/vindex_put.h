@@ -39,6 +39,10 @@ void mly_vindex_put_deinit(struct vindex_put *put);
  * where there are none. */
 MLY_MUST_USE enum mly_err mly_vindex_put_file(struct vindex_put *put, size_t file_i,
                                               const uint8_t *covered, struct mly_error *err);
+/* The record of a row, with its sum, and the row turned; zeros and false where x is NULL, or has
+ * numbers that are not finite. */
+bool mly_vindex_make_record(const struct mly_kern *kern, const struct mly_kern_rotation *rotation,
+                            mly_crc32c_fn crc, const float *x, float *turned, uint8_t *record);
 /* The code of x f32[width] beside a cell's centroid, into its place there. */
 void mly_vindex_put_code(const struct vindex_put *put, const float *x, uint32_t cell_i,
                          uint32_t place);

@@ -128,6 +128,13 @@ static void files_move_and_go(void **state)
     mly_vindex_get_info(next, &info);
     assert_int_equal(info.vector_count, count + 1600 + 800);
     assert_true(vindex_case_recall(&now, next, parts, 1, K) >= 0.99);
+    /* The same is found where nobody says what moved. */
+    fold.move_count = 0;
+    struct mly_vindex *found = vindex_case_build(&now, folder, &fold, NULL, NULL);
+    assert_int_equal(found->map.bytes, next->map.bytes);
+    assert_memory_equal(found->map.data, next->map.data, next->map.bytes);
+    mly_vindex_close(found);
+    fold.move_count = 2;
     /* A move that cannot be is refused. */
     const struct mly_env *env = mly_env_system();
     struct mly_vindex_maker maker = vindex_case_maker(&now, env, folder);
