@@ -52,15 +52,20 @@ static struct mly_lance_table *open_table(const char *name)
     return table;
 }
 
-/* Texts are the name of their column; odd_row has null wherever it may. */
+/* Of so many rows one has null wherever it may; all have where odd_row is SIZE_MAX. */
+static size_t odd_each = 1000000;
+static size_t odd_row = 1;
+
+/* Texts are the name of their column. */
 static void put_rows(struct mly_lance_writer *writer, const struct mly_lance_field *fields,
-                     size_t field_count, size_t row_count, size_t odd_row)
+                     size_t field_count, size_t row_count)
 {
+    const bool all_odd = odd_row == SIZE_MAX;
     static const float vector[CASE_DIM] = {0.5f, -1};
     for (size_t row = 0; row < row_count; row++) {
         for (size_t i = 0; i < field_count; i++) {
             enum mly_err rc;
-            if (row == odd_row && fields[i].nullable) {
+            if ((all_odd || row % odd_each == odd_row) && fields[i].nullable) {
                 rc = mly_lance_put_null(writer, i, &err);
             } else if (fields[i].type == MLY_LANCE_VECTOR) {
                 rc = mly_lance_put_vector(writer, i, vector, &err);
@@ -82,7 +87,7 @@ static void make_table(const char *name, const struct mly_lance_field *fields, s
     struct mly_lance_data_file file;
     case_ok(mly_lance_table_make(table, &err), &err);
     case_ok(mly_lance_writer_open(table, fields, field_count, &writer, &err), &err);
-    put_rows(writer, fields, field_count, row_count, 1);
+    put_rows(writer, fields, field_count, row_count);
     case_ok(mly_lance_writer_finish(writer, &file, &err), &err);
     mly_lance_writer_close(writer);
     struct mly_lance_change change = {.files = &file,
@@ -334,6 +339,89 @@ static void a_foreign_documents_table_needs_ids_alone(void **state)
     }
 }
 
+/* ---- vectors ---- */
+
+/* The index of a table leaves out what has no vector, and rows that are dead; of nothing there is
+ * none. */
+static void rows_without_vectors_are_in_no_index(void **state)
+{
+    (void)state;
+    struct mly_store_options options = {
+        .lock_wait_ms = 1000, .kern = mly_kern_pick("scalar"), .index_rows_min = UINT32_MAX};
+    for (int all = 0; all < 2; all++) {
+        struct mly_store *store = NULL;
+        struct mly_store_lance_index lance;
+        bool made;
+        odd_each = all == 0 ? 3 : 1000000;
+        odd_row = all == 0 ? 1 : SIZE_MAX;
+        make_table("chunks.lance", chunk_fields, CHUNK_FIELDS, 900, NULL, 0);
+        odd_each = 1000000;
+        odd_row = 1;
+        case_ok(mly_store_open(mly_env_system(), folder, &options, &store, &err), &err);
+        if (all == 0) {
+            case_ok(case_put(store, 1, 8, &err), &err);
+            case_ok(mly_store_checkpoint(store, &err), &err);
+            case_ok(case_put(store, 1, 2, &err), &err);
+            case_ok(mly_store_checkpoint(store, &err), &err);
+        }
+        case_ok(mly_store_make_lance_index(store, NULL, false, NULL, NULL, &made, &err), &err);
+        assert_int_equal(made, all == 0);
+        case_ok(mly_store_get_lance_index(store, &lance, &err), &err);
+        assert_int_equal(lance.is_there, all == 0);
+        if (all == 1) {
+            struct mly_snapshot *snapshot;
+            case_ok(mly_store_pin(store, &snapshot, &err), &err);
+            assert_int_equal(mly_snapshot_block_count(snapshot), 0);
+            mly_snapshot_release(snapshot);
+        }
+        case_ok(mly_store_close(store, &err), &err);
+        tear_down(state);
+        set_up(state);
+    }
+}
+
+/* So wide that a slab of the tail has few of them. */
+static void wide_vectors_come_back_from_the_log(void **state)
+{
+    (void)state;
+    static const uint32_t dims[] = {4000, 40000};
+    static float vectors[40 * 40000];
+    for (size_t d = 0; d < 2; d++) {
+        struct mly_chunk_row rows[40], *found;
+        struct mly_snapshot *snapshot;
+        size_t count;
+        memset(rows, 0, sizeof(rows));
+        for (size_t i = 0; i < 40; i++) {
+            rows[i].document_id = MLY_STR("wide");
+            rows[i].content = MLY_STR("c");
+            rows[i].ordinal = (int64_t)i;
+            rows[i].vector = vectors + i * dims[d];
+            vectors[i * dims[d]] = (float)(i + 1);
+        }
+        struct mly_change change = {.kind = MLY_CHANGE_PUT, .rows = rows, .dim = dims[d]};
+        change.document = (struct mly_document){.id = MLY_STR("wide"), .status = MLY_STR("ok")};
+        struct mly_store *store = open_dim(dims[d]);
+        for (size_t part = 0; part < 2; part++) { /* each too small for a load */
+            change.document.id = part == 0 ? MLY_STR("wide") : MLY_STR("wide too");
+            change.row_count = d == 0 ? 40 : 20;
+            for (size_t i = 0; i < 40; i++)
+                rows[i].document_id = change.document.id;
+            case_ok(case_commit(store, &change, 1, &err), &err);
+        }
+        case_ok(mly_store_pin(store, &snapshot, &err), &err);
+        case_ok(mly_snapshot_document_chunks(snapshot, MLY_STR("wide too"), &arena, &found, &count,
+                                             &err),
+                &err);
+        assert_int_equal(count, change.row_count);
+        for (size_t i = 0; i < count; i++)
+            assert_true(found[i].vector[0] == (float)(i + 1));
+        mly_snapshot_release(snapshot);
+        case_ok(mly_store_close(store, &err), &err);
+        tear_down(state);
+        set_up(state);
+    }
+}
+
 /* ---- words ---- */
 
 static void make_ours(uint32_t documents)
@@ -453,6 +541,8 @@ int main(void)
         WITH_ARENA(a_column_of_theirs_that_must_not_be_null_is_told),
         WITH_ARENA(columns_of_another_type_are_none),
         WITH_ARENA(a_foreign_documents_table_needs_ids_alone),
+        WITH_ARENA(rows_without_vectors_are_in_no_index),
+        WITH_ARENA(wide_vectors_come_back_from_the_log),
         WITH_ARENA(what_a_table_says_of_itself_is_checked),
         WITH_ARENA(numbers_that_are_none_change_nothing),
         WITH_ARENA(the_models_that_differ_are_named),

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "store_place.h"
 
+#include "fault_env.h"
 #include "store/store_state_int.h"
 
 #include <errno.h>
@@ -42,6 +43,35 @@ static int open_or_vanish(void *context, int dir_fd, const char *path, uint32_t 
     return mly_env_system()->open(context, dir_fd, path, flags);
 }
 
+/* Before the next so many manifests of ours get their name, another program makes a version of that
+ * number. */
+static uint64_t rivals;
+static const char *rival_table;
+
+static void make_rival_version(void)
+{
+    char path[TEMP_DIR_BYTES + 32];
+    struct mly_lance_table *table;
+    struct mly_lance_manifest *base = NULL;
+    const struct mly_lance_pair pair = {MLY_STR("theirs"), MLY_STR("1")};
+    const struct mly_lance_change change = {.config = &pair, .config_count = 1};
+    snprintf(path, sizeof(path), "%s/%s", folder, rival_table);
+    case_ok(mly_lance_table_open(mly_env_system(), path, &table, &err), &err);
+    case_ok(mly_lance_manifest_load(table, &base, &err), &err);
+    case_ok(mly_lance_commit(table, base, &change, NULL, NULL, &err), &err);
+    mly_lance_manifest_destroy(base);
+    mly_lance_table_close(table);
+}
+
+static int link_too_late(void *context, int dir_fd, const char *from, const char *to)
+{
+    if (rivals > 0 && strstr(to, ".manifest") != NULL) {
+        rivals--;
+        make_rival_version();
+    }
+    return mly_env_system()->link(context, dir_fd, from, to);
+}
+
 /* Syncs wait for the test. */
 static _Atomic bool is_held;
 
@@ -62,6 +92,9 @@ static int set_up_hooks(void **state)
     hooked = *mly_env_system();
     hooked.open = open_or_vanish;
     hooked.sync_data = sync_when_allowed;
+    hooked.link = link_too_late;
+    rivals = 0;
+    rival_table = "chunks.lance";
     return set_up(state);
 }
 
@@ -173,6 +206,72 @@ static void a_store_without_chunks_has_one_table(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+static void lost_races_for_a_version_are_run_again(void **state)
+{
+    (void)state;
+    struct mly_store *store = open_store(&hooked);
+    put(store, 1, 1);
+    put(store, 2, 5);
+    rivals = 3;
+    case_ok(mly_store_checkpoint(store, &err), &err);
+    assert_int_equal(rivals, 0);
+    case_check(store, entries, DOCUMENTS);
+    put(store, 3, 5);
+    rivals = 1000; /* somebody who is always faster */
+    assert_int_equal(mly_store_checkpoint(store, &err), MLY_ERR_CONFLICT);
+    assert_true(rivals > 900);
+    rivals = 0;
+    case_check(store, entries, DOCUMENTS);
+    case_ok(mly_store_close(store, &err), &err);
+    store = open_store(&hooked);
+    case_check(store, entries, DOCUMENTS);
+    case_ok(mly_store_close(store, &err), &err);
+}
+
+static void lost_races_while_an_index_is_put_in_are_run_again(void **state)
+{
+    (void)state;
+    struct mly_store_options options = case_options();
+    struct mly_store *store = NULL;
+    bool made;
+    options.kern = mly_kern_pick("scalar");
+    options.index_rows_min = UINT32_MAX;
+    case_ok(mly_store_open(&hooked, folder, &options, &store, &err), &err);
+    for (uint32_t number = 1; number < 60; number++)
+        case_ok(case_put(store, number, 8, &err), &err);
+    case_ok(mly_store_checkpoint(store, &err), &err);
+    rivals = 1000;
+    assert_int_equal(mly_store_make_lance_index(store, NULL, false, NULL, NULL, &made, &err),
+                     MLY_ERR_CONFLICT);
+    assert_false(made);
+    rivals = 3;
+    case_ok(mly_store_make_lance_index(store, NULL, false, NULL, NULL, &made, &err), &err);
+    assert_true(made);
+    case_ok(mly_store_close(store, &err), &err);
+}
+
+/* The numbers of file systems are Linux's. */
+static void other_machines_file_systems_must_be_asked_for(void **state)
+{
+    (void)state;
+    struct fault_env fault;
+    struct mly_store *store = NULL;
+    struct mly_store_options options = case_options();
+    fault_env_init(&fault);
+    fault.file_system = 0x6969; /* NFS */
+    assert_int_equal(mly_store_open(&fault.env, folder, &options, &store, &err),
+                     MLY_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, folder));
+    options.allow_network = true;
+    case_ok(mly_store_open(&fault.env, folder, &options, &store, &err), &err);
+    case_ok(mly_store_flush(store, &err), &err); /* there is no log yet */
+    put(store, 1, 1);
+    case_ok(mly_store_flush(store, &err), &err);
+    case_check(store, entries, DOCUMENTS);
+    case_ok(mly_store_close(store, &err), &err);
+    assert_int_equal(fault.mem.live, 0);
+}
+
 /* ---- standing in line ---- */
 
 struct writing {
@@ -281,6 +380,9 @@ int main(void)
         HOOKED(a_loads_file_that_is_gone_is_looked_for_again_and_then_told),
         HOOKED(tables_that_are_taken_away_take_their_rows_with_them),
         HOOKED(a_store_without_chunks_has_one_table),
+        HOOKED(lost_races_for_a_version_are_run_again),
+        HOOKED(lost_races_while_an_index_is_put_in_are_run_again),
+        HOOKED(other_machines_file_systems_must_be_asked_for),
         HOOKED(whoever_stands_in_line_comes_before_the_next_of_ours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
