@@ -15,6 +15,7 @@ struct memalloy_report {
     struct report_skip *skips;
     size_t skip_count, skip_capacity;
     struct memalloy_sync_counts counts;
+    bool other_names; /* a file changed that has others, which may not have been looked at */
 };
 
 MLY_MUST_USE enum mly_err mly_report_create(const struct mly_env *env, memalloy_report **out,

@@ -99,6 +99,7 @@ static enum mly_err plan(struct sync *sync, struct mly_error *err)
             continue;
         }
         set_todo(sync, i);
+        sync->report->other_names = sync->report->other_names || file->has_other_names;
         if (found && !was_skipped(&document)) rc = mly_sync_keep_changed(sync, &document, err);
         sync->watcher.progress.files_total++;
         sync->watcher.progress.bytes_total += (uint64_t)file->stamp.byte_count;

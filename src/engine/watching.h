@@ -53,6 +53,7 @@ struct memalloy_watch {
     uint32_t backoff_ms;              /* after a failure; 0: there was none */
     bool is_first;                    /* nothing was looked at yet */
     bool is_full;                     /* what is under way looks at everything */
+    bool other_names;                 /* a file changed whose other names nobody tells of */
     bool is_polling;                  /* there are no events, though they are wanted */
     uint64_t next_try_ms;             /* to have them */
     char events_problem[400];         /* why there are none; "": there are */
@@ -64,6 +65,7 @@ struct memalloy_watch {
     bool is_settling; /* the room is the lane's; the loop lets it rest until then */
     bool is_resting, is_broken;
     uint64_t next_full_ms;  /* when everything is due again */
+    uint64_t rest_ms;       /* not before this, lest looking at everything takes all the time */
     struct mly_watch *room; /* NULL: no events */
     struct mly_loop_item *item;
     uint64_t looks_begun, looks_done; /* at everything */

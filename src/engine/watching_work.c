@@ -244,6 +244,7 @@ static enum mly_err sync_batch(struct memalloy_watch *watch, const struct mly_wa
         mly_sync(watch->kernel, watch->root.data, &options, paths, count, &report, err);
     if (rc == MLY_OK) {
         memalloy_report_get(report, counts);
+        watch->other_names = report->other_names;
         memalloy_report_destroy(report);
     }
     mly_mem_free(watch->mem, paths);
@@ -265,8 +266,14 @@ static void note_done(struct memalloy_watch *watch, const struct memalloy_sync_c
         watch->next_full_ms =
             now_ms + (polls ? poll_ms : (uint64_t)watch->options.reconcile_s * 1000);
         watch->looks_done = watch->looks_begun;
+        watch->rest_ms = now_ms + (now_ms - begun_ms) * POLL_SHARE;
         status->files = counts->files;
         status->skipped = counts->skipped;
+    }
+    /* The system tells of a file under the name by which it was opened. */
+    if (!watch->is_full && watch->other_names) {
+        watch->full_wanted = true;
+        if (watch->failed_ms < watch->rest_ms) watch->failed_ms = watch->rest_ms;
     }
     status->state = watch->room == NULL ? MEMALLOY_WATCH_IS_POLLING : MEMALLOY_WATCH_IS_FOLLOWING;
     status->failed = 0;

@@ -29,6 +29,7 @@ struct mly_file_info {
     int64_t modified_ns, changed_ns;
     uint32_t mode; /* permission bits */
     uint32_t owner;
+    uint64_t links; /* names that the file has; 0: not known */
 };
 
 /* How a file is opened; always with O_CLOEXEC and O_NOFOLLOW on the last name unless FOLLOW is set.

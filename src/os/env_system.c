@@ -129,6 +129,7 @@ static void fill_info(const struct stat *native, struct mly_file_info *out)
                                            : MLY_KIND_OTHER,
         .device = (uint64_t)native->st_dev,
         .inode = (uint64_t)native->st_ino,
+        .links = (uint64_t)native->st_nlink,
         .bytes = (uint64_t)native->st_size,
         .modified_ns = ns_of(native->st_mtim),
         .changed_ns = ns_of(native->st_ctim),

@@ -40,6 +40,7 @@ struct mly_file_stamp mly_source_stamp(const struct mly_file_info *info);
 struct mly_found {
     struct mly_str path; /* below the root, "a/b.txt", the name's own bytes; NUL-terminated */
     struct mly_file_stamp stamp;
+    bool has_other_names; /* hard links: it may change under another path */
 };
 
 struct mly_listing {

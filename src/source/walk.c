@@ -94,7 +94,7 @@ static enum mly_err add_found(struct walker *walker, const struct mly_file_info 
         MLY_TRY(grow(out->arena.mem, &items, &out->capacity, sizeof(out->items[0]), err));
         out->items = items;
     }
-    out->items[out->count] = (struct mly_found){path, mly_source_stamp(info)};
+    out->items[out->count] = (struct mly_found){path, mly_source_stamp(info), info->links > 1};
     out->count++;
     return MLY_OK;
 }

@@ -136,7 +136,8 @@ static int check_file(const char *path, const struct stat *info, int kind, struc
     (void)ftw;
     const char *name = strrchr(path, '/') + 1;
     if (kind != FTW_F || !S_ISREG(info->st_mode) || name[0] == '.') return 0;
-    if (strstr(path, "/kb/") != NULL) return 0; /* the store itself */
+    if (strstr(path, "/kb/") != NULL) return 0;                   /* the store itself */
+    if (strstr(path + strlen(sync_root), "/.") != NULL) return 0; /* in a hidden folder */
     static char text[1 << 21];
     struct memalloy_document document = {.struct_bytes = sizeof(document)};
     memalloy_documents *documents = NULL;

@@ -118,6 +118,28 @@ static void a_folder_without_events_is_looked_at(void **state)
     assert_int_equal(mly_engine_close(kernel, NULL), MLY_OK);
 }
 
+/* The system tells of the name by which a file was opened, and of no other. */
+static void hard_links_are_followed_under_all_their_names(void **state)
+{
+    (void)state;
+    char first[TEMP_DIR_BYTES + 32], second[TEMP_DIR_BYTES + 32];
+    memalloy_kernel *kernel = sync_open(mly_env_system(), "kb");
+    sync_write("a.txt", "alpha");
+    sync_write("deep/b.txt", "beta");
+    snprintf(first, sizeof(first), "%s/a.txt", sync_root);
+    snprintf(second, sizeof(second), "%s/deep/c.txt", sync_root);
+    assert_int_equal(link(first, second), 0);
+    memalloy_watch *watch = open_watch(kernel, 0);
+    settle(kernel, watch);
+    sync_write("deep/c.txt", "alpha two");
+    settle(kernel, watch);
+    sync_write("a.txt", "alpha three");
+    settle(kernel, watch);
+    assert_int_equal(status_of(watch).files, 3);
+    memalloy_watch_close(watch);
+    assert_int_equal(mly_engine_close(kernel, NULL), MLY_OK);
+}
+
 /* ---- what the system refuses ---- */
 
 static int adds_left, opens_left;
@@ -316,6 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SYNC_TEST(what_happens_is_in_the_store),
         SYNC_TEST(a_folder_without_events_is_looked_at),
+        SYNC_TEST(hard_links_are_followed_under_all_their_names),
         SYNC_TEST(folders_that_cannot_be_watched_are_looked_at_and_said),
         SYNC_TEST(a_system_without_events_is_said),
         SYNC_TEST(a_folder_that_vanishes_is_waited_for),
