@@ -154,6 +154,53 @@ static void nulls_where_none_may_be_are_refused(void **state)
     mly_lance_writer_close(writer);
 }
 
+/* Numbers and nulls enough for several pages of each column. */
+static void pages_that_are_full_are_followed_by_others(void **state)
+{
+    (void)state;
+    enum { LONG = 1200000, STEP = 9973 };
+    static const struct mly_lance_field wide[] = {
+        {MLY_STR("a"), MLY_LANCE_INT64, 0, true, 0},
+        {MLY_STR("b"), MLY_LANCE_INT64, 0, true, 1},
+        {MLY_STR("f"), MLY_LANCE_FLOAT32, 0, true, 2},
+        {MLY_STR("c"), MLY_LANCE_INT64, 0, false, 3},
+    };
+    static int64_t values[LONG];
+    static bool no_nulls[8];
+    struct mly_lance_writer *writer;
+    struct mly_lance_data_file file;
+    struct mly_lance_fragment *fragment;
+    fault.mem.tight = false;
+    for (size_t row = 0; row < LONG; row++)
+        values[row] = (int64_t)row * 3;
+    EXPECT_OK(mly_lance_writer_open(table, wide, 4, &writer, &err));
+    EXPECT_OK(mly_lance_put_int64s(writer, 0, values, NULL, LONG, &err));
+    EXPECT_OK(mly_lance_put_nulls(writer, 1, LONG, &err));
+    EXPECT_OK(mly_lance_put_nulls(writer, 3, 0, &err)); /* of none there may be */
+    for (size_t row = 0; row < LONG; row++)
+        EXPECT_OK(mly_lance_put_float32(writer, 2, (float)(row % 1000), &err));
+    EXPECT_OK(mly_lance_put_int64s(writer, 3, values, no_nulls, 8, &err));
+    EXPECT_OK(mly_lance_put_int64s(writer, 3, values + 8, NULL, LONG - 8, &err));
+    EXPECT_OK(mly_lance_writer_finish(writer, &file, &err));
+    mly_lance_writer_close(writer);
+    EXPECT_OK(mly_lance_fragment_open_file(table, wide, 4, &file, 0, &fragment, &err));
+    for (size_t row = 0; row < LONG; row += STEP) {
+        int64_t number;
+        float real;
+        bool null;
+        EXPECT_OK(mly_lance_get_int64(fragment, 0, row, -7, &number, &err));
+        assert_int_equal(number, values[row]);
+        EXPECT_OK(mly_lance_get_int64(fragment, 1, row, -7, &number, &err));
+        assert_int_equal(number, -7);
+        EXPECT_OK(mly_lance_get_float32(fragment, 2, row, &null, &real, &err));
+        assert_true(!null && real == (float)(row % 1000));
+        EXPECT_OK(mly_lance_get_int64(fragment, 3, row, -7, &number, &err));
+        assert_int_equal(number, values[row]);
+    }
+    mly_lance_fragment_close(fragment);
+    mly_lance_data_file_deinit(&file);
+}
+
 /* One run for the thread and few other rows; *reached: the failure was. */
 static enum mly_err write_once(bool *finished)
 {
@@ -203,6 +250,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pieces_of_any_size_are_read_as_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(nulls_where_none_may_be_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(pages_that_are_full_are_followed_by_others, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(every_failure_of_a_run_is_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
