@@ -45,6 +45,13 @@ static size_t rows_left(const struct lance_column_writer *column, size_t value_b
     return column->page_rows >= rows ? 0 : rows - (size_t)column->page_rows;
 }
 
+/* Values of rows; room was made. */
+static void add_values(struct lance_column_writer *column, const void *values, size_t bytes)
+{
+    memcpy(column->values.data + column->values.bytes, values, bytes);
+    column->values.bytes += bytes;
+}
+
 /* Bits of count rows more, set where is_null (NULL: none) says no; room was made. */
 static void add_bits(struct lance_column_writer *column, const bool *is_null, size_t count)
 {
@@ -164,7 +171,7 @@ enum mly_err mly_lance_put_raw(struct mly_lance_writer *writer, size_t column_i,
         }
         if (part > row_count) part = row_count;
         MLY_TRY(reserve(column, part, bytes, 0, err));
-        MLY_TRY(mly_bytes_append(&column->values, at, part * bytes, err));
+        add_values(column, at, part * bytes);
         add_bits(column, NULL, part);
         at += part * bytes;
         row_count -= part;
@@ -203,7 +210,7 @@ enum mly_err mly_lance_put_vectors(struct mly_lance_writer *writer, size_t colum
             }
             if (part > count) part = count;
             MLY_TRY(reserve(column, part, bytes, 0, err));
-            MLY_TRY(mly_bytes_append(&column->values, values, part * bytes, err));
+            add_values(column, values, part * bytes);
             add_bits(column, NULL, part);
         }
         values += part * dim;
@@ -333,9 +340,11 @@ enum mly_err mly_lance_put_nulls(struct mly_lance_writer *writer, size_t column_
         }
         if (part > count) part = count;
         MLY_TRY(reserve(column, part, bytes, 0, err));
-        MLY_TRY(mly_bytes_append_zeros(&column->values, part * bytes, err));
+        memset(column->values.data + column->values.bytes, 0, part * bytes);
+        column->values.bytes += part * bytes;
         size_t valid = ((size_t)column->page_rows + part + 7) / 8;
-        MLY_TRY(mly_bytes_append_zeros(&column->valid, valid - column->valid.bytes, err));
+        memset(column->valid.data + column->valid.bytes, 0, valid - column->valid.bytes);
+        column->valid.bytes = valid;
         column->page_nulls += part;
         column->page_rows += part;
         column->rows += part;
