@@ -7,6 +7,8 @@
 
 /* Between two questions to who watches: about a millisecond. */
 #define PULSE_TILES ((size_t)16)
+/* Of a tile that several scans look at: in the second level of cache, beside other things. */
+#define SHARED_TILE_ROWS ((size_t)128)
 
 /* *better: a comes before b. */
 static enum mly_err breaks_tie(struct mly_scan *scan, struct mly_match a, struct mly_match b,
@@ -86,43 +88,56 @@ enum mly_err mly_scan_offer(struct mly_scan *scan, struct mly_match match, struc
     return sink(scan, 0, scan->heap_count, err);
 }
 
-/* Rows from first on, count of them. */
-static enum mly_err scan_rows(struct mly_scan *scan, const struct mly_vector_block *block,
-                              size_t first, size_t count, struct mly_error *err)
+static enum mly_err scan_tile(struct mly_scan *scan, const struct mly_vector_block *block,
+                              size_t start, size_t rows, struct mly_error *err)
 {
-    for (size_t start = first; start < first + count; start += SCAN_TILE_ROWS) {
+    scan->kern->scores_f32(scan->query, block->values + start * scan->dim, rows, scan->dim,
+                           scan->scores);
+    for (size_t i = 0; i < rows; i++) {
+        size_t row_i = start + i;
+        if (scan->heap_count == scan->heap_max && scan->scores[i] < scan->heap[0].score) continue;
+        if (block->dead != NULL && (block->dead[row_i / 8] >> (row_i % 8) & 1) != 0) continue;
+        if (isnan(scan->scores[i])) continue;
+        struct mly_match match = {block->first_address + row_i, scan->scores[i]};
+        MLY_TRY(mly_scan_offer(scan, match, err));
+    }
+    return MLY_OK;
+}
+
+/* Rows from first on, count of them: a tile is looked at for all scans while it is in the cache. */
+static enum mly_err scan_rows(struct mly_scan *const *scans, size_t scan_count,
+                              const struct mly_vector_block *block, size_t first, size_t count,
+                              struct mly_error *err)
+{
+    const struct mly_scan *one = scans[0];
+    const size_t tile = scan_count > 1 ? SHARED_TILE_ROWS : SCAN_TILE_ROWS;
+    size_t beat = PULSE_TILES * SCAN_TILE_ROWS / scan_count / tile * tile;
+    if (beat == 0) beat = tile;
+    for (size_t start = first; start < first + count; start += tile) {
         size_t rows = first + count - start;
-        if (scan->pulse != NULL && (start - first) % (PULSE_TILES * SCAN_TILE_ROWS) == 0) {
-            MLY_TRY(scan->pulse(scan->pulse_context, err));
+        if (one->pulse != NULL && (start - first) % beat == 0) {
+            MLY_TRY(one->pulse(one->pulse_context, err));
         }
-        if (rows > SCAN_TILE_ROWS) rows = SCAN_TILE_ROWS;
-        scan->kern->scores_f32(scan->query, block->values + start * scan->dim, rows, scan->dim,
-                               scan->scores);
-        for (size_t i = 0; i < rows; i++) {
-            size_t row_i = start + i;
-            if (scan->heap_count == scan->heap_max && scan->scores[i] < scan->heap[0].score) {
-                continue;
-            }
-            if (block->dead != NULL && (block->dead[row_i / 8] >> (row_i % 8) & 1) != 0) continue;
-            if (isnan(scan->scores[i])) continue;
-            struct mly_match match = {block->first_address + row_i, scan->scores[i]};
-            MLY_TRY(mly_scan_offer(scan, match, err));
-        }
+        if (rows > tile) rows = tile;
+        for (size_t i = 0; i < scan_count; i++)
+            MLY_TRY(scan_tile(scans[i], block, start, rows, err));
     }
     return MLY_OK;
 }
 
 /* *rows grows by how many were looked at. */
-static enum mly_err scan_block(struct mly_scan *scan, const struct mly_vector_block *block,
-                               uint64_t *rows, struct mly_error *err)
+static enum mly_err scan_block(struct mly_scan *const *scans, size_t scan_count,
+                               const struct mly_vector_block *block, uint64_t *rows,
+                               struct mly_error *err)
 {
-    if (scan->selection == NULL) {
+    const struct mly_selection *selection = scans[0]->selection;
+    if (selection == NULL) {
         *rows += block->row_count;
-        return scan_rows(scan, block, 0, block->row_count, err);
+        return scan_rows(scans, scan_count, block, 0, block->row_count, err);
     }
     size_t row = 0, count;
-    while ((count = mly_selection_run(scan->selection, block, &row)) > 0) {
-        MLY_TRY(scan_rows(scan, block, row, count, err));
+    while ((count = mly_selection_run(selection, block, &row)) > 0) {
+        MLY_TRY(scan_rows(scans, scan_count, block, row, count, err));
         *rows += count;
         row += count;
     }
@@ -141,9 +156,11 @@ static enum mly_err sort_heap(struct mly_scan *scan, struct mly_error *err)
     return MLY_OK;
 }
 
-enum mly_err mly_scan_blocks(struct mly_scan *scan, const struct mly_snapshot_index *index,
-                             uint64_t *rows, struct mly_error *err)
+enum mly_err mly_scan_blocks(struct mly_scan *const *scans, size_t scan_count,
+                             const struct mly_snapshot_index *index, uint64_t *rows,
+                             struct mly_error *err)
 {
+    const struct mly_scan *scan = scans[0];
     size_t block_count = mly_snapshot_block_count(scan->snapshot);
     *rows = 0;
     for (size_t block_i = 0; block_i < block_count; block_i++) {
@@ -154,7 +171,7 @@ enum mly_err mly_scan_blocks(struct mly_scan *scan, const struct mly_snapshot_in
             return mly_fail(err, MLY_ERR_INVAL, "vector has %zu numbers, the store's have %zu",
                             scan->dim, block.dim);
         }
-        MLY_TRY(scan_block(scan, &block, rows, err));
+        MLY_TRY(scan_block(scans, scan_count, &block, rows, err));
     }
     return MLY_OK;
 }
@@ -227,7 +244,7 @@ enum mly_err mly_search_exact(const struct mly_snapshot *snapshot, const struct 
     const struct mly_search_ask ask = {.query = query, .dim = dim, .k = k};
     MLY_TRY(mly_scan_open(snapshot, kern, mem, &ask, &scan, err));
     enum mly_err rc = MLY_OK;
-    if (scan->heap_max > 0) rc = mly_scan_blocks(scan, NULL, &rows, err);
+    if (scan->heap_max > 0) rc = mly_scan_blocks(&scan, 1, NULL, &rows, err);
     if (rc == MLY_OK) rc = mly_scan_take(scan, out, count, err);
     mly_scan_close(scan);
     return rc;

@@ -1,5 +1,5 @@
-/* Many queries at once: the segments are asked for all of them together, what they lack is scanned
- * by each thread for one query after the other.
+/* Many queries at once: the segments are asked for all of them together, what they lack is read
+ * once for several queries by each thread.
  *
  * In: queries. Out: for each what mly_search_nearest would give. */
 #include "search/search_int.h"
@@ -9,6 +9,9 @@
 
 #include <stdatomic.h>
 #include <string.h>
+
+/* Queries that share what is scanned. */
+#define GROUP ((size_t)16)
 
 struct many {
     struct mly_searcher *searcher;
@@ -24,11 +27,12 @@ struct many {
     size_t asked;
     struct mly_match **out;
     size_t *counts;
-    struct answer *answers;
-    _Atomic bool stopped; /* who watches wants no more */
+    struct answer *answers; /* of the groups */
+    size_t group;           /* queries of one */
+    _Atomic bool stopped;   /* who watches wants no more */
 };
 
-/* Of one query, by the thread that has it. */
+/* Of some queries, by the thread that has them. */
 struct answer {
     enum mly_err rc;
     struct mly_error err;
@@ -52,42 +56,54 @@ static enum mly_err is_stopped(void *context, struct mly_error *err)
     return mly_fail(err, MLY_ERR_CANCELLED, "cancelled");
 }
 
-static enum mly_err scan_one(struct many *many, size_t query_i, uint32_t worker_i,
-                             struct answer *answer)
+/* Begins with what the segments found. */
+static enum mly_err open_scan(struct many *many, size_t query_i, uint32_t worker_i,
+                              struct mly_scan **out, struct mly_error *err)
 {
-    const struct mly_search_ask *ask = many->ask;
-    struct mly_scan *scan = NULL;
-    struct mly_search_ask one = *ask;
-    if (ask->pulse != NULL) {
+    struct mly_search_ask one = *many->ask;
+    if (one.pulse != NULL) {
         one.pulse = worker_i == 0 ? ask_caller : is_stopped;
         one.pulse_context = many;
     }
-    one.query = many->queries + query_i * ask->dim;
+    one.query = many->queries + query_i * one.dim;
     MLY_TRY(mly_scan_open(many->snapshot, many->kern, mly_searcher_env(many->searcher)->mem, &one,
-                          &scan, &answer->err));
-    enum mly_err rc = MLY_OK;
+                          out, err));
     size_t count = many->index == NULL ? 0 : many->found_counts[query_i];
-    if (scan->heap_max == 0) count = 0;
-    for (size_t i = 0; rc == MLY_OK && i < count; i++) {
-        rc = mly_scan_offer(scan, many->found[query_i * many->asked + i], &answer->err);
+    if ((*out)->heap_max == 0) count = 0;
+    for (size_t i = 0; i < count; i++) {
+        MLY_TRY(mly_scan_offer(*out, many->found[query_i * many->asked + i], err));
     }
-    if (rc == MLY_OK && scan->heap_max > 0) {
-        rc = mly_scan_blocks(scan, many->index, &answer->scanned_rows, &answer->err);
+    return MLY_OK;
+}
+
+static enum mly_err scan_group(struct many *many, size_t first, size_t count, uint32_t worker_i,
+                               struct answer *answer)
+{
+    struct mly_scan *scans[GROUP] = {NULL};
+    struct mly_error *err = &answer->err;
+    enum mly_err rc = MLY_OK;
+    for (size_t i = 0; rc == MLY_OK && i < count; i++)
+        rc = open_scan(many, first + i, worker_i, &scans[i], err);
+    if (rc == MLY_OK && scans[0]->heap_max > 0) {
+        rc = mly_scan_blocks(scans, count, many->index, &answer->scanned_rows, err);
+        answer->scanned_rows *= count;
     }
-    if (rc == MLY_OK) {
-        rc = mly_scan_take(scan, &many->out[query_i], &many->counts[query_i], &answer->err);
-    }
-    mly_scan_close(scan);
+    for (size_t i = 0; rc == MLY_OK && i < count; i++)
+        rc = mly_scan_take(scans[i], &many->out[first + i], &many->counts[first + i], err);
+    for (size_t i = 0; i < count; i++)
+        if (scans[i] != NULL) mly_scan_close(scans[i]);
     return rc;
 }
 
-static void answer_one(void *context, size_t query_i, uint32_t worker_i)
+static void answer_group(void *context, size_t group_i, uint32_t worker_i)
 {
     struct many *many = context;
-    struct answer *answer = &many->answers[query_i];
+    struct answer *answer = &many->answers[group_i];
     const struct mly_env *env = mly_searcher_env(many->searcher);
+    size_t first = group_i * many->group, count = many->query_count - first;
     double start = mly_clock_seconds(env);
-    answer->rc = scan_one(many, query_i, worker_i, answer);
+    answer->rc =
+        scan_group(many, first, count < many->group ? count : many->group, worker_i, answer);
     answer->seconds = mly_clock_seconds(env) - start;
 }
 
@@ -137,12 +153,13 @@ static enum mly_err run(struct many *many, struct mly_search_stats *stats, struc
         stats->index_was_damaged = true;
         rc = MLY_OK;
     }
+    size_t group_count = (many->query_count + many->group - 1) / many->group;
     if (rc == MLY_OK && many->pool != NULL) {
-        mly_pool_run(many->pool, many->query_count, answer_one, many);
+        mly_pool_run(many->pool, group_count, answer_group, many);
     }
-    for (size_t i = 0; rc == MLY_OK && i < many->query_count; i++) {
+    for (size_t i = 0; rc == MLY_OK && i < group_count; i++) {
         struct answer *answer = &many->answers[i];
-        if (many->pool == NULL) answer_one(many, i, 0);
+        if (many->pool == NULL) answer_group(many, i, 0);
         stats->scanned_rows += answer->scanned_rows;
         stats->scan_seconds += answer->seconds;
         rc = answer->rc;
@@ -169,6 +186,10 @@ enum mly_err mly_search_many(struct mly_searcher *searcher, struct mly_pool *poo
                         .query_count = query_count,
                         .out = out,
                         .counts = counts};
+    /* Few of them are for all threads all the same. */
+    size_t threads = pool == NULL ? 1 : mly_pool_thread_count(pool);
+    size_t each = (query_count + threads - 1) / threads;
+    many.group = each == 0 ? 1 : each < GROUP ? each : GROUP;
     if (stats == NULL) stats = &own;
     memset(stats, 0, sizeof(*stats));
     for (size_t i = 0; i < query_count; i++)

@@ -114,7 +114,7 @@ static enum mly_err look(struct mly_searcher *searcher, struct mly_scan *scan,
         }
     }
     double start = mly_clock_seconds(searcher->env);
-    if (rc == MLY_OK) rc = mly_scan_blocks(scan, index, &stats->scanned_rows, err);
+    if (rc == MLY_OK) rc = mly_scan_blocks(&scan, 1, index, &stats->scanned_rows, err);
     stats->scan_seconds = mly_clock_seconds(searcher->env) - start;
     mly_snapshot_close_index(index);
     return rc;

@@ -33,8 +33,9 @@ MLY_MUST_USE enum mly_err mly_scan_sources(const struct mly_snapshot_index *inde
                                            const struct mly_search_ask *ask,
                                            const struct mly_vindex_source **out, size_t *count,
                                            struct mly_error *err);
-/* Offers every row that the index (NULL: none) does not cover; *rows: so many were looked at. */
-MLY_MUST_USE enum mly_err mly_scan_blocks(struct mly_scan *scan,
+/* Offers every row that the index (NULL: none) does not cover to all scans, which are of one
+ * snapshot and selection, and beat with the pulse of the first; *rows: so many were looked at. */
+MLY_MUST_USE enum mly_err mly_scan_blocks(struct mly_scan *const *scans, size_t scan_count,
                                           const struct mly_snapshot_index *index, uint64_t *rows,
                                           struct mly_error *err);
 /* The best, in order; *out is the caller's. */
