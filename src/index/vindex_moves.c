@@ -49,13 +49,19 @@ static bool has_vector(const struct search *search, const uint8_t *record)
     return scale > 0;
 }
 
+/* Files that are not gone have no numbers: the one behind them begins with theirs. */
 static size_t file_of(const struct search *search, uint64_t number)
 {
-    size_t found = 0;
-    for (size_t i = 0; i < search->base->head.file_count; i++) {
-        if (search->files[i].is_gone && search->files[i].first <= number) found = i;
+    size_t low = 0;
+    for (size_t high = search->base->head.file_count; high - low > 1;) {
+        size_t middle = low + (high - low) / 2;
+        if (search->files[middle].first <= number) {
+            low = middle;
+        } else {
+            high = middle;
+        }
     }
-    return found;
+    return low;
 }
 
 static bool is_listed(const struct mly_vindex_fold *job, struct mly_str name)
