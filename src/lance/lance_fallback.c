@@ -142,11 +142,13 @@ enum mly_err mly_lance_set_aside(const struct mly_lance_table *table,
         mly_lance_path(table, "_versions", name, &from);
         /* The next version of this number must not meet them. */
         mly_lance_sums_forget(table, name);
-        MLY_TRY(mly_file_rename(env, MLY_AT_CWD, from.text, to.text, err));
+        /* So that it is in one place at least, whatever a power cut leaves of either folder. */
+        MLY_TRY(mly_file_link(env, MLY_AT_CWD, from.text, to.text, err));
+        MLY_TRY(mly_dir_sync(env, MLY_AT_CWD, folder, err));
+        MLY_TRY(mly_file_unlink(env, MLY_AT_CWD, from.text, err));
         moved = true;
     }
     if (!moved) return MLY_OK;
-    MLY_TRY(mly_dir_sync(env, MLY_AT_CWD, folder, err));
     mly_lance_path(table, "_versions", NULL, &from);
     return mly_dir_sync(env, MLY_AT_CWD, from.text, err);
 }

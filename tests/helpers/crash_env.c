@@ -449,7 +449,6 @@ static int name_twice(void *context, int dir_fd, const char *from, const char *t
         record(crash, away);
         CRASH_LEAVE(0);
     }
-    if (op.inode != dir) CRASH_LEAVE(-EXDEV);
     if (!move && there >= 0) CRASH_LEAVE(-EEXIST);
     if (!move) memcpy(op.name, op.to, NAME_BYTES);
     op.target = (size_t)found;
