@@ -164,6 +164,11 @@ static enum mly_err sum_value(const struct mly_lance_fragment *fragment, size_t 
     float real;
     bool is_null;
     struct mly_lance_vectors vectors;
+    /* Asking memory for it changes nothing, whatever the file says. */
+    mly_lance_fetch(fragment, field_i, row, false);
+    mly_lance_fetch(fragment, field_i, row, true);
+    if (row == 0) mly_lance_fetch(fragment, SIZE_MAX - 1, row, true);
+    if (row == 0) mly_lance_fetch(fragment, field_i, UINT64_MAX, true);
     switch (field->type) {
     case MLY_LANCE_STRING:
     case MLY_LANCE_BINARY:
