@@ -120,7 +120,7 @@ struct memalloy_progress {
     uint64_t items_done, items_total; /* in the stage's own unit; 0 where it has none */
 };
 
-/* Called from the thread that made the call, some twenty times a second; a result other than 0
+/* Called from the thread that made the call, some thirty times a second; a result other than 0
  * cancels: what was committed stays, the call fails with CANCELLED. */
 typedef int (*memalloy_progress_fn)(void *context, const struct memalloy_progress *progress);
 

@@ -12,14 +12,16 @@
 
 /* Looks whether the store was closed meanwhile; and for so long a call that was interrupted is
  * waited for, so that most of them are over when the exception is there. */
-enum { LOOK_US = 100000, PATIENCE_US = 40000, SETTLE_US = 10000 };
+enum { LOOK_US = 100000, PATIENCE_US = 60000, SETTLE_US = 10000 };
 
+/* By attributes alone: a call into Python would run the handlers of signals, and what they raise has
+ * no way out of here. Who cannot be told from the main thread waits as that one does. */
 bool mlypy_is_main_thread(void)
 {
     PyObject *module = PyImport_ImportModule("threading");
-    PyObject *thread = module == NULL ? NULL : PyObject_CallMethod(module, "main_thread", NULL);
-    PyObject *ident = thread == NULL ? NULL : PyObject_GetAttrString(thread, "ident");
-    bool is_main = ident != NULL && PyLong_Check(ident) &&
+    PyObject *thread = module == NULL ? NULL : PyObject_GetAttrString(module, "_main_thread");
+    PyObject *ident = thread == NULL ? NULL : PyObject_GetAttrString(thread, "_ident");
+    bool is_main = ident == NULL || !PyLong_Check(ident) ||
                    PyLong_AsUnsignedLong(ident) == PyThread_get_thread_ident();
     Py_XDECREF(ident);
     Py_XDECREF(thread);

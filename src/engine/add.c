@@ -92,6 +92,7 @@ static void watch(struct add_call *call, struct mly_ingest *ingest)
     call->ingest = ingest;
     ingest->pulse = tell_added;
     ingest->pulse_context = call;
+    ingest->pulse_last_s = &call->watcher.last_s;
 }
 
 static enum mly_err add_text_in(struct mly_ingest *ingest, struct add_call *call,

@@ -305,6 +305,7 @@ static void watch(struct many *many, struct mly_ingest *ingest, const struct mly
     many->ingest = ingest;
     ingest->pulse = tell;
     ingest->pulse_context = many;
+    ingest->pulse_last_s = &many->watcher.last_s;
 }
 
 static enum mly_err add_all(struct mly_ingest *ingest, struct many *many, struct mly_error *err)

@@ -13,7 +13,10 @@ static enum mly_err begin(memalloy_kernel *kernel, const struct mly_write_reques
     struct mly_watcher watcher;
     if (request->progress == NULL) return mly_store_begin(kernel->store, err);
     mly_watcher_init(&watcher, kernel->env, request->progress, request->progress_context);
-    return mly_store_begin_pulsed(kernel->store, mly_watcher_pulse, &watcher, err);
+    MLY_TRY(mly_store_begin_pulsed(kernel->store, mly_watcher_pulse, &watcher, err));
+    enum mly_err rc = mly_watcher_tell(&watcher, true, err);
+    if (rc != MLY_OK) (void)mly_store_end(kernel->store, NULL);
+    return rc;
 }
 
 /* durability NULL: only looks whether it is there. */

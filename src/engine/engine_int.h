@@ -277,6 +277,7 @@ struct mly_ingest {
     /* asked all along; other than OK stops. NULL: nobody watches */
     enum mly_err (*pulse)(void *context, struct mly_error *err);
     void *pulse_context;
+    double *pulse_last_s; /* when it told last; 0 makes it tell at once. NULL: unknown */
     /* told of every item once its commit is made, as it was committed; or NULL; pulse's context */
     void (*done)(void *context, const struct mly_ingest_item *item);
 };

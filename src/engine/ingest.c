@@ -485,6 +485,9 @@ static enum mly_err commit_as_writer(struct mly_ingest *ingest, bool last_try, b
         rc = embed_queue(ingest, err);
         *again = false;
     }
+    /* Who has said no since gets nothing that was not there by then. */
+    if (ingest->pulse_last_s != NULL) *ingest->pulse_last_s = 0;
+    if (rc == MLY_OK && !*again) rc = ask(ingest, err);
     if (rc == MLY_OK && !*again) rc = commit_items(ingest, err);
     enum mly_err end = mly_store_end(ingest->kernel->store, rc == MLY_OK ? err : NULL);
     if (rc == MLY_OK) rc = end;

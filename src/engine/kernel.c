@@ -64,6 +64,21 @@ static enum mly_err copy_text(memalloy_kernel *kernel, const char **text, struct
     return MLY_OK;
 }
 
+/* Handles with another model, or a limit of memory of their own, have a store of their own. */
+static enum mly_err open_store(memalloy_kernel *kernel, struct mly_store **out,
+                               struct mly_error *err)
+{
+    const struct mly_store_options *options = &kernel->store_options;
+    if (kernel->own_mem != NULL) {
+        return mly_store_open(kernel->env, kernel->path.data, options, out, err);
+    }
+    const char *model = kernel->model_options.path;
+    struct mly_str manner = kernel->no_model ? MLY_STR("no model")
+                            : model == NULL  ? MLY_STR("")
+                                             : mly_str_of(model);
+    return mly_store_hold(kernel->env, kernel->path.data, options, manner, out, err);
+}
+
 static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
                                 const struct memalloy_options *options, struct mly_error *err)
 {
@@ -99,7 +114,7 @@ static enum mly_err fill_kernel(memalloy_kernel *kernel, const char *path,
         .kern = kernel->kern,
     };
     kernel->store_options = store;
-    return mly_store_open(kernel->env, kernel->path.data, &store, &kernel->store, err);
+    return open_store(kernel, &kernel->store, err);
 }
 
 /* The kernel gets an allocator of its own, and with it a table that names it. */
@@ -177,7 +192,8 @@ enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err)
     }
     mly_engine_model_close(kernel->model);
     mly_searcher_destroy(kernel->searcher);
-    enum mly_err rc = mly_store_close(kernel->store, err);
+    enum mly_err rc = kernel->own_mem != NULL ? mly_store_close(kernel->store, err)
+                                              : mly_store_drop(kernel->store, err);
     mly_runtime_drop(kernel->runtime);
     mly_arena_deinit(&kernel->arena);
     mly_maps_destroy(kernel->own_env.maps);
@@ -222,8 +238,7 @@ static enum mly_err open_in_child(memalloy_kernel *kernel, int64_t pid, struct m
     if (atomic_load(&kernel->pid) != pid) {
         rc = mly_runtime_hold(kernel->birth_env, &runtime, err);
         if (rc == MLY_OK) {
-            rc =
-                mly_store_open(kernel->env, kernel->path.data, &kernel->store_options, &store, err);
+            rc = open_store(kernel, &store, err);
         }
         if (rc == MLY_OK) {
             mly_runtime_drop(kernel->runtime);

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define TELL_EVERY_S 0.05
+#define TELL_EVERY_S 0.03
 
 enum mly_err mly_report_create(const struct mly_env *env, memalloy_report **out,
                                struct mly_error *err)

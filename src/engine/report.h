@@ -24,7 +24,7 @@ MLY_MUST_USE enum mly_err mly_report_create(const struct mly_env *env, memalloy_
 MLY_MUST_USE enum mly_err mly_report_skip(memalloy_report *report, struct mly_str path,
                                           struct mly_str reason, struct mly_error *err);
 
-/* Tells a callback how far a call is, about twenty times a second. */
+/* Tells a callback how far a call is, some thirty times a second. */
 struct mly_watcher {
     const struct mly_env *env;
     memalloy_progress_fn fn; /* NULL: nobody watches */

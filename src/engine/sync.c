@@ -495,6 +495,7 @@ static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
     sync->ingest.durability = sync->durability;
     sync->ingest.pulse = tell_embedded;
     sync->ingest.pulse_context = sync;
+    sync->ingest.pulse_last_s = &sync->watcher.last_s;
     sync->ingest.done = tell_done;
     if (rc == MLY_OK) rc = run(sync, options, err);
     mly_ingest_deinit(&sync->ingest);

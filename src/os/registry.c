@@ -22,6 +22,7 @@ static void after_fork_in_child(void)
         mly_file_close(&lock->file);
     registry.lock_files = NULL;
     mly_runtime_forget(&registry);
+    registry.shares = NULL;
     pthread_mutex_unlock(&mutex);
 }
 
@@ -40,4 +41,37 @@ struct mly_registry *mly_registry_enter(void)
 void mly_registry_leave(void)
 {
     pthread_mutex_unlock(&mutex);
+}
+
+struct mly_registry_share *mly_registry_find(bool (*fits)(void *context,
+                                                          const struct mly_registry_share *share),
+                                             void *context)
+{
+    struct mly_registry_share *share = mly_registry_enter()->shares;
+    while (share != NULL && !fits(context, share))
+        share = share->next;
+    if (share != NULL) share->holds++;
+    mly_registry_leave();
+    return share;
+}
+
+void mly_registry_share(struct mly_registry_share *share)
+{
+    struct mly_registry *list = mly_registry_enter();
+    share->holds = 1;
+    share->next = list->shares;
+    list->shares = share;
+    mly_registry_leave();
+}
+
+bool mly_registry_unshare(struct mly_registry_share *share)
+{
+    struct mly_registry *list = mly_registry_enter();
+    bool last = --share->holds == 0;
+    struct mly_registry_share **at = &list->shares;
+    while (last && *at != share)
+        at = &(*at)->next;
+    if (last) *at = share->next;
+    mly_registry_leave();
+    return last;
 }

@@ -161,17 +161,30 @@ enum mly_err mly_store_open(const struct mly_env *env, const char *path,
     return MLY_OK;
 }
 
-/* What this object wrote goes into the tables; what cannot is durable in the log all the same. */
+/* What this object wrote goes into the tables, where nobody else writes for long. */
+static void put_away(struct mly_store *store, bool trim)
+{
+    mly_mutex_lock(&store->mutex);
+    bool wrote = store->wrote;
+    mly_mutex_unlock(&store->mutex);
+    if (!wrote || store->in_memory) return;
+    struct mly_store_wait wait = {mly_clock_seconds(store->env) + CLOSE_WAIT_S, NULL, NULL};
+    if (mly_store_begin_until(store, &wait, NULL) != MLY_OK) return;
+    (void)!mly_store_run_checkpoint(store, NULL);
+    if (trim && store->log_ready) mly_log_trim(store->log);
+    (void)mly_store_end(store, NULL);
+}
+
+enum mly_err mly_store_settle(struct mly_store *store, struct mly_error *err)
+{
+    put_away(store, false);
+    return mly_store_flush(store, err);
+}
+
+/* What cannot go into the tables is durable in the log all the same. */
 static enum mly_err finish(struct mly_store *store, struct mly_error *err)
 {
-    if (store->wrote && !store->in_memory) {
-        struct mly_store_wait wait = {mly_clock_seconds(store->env) + CLOSE_WAIT_S, NULL, NULL};
-        if (mly_store_begin_until(store, &wait, NULL) == MLY_OK) {
-            (void)!mly_store_run_checkpoint(store, NULL);
-            if (store->log_ready) mly_log_trim(store->log);
-            (void)mly_store_end(store, NULL);
-        }
-    }
+    put_away(store, true);
     enum mly_err rc = store->log == NULL ? MLY_OK : mly_log_flush(store->log, err);
     (void)mly_log_close(store->log, NULL);
     store->log = NULL;
@@ -207,6 +220,7 @@ enum mly_err mly_store_close(struct mly_store *store, struct mly_error *err)
     mly_mem_free(store->mem, store->path);
     mly_mem_free(store->mem, store->log_dir);
     mly_mem_free(store->mem, store->lost_dir);
+    mly_mem_free(store->mem, store->share.manner);
     mly_mem_free(store->mem, store->model_id);
     mly_mem_free(store->mem, store->model_hash);
     for (size_t i = 0; i < MLY_STORE_MODEL_DETAILS; i++) {

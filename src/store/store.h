@@ -45,6 +45,15 @@ struct mly_store_options {
 MLY_MUST_USE enum mly_err mly_store_open(const struct mly_env *env, const char *path,
                                          const struct mly_store_options *options,
                                          struct mly_store **out, struct mly_error *err);
+/* The same for a handle: where another handle of this process has the store open with these options
+ * and in that manner (what else must be equal, in the caller's words), both have one object. */
+MLY_MUST_USE enum mly_err mly_store_hold(const struct mly_env *env, const char *path,
+                                         const struct mly_store_options *options,
+                                         struct mly_str manner, struct mly_store **out,
+                                         struct mly_error *err);
+/* mly_store_close by the last that holds it; by others: what was written is in the tables, or says
+ * why it is not durable. Accepts NULL. */
+enum mly_err mly_store_drop(struct mly_store *store, struct mly_error *err);
 /* Every snapshot must have been released. Makes a checkpoint where there is something to be
  * written; gives why it, or what was acknowledged, could not be made durable; the store is gone
  * whatever it gives. Accepts NULL. */

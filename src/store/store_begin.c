@@ -5,7 +5,7 @@
  * together; where another process stands in line it comes first. */
 #include "store/store_state_int.h"
 
-#define PULSE_MS 50
+#define PULSE_MS 20
 #define YIELD_MS 20
 
 /* ---- taking turns in this process ---- */

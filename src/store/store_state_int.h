@@ -5,6 +5,7 @@
 #ifndef MLY_STORE_STORE_STATE_INT_H
 #define MLY_STORE_STORE_STATE_INT_H
 
+#include "os/registry.h"
 #include "store/store_int.h"
 
 struct mly_snapshot {
@@ -17,6 +18,15 @@ struct mly_snapshot {
 /* A thread that waits in begin; it stands on that thread's stack. */
 struct mly_store_turn {
     struct mly_store_turn *next;
+};
+
+/* Who else may have the object: store_shared.c. Constant while it is listed, but for the entry. */
+struct mly_store_share {
+    struct mly_registry_share entry; /* guarded by the registry */
+    struct mly_store_options options;
+    char *manner;                /* NULL: it is not shared */
+    struct mly_file_info folder; /* what was at the path when it was opened */
+    bool folder_was_there;
 };
 
 struct mly_store {
@@ -76,7 +86,11 @@ struct mly_store {
     struct mly_timer *idle_timer; /* NULL: there is none yet, or cannot be */
     double idle_due_s;            /* what it is set to; 0: nothing */
     bool idle_tried;
+    struct mly_store_share share;
 };
+
+/* store.c: what was written is in the tables, where nobody else writes for long, and durable. */
+MLY_MUST_USE enum mly_err mly_store_settle(struct mly_store *store, struct mly_error *err);
 
 /* store_snapshot.c; mutex is held in all of these */
 /* Makes current the newest version of both tables. */
