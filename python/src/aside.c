@@ -14,8 +14,8 @@
  * waited for, so that most of them are over when the exception is there. */
 enum { LOOK_US = 100000, PATIENCE_US = 60000, SETTLE_US = 10000 };
 
-/* By attributes alone: a call into Python would run the handlers of signals, and what they raise has
- * no way out of here. Who cannot be told from the main thread waits as that one does. */
+/* By attributes alone: a call into Python would run the handlers of signals, and what they raise
+ * has no way out of here. Who cannot be told from the main thread waits as that one does. */
 bool mlypy_is_main_thread(void)
 {
     PyObject *module = PyImport_ImportModule("threading");

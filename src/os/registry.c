@@ -64,10 +64,11 @@ void mly_registry_share(struct mly_registry_share *share)
     mly_registry_leave();
 }
 
-bool mly_registry_unshare(struct mly_registry_share *share)
+bool mly_registry_unshare(struct mly_registry_share *share, bool only_last)
 {
     struct mly_registry *list = mly_registry_enter();
-    bool last = --share->holds == 0;
+    bool last = share->holds == 1;
+    if (last || !only_last) share->holds--;
     struct mly_registry_share **at = &list->shares;
     while (last && *at != share)
         at = &(*at)->next;

@@ -33,8 +33,9 @@ struct mly_registry_share *mly_registry_find(bool (*fits)(void *context,
                                              void *context);
 /* Lists a thing that is held by the caller alone. */
 void mly_registry_share(struct mly_registry_share *share);
-/* True: nobody holds it any more, and nobody finds it. */
-bool mly_registry_unshare(struct mly_registry_share *share);
+/* True: nobody holds it any more, and nobody finds it. only_last: where others hold it, the caller
+ * goes on holding it, too. */
+bool mly_registry_unshare(struct mly_registry_share *share, bool only_last);
 /* In a child: the list of runtimes becomes forgotten. */
 void mly_runtime_forget(struct mly_registry *registry);
 

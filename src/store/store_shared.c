@@ -102,7 +102,11 @@ enum mly_err mly_store_drop(struct mly_store *store, struct mly_error *err)
 {
     if (store == NULL) return MLY_OK;
     if (store->pid != store->env->pid(store->env->context)) return MLY_OK;
-    if (mly_registry_unshare(&store->share.entry)) return mly_store_close(store, err);
-    /* Others go on with it; what this handle wrote is in the tables, and durable, all the same. */
-    return mly_store_settle(store, err);
+    if (mly_registry_unshare(&store->share.entry, true)) return mly_store_close(store, err);
+    /* Others go on with it; what this handle wrote is in the tables, and durable, all the same. It
+     * is held until then, as they may all leave meanwhile. */
+    enum mly_err rc = mly_store_settle(store, err);
+    if (!mly_registry_unshare(&store->share.entry, false)) return rc;
+    enum mly_err end = mly_store_close(store, rc == MLY_OK ? err : NULL);
+    return rc == MLY_OK ? end : rc;
 }

@@ -161,11 +161,24 @@ static void a_child_of_fork_shares_nothing_with_its_parent(void **state)
 
 static void *open_add_close(void *failed)
 {
+    const struct memalloy_options options = {.struct_bytes = sizeof(options),
+                                             .flags = MEMALLOY_OPEN_NO_MODEL,
+                                             .dim = DIM,
+                                             .durability = MEMALLOY_DURABILITY_OFF};
+    const struct memalloy_str text = {"x", 1};
     for (int i = 0; i < ROUNDS; i++) {
-        memalloy_kernel *kernel = open_with(MEMALLOY_DURABILITY_OFF);
-        int rc = add(kernel);
-        if (rc == MEMALLOY_OK) rc = memalloy_close(kernel, NULL);
-        if (rc != MEMALLOY_OK) atomic_fetch_add((_Atomic int *)failed, 1);
+        struct memalloy_error err = {0};
+        memalloy_kernel *kernel = NULL;
+        int rc = memalloy_open(&kernel, store, &options, &err);
+        if (rc == MEMALLOY_OK) {
+            rc = memalloy_add_vectors(kernel, &text, vector, 1, DIM, NULL, NULL, &err);
+            int end = memalloy_close(kernel, rc == MEMALLOY_OK ? &err : NULL);
+            if (rc == MEMALLOY_OK) rc = end;
+        }
+        if (rc != MEMALLOY_OK) {
+            fprintf(stderr, "round %d: %s\n", i, err.message);
+            atomic_fetch_add((_Atomic int *)failed, 1);
+        }
     }
     return NULL;
 }
