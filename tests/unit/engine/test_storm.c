@@ -24,6 +24,7 @@
 #define OPERATIONS 2000
 #define OPERATIONS_LONG 100000
 #define SOON_MS 20000u
+#define SOON_MS_LONG 300000u
 
 static int root_fd = -1, outside_fd = -1;
 static uint64_t seed = 20261123;
@@ -72,7 +73,8 @@ static double now_s(void)
 static double settle(memalloy_kernel *kernel, memalloy_watch *watch)
 {
     double start_s = now_s();
-    if (!memalloy_watch_settle(watch, SOON_MS)) {
+    bool is_long = getenv("MEMALLOY_TEST_LONG") != NULL;
+    if (!memalloy_watch_settle(watch, is_long ? SOON_MS_LONG : SOON_MS)) {
         struct memalloy_watch_status status = {.struct_bytes = sizeof(status)};
         memalloy_watch_get_status(watch, &status);
         fail_msg("pending %d, state %d: %s", (int)status.pending, status.state, status.reason);
@@ -251,7 +253,8 @@ static void lost_events_lose_nothing(void **state)
     (void)state;
     bool is_long = getenv("MEMALLOY_TEST_LONG") != NULL;
     int files = is_long ? 20000 : 400;
-    struct mly_env env = *mly_env_system();
+    static struct mly_env env;
+    env = *mly_env_system();
     env.notify_read = read_held;
     env.origin = mly_env_system();
     memalloy_kernel *kernel = sync_open(&env, "kb");
@@ -448,7 +451,8 @@ static void nothing_outside_is_read(void **state)
 {
     (void)state;
     pthread_t attacker;
-    struct mly_env env = *mly_env_system();
+    static struct mly_env env;
+    env = *mly_env_system();
     env.open = open_watched;
     env.origin = mly_env_system();
     put(outside_fd, "secret", O_EXCL);
