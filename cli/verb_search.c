@@ -17,6 +17,7 @@ static json_t *hit_json(const struct memalloy_hit *hit)
     cli_put(item, "heading", cli_json_str(hit->heading));
     cli_put(item, "document_id", cli_json_str(hit->document_id));
     cli_put(item, "chunk_id", cli_json_str(hit->chunk_id));
+    cli_put(item, "stale", json_boolean(hit->stale));
     cli_put(item, "ordinal", cli_json_place(hit->ordinal));
     cli_put(item, "metadata", cli_json_metadata(hit->metadata));
     cli_put(item, "content", cli_json_str(hit->content));
@@ -99,8 +100,8 @@ static void write_hit(const struct cli_args *args, const struct memalloy_hit *hi
     if (hit->line_start > 0) {
         printf(":%lld-%lld", (long long)hit->line_start, (long long)hit->line_end);
     }
-    printf("%s  %s%.4f%s\n", cli_style_end(stdout), cli_style(stdout, CLI_STYLE_SCORE), hit->score,
-           cli_style_end(stdout));
+    printf("%s  %s%.4f%s%s\n", cli_style_end(stdout), cli_style(stdout, CLI_STYLE_SCORE),
+           hit->score, cli_style_end(stdout), hit->stale ? "  (changed since)" : "");
     cli_put_passage(stdout, hit->content, args->lines);
 }
 

@@ -520,6 +520,8 @@ struct memalloy_hit {
     struct memalloy_str heading;
     int64_t ordinal; /* which chunk of the document, from 0 */
     int64_t byte_start, byte_end, line_start, line_end, page_start, page_end;
+    /* 1: the file is gone, or, as far as size and time tell, not the one that was indexed */
+    int stale;
 };
 
 struct memalloy_search_explain;

@@ -16,6 +16,7 @@ struct hit_object {
     PyObject *heading;                /* str or None */
     PyObject *ordinal;                /* int or None */
     PyObject *chunk_id;               /* str */
+    char stale;
 };
 
 /* (start, end), or None where start is unknown. */
@@ -55,6 +56,7 @@ static PyObject *make_hit(struct mlypy_state *state, const struct memalloy_hit *
     if (self == NULL) {
         return NULL;
     }
+    self->stale = row->stale != 0;
     self->document = mlypy_document_from_hit(state, row);
     if (self->document != NULL) {
         self->score = PyFloat_FromDouble(row->score);
@@ -183,6 +185,8 @@ static PyMemberDef hit_members[] = {
      "which chunk of the document, from 0, or None"},
     {"chunk_id", T_OBJECT_EX, offsetof(struct hit_object, chunk_id), READONLY,
      "the chunk's id in the table"},
+    {"stale", T_BOOL, offsetof(struct hit_object, stale), READONLY,
+     "whether the file is gone or, as far as size and time tell, changed since"},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -85,16 +85,27 @@ void mly_engine_explain(const struct mly_asked *asked, const struct mly_search_s
     mly_options_give(asked->explain, &explain, sizeof(explain));
 }
 
-static enum mly_err fill_hit(const struct mly_snapshot *snapshot, struct mly_match match,
-                             struct mly_arena *arena, struct memalloy_hit *out,
-                             struct mly_error *err)
+/* Is the file, as far as size and time tell, another than the one that was indexed, or gone? */
+static bool is_stale(const struct mly_env *env, const struct mly_document *file)
+{
+    struct mly_file_info info;
+    const char *path = file->path_raw.data != NULL ? file->path_raw.data : file->path.data;
+    if (path == NULL || !file->has_stamp) return false;
+    if (env->info_at(env->context, MLY_AT_CWD, path, false, &info) != 0) return true;
+    return info.kind != MLY_KIND_FILE || info.modified_ns != file->stamp.modified_ns ||
+           (int64_t)info.bytes != file->stamp.byte_count;
+}
+
+static enum mly_err fill_hit(const struct mly_env *env, const struct mly_snapshot *snapshot,
+                             struct mly_match match, struct mly_arena *arena,
+                             struct memalloy_hit *out, struct mly_error *err)
 {
     struct mly_chunk_row row;
-    struct mly_str path = MLY_STR_NULL;
+    struct mly_document file = {0};
     bool found = false;
     MLY_TRY(mly_snapshot_read_chunk(snapshot, match.row_address, arena, &row, err));
     if (row.document_id.data != NULL) {
-        MLY_TRY(mly_snapshot_find_path_of(snapshot, row.document_id, arena, &path, &found, err));
+        MLY_TRY(mly_snapshot_find_file_of(snapshot, row.document_id, arena, &file, &found, err));
     }
     struct mly_str chunk_id = mly_arena_copy(arena, mly_str_of(row.id));
     if (chunk_id.data == NULL) return mly_fail_nomem(err, sizeof(row.id));
@@ -105,7 +116,8 @@ static enum mly_err fill_hit(const struct mly_snapshot *snapshot, struct mly_mat
         .document_id = mly_str_out(row.document_id),
         .content = mly_str_out(row.content),
         .metadata = mly_str_out(row.metadata),
-        .path = mly_str_out(found ? path : MLY_STR_NULL),
+        .path = mly_str_out(found ? file.path : MLY_STR_NULL),
+        .stale = found && is_stale(env, &file),
         .heading = mly_str_out(row.heading),
         .ordinal = row.ordinal,
         .byte_start = row.byte_start,
@@ -136,7 +148,7 @@ enum mly_err mly_engine_make_hits(memalloy_kernel *kernel, const struct mly_snap
             mly_snapshot_fetch_chunks(snapshot, matches + i,
                                       left < FETCHED_HITS ? left : FETCHED_HITS);
         }
-        rc = fill_hit(snapshot, matches[i], &hits->arena, &hits->items[i], err);
+        rc = fill_hit(kernel->env, snapshot, matches[i], &hits->arena, &hits->items[i], err);
     }
     hits->count = count;
     if (rc != MLY_OK) {

@@ -101,10 +101,10 @@ MLY_MUST_USE enum mly_err mly_snapshot_find_document(const struct mly_snapshot *
                                                      struct mly_str id, struct mly_arena *arena,
                                                      struct mly_document *out, bool *found,
                                                      struct mly_error *err);
-/* Its path alone. */
-MLY_MUST_USE enum mly_err mly_snapshot_find_path_of(const struct mly_snapshot *snapshot,
+/* Its file alone: path, path_raw; of the stamp, byte_count and modified_ns where has_stamp. */
+MLY_MUST_USE enum mly_err mly_snapshot_find_file_of(const struct mly_snapshot *snapshot,
                                                     struct mly_str id, struct mly_arena *arena,
-                                                    struct mly_str *out, bool *found,
+                                                    struct mly_document *out, bool *found,
                                                     struct mly_error *err);
 /* path: the file's absolute path, its own bytes. */
 MLY_MUST_USE enum mly_err mly_snapshot_find_path(const struct mly_snapshot *snapshot,

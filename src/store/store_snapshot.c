@@ -382,21 +382,36 @@ static enum mly_err find_one(const struct mly_snapshot *snapshot, size_t key_i, 
     return MLY_OK;
 }
 
-enum mly_err mly_snapshot_find_path_of(const struct mly_snapshot *snapshot, struct mly_str id,
-                                       struct mly_arena *arena, struct mly_str *out, bool *found,
-                                       struct mly_error *err)
+static enum mly_err copy_cell(const struct mly_store_cell *cell, size_t column,
+                              struct mly_arena *arena, struct mly_str *out, struct mly_error *err)
+{
+    struct mly_str text;
+    *out = MLY_STR_NULL;
+    MLY_TRY(mly_store_cell_string(cell, column, &text, err));
+    if (text.data == NULL) return MLY_OK;
+    *out = mly_arena_copy(arena, text);
+    return out->data == NULL ? mly_fail_nomem(err, text.bytes + 1) : MLY_OK;
+}
+
+enum mly_err mly_snapshot_find_file_of(const struct mly_snapshot *snapshot, struct mly_str id,
+                                       struct mly_arena *arena, struct mly_document *out,
+                                       bool *found, struct mly_error *err)
 {
     struct mly_store_cell cell;
-    struct mly_str path;
-    bool is_there = false;
-    MLY_TRY(find_cell(snapshot, MLY_STORE_KEY_ID, id, &cell, &is_there, err));
-    if (is_there) {
-        MLY_TRY(mly_store_cell_string(&cell, MLY_DOCUMENT_PATH, &path, err));
-        *out = mly_arena_copy(arena, path);
-        if (path.data != NULL && out->data == NULL) return mly_fail_nomem(err, path.bytes + 1);
-        if (path.data == NULL) *out = MLY_STR_NULL;
+    struct mly_document document = {0};
+    struct mly_file_stamp *stamp = &document.stamp;
+    MLY_TRY(find_cell(snapshot, MLY_STORE_KEY_ID, id, &cell, found, err));
+    if (!*found) return MLY_OK;
+    if (cell.part->fragment->slab != NULL) return mly_store_read_document(&cell, arena, out, err);
+    MLY_TRY(copy_cell(&cell, MLY_DOCUMENT_PATH, arena, &document.path, err));
+    if (document.path.data != NULL) {
+        MLY_TRY(copy_cell(&cell, MLY_DOCUMENT_PATH_RAW, arena, &document.path_raw, err));
+        MLY_TRY(mly_store_cell_int64(&cell, MLY_DOCUMENT_MODIFIED_NS, INT64_MIN,
+                                     &stamp->modified_ns, err));
+        MLY_TRY(mly_store_cell_int64(&cell, MLY_DOCUMENT_BYTE_COUNT, -1, &stamp->byte_count, err));
+        document.has_stamp = stamp->modified_ns != INT64_MIN;
     }
-    *found = is_there;
+    *out = document;
     return MLY_OK;
 }
 

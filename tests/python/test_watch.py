@@ -67,6 +67,20 @@ def test_events_say_what_happened(kb, folder):
     watch.close()
 
 
+def test_hits_of_files_that_changed_are_stale(kb, folder):
+    kb.sync(folder)
+    assert not any(hit.stale for hit in kb.search("tea, bread and chains"))
+    (folder / "tea.md").write_text("# Tea\n\nWhite tea.\n")
+    (folder / "bike.txt").unlink()
+    kb.add_document("A text that was handed in is never stale.", document_id="text")
+    for _ in range(2):  # in the log, and in the tables
+        stale = {os.path.basename(hit.path or "text"): hit.stale for hit in kb.search("tea, bread, chains, text")}
+        assert stale == {"tea.md": True, "bike.txt": True, "bread.md": False, "text": False}
+        kb.checkpoint()
+    kb.sync(folder)
+    assert not any(hit.stale for hit in kb.search("tea, bread and chains"))
+
+
 def test_patterns_flat_and_polling(kb, folder):
     with kb.watch(folder, include=["*.md"], recursive=False, poll=True, poll_interval=0.05) as watch:
         assert watch.wait(SOON)

@@ -259,6 +259,11 @@ static void lost_events_lose_nothing(void **state)
     env.origin = mly_env_system();
     memalloy_kernel *kernel = sync_open(&env, "kb");
     memalloy_watch *watch = open_watch(kernel);
+    for (int i = 0; i < 10; i++) { /* the others are new when nobody reads */
+        char name[16];
+        snprintf(name, sizeof(name), "%d", i);
+        assert_int_equal(mkdirat(root_fd, name, 0700), 0);
+    }
     (void)settle(kernel, watch);
     atomic_store(&is_held, true);
     atomic_store(&drops, !is_long); /* 20,000 creates are more than the system keeps */
