@@ -163,6 +163,10 @@ def main():
             wrong.append(f"{room}: {share:.1f} %, the least is {LIMIT:g} %")
         wrong += check_spare(room, branches) if arguments.check else []
         print(f"{room:<34} {taken:5} of {total:5} {share:6.1f} % of branches")
+        if not arguments.check:
+            open_ones = sum("not listed" in line for line in check_spare(room, branches))
+            print(f"{room}: {open_ones} lines with branches that are never taken have no reason "
+                  f"in {SPARE.name} yet")
     if arguments.check:
         print("\n".join(wrong) or "every branch is taken or listed with a reason")
     return 1 if wrong and arguments.check else 0
