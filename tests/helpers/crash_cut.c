@@ -203,9 +203,14 @@ void crash_env_describe(const struct crash_env *crash, const struct crash_choice
     size_t *ends = find_syncs(crash, choice->moment);
     int bytes = snprintf(out, out_bytes, "moment %zu of %zu, %s %llu; uncovered:", choice->moment,
                          crash->op_count, kinds[choice->kind], (unsigned long long)choice->number);
+    size_t nth = 0;
     for (size_t i = 0; i < choice->moment && bytes > 0 && (size_t)bytes < out_bytes; i++) {
         const struct crash_op *op = &crash->ops[i];
         if (op->kind == OP_SYNC || is_covered(crash, ends, i)) continue;
+        /* There may be more than there is room for: the one that it is about, and neighbours. */
+        bool is_far = choice->number > nth + 3 || nth > choice->number + 3;
+        nth++;
+        if (choice->kind != CRASH_RANDOM && is_far) continue;
         bytes += snprintf(out + bytes, out_bytes - (size_t)bytes, " %s(%zu %s%s %llu+%llu)",
                           ops[op->kind], op->inode, op->name, op->to,
                           (unsigned long long)op->offset, (unsigned long long)op->bytes);
