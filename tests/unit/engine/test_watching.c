@@ -53,6 +53,7 @@ static struct memalloy_watch_event expect(memalloy_watch *watch, int kind, const
     while (memalloy_watch_next(watch, SOON_MS, &event)) {
         size_t bytes = strlen(end);
         if (event.kind != kind || event.path.bytes < bytes) continue;
+        if (bytes == 0) return event;
         if (memcmp(event.path.data + event.path.bytes - bytes, end, bytes) == 0) return event;
     }
     fail_msg("no event %d of %s", kind, end);
