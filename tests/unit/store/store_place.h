@@ -38,12 +38,6 @@ static inline struct mly_store *open_store(const struct mly_env *env)
     return store;
 }
 
-/* Thousands of commits: on a disk their syncs take minutes. */
-static inline void work_in_memory(void)
-{
-    if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
-}
-
 /* ---- files ---- */
 
 static inline void flip(const char *file, long offset)

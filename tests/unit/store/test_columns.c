@@ -177,7 +177,6 @@ static void damage_to_any_column_is_met_by_its_readers(void **state)
 
 int main(void)
 {
-    work_in_memory();
     const struct CMUnitTest tests[] = {
         ON_DISK(damage_to_any_column_is_met_by_its_readers),
     };

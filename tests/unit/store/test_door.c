@@ -319,7 +319,6 @@ static void in_memory_nothing_is_written(void **state)
 
 int main(void)
 {
-    work_in_memory();
     const struct CMUnitTest tests[] = {
         ON_DISK(reading_survives_every_failure),
         ON_DISK(verifying_survives_every_failure),

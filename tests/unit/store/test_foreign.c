@@ -533,7 +533,6 @@ static void the_models_that_differ_are_named(void **state)
 
 int main(void)
 {
-    work_in_memory();
 #define WITH_ARENA(test) cmocka_unit_test_setup_teardown(test, set_up_arena, tear_down_arena)
     const struct CMUnitTest tests[] = {
         WITH_ARENA(a_foreign_chunks_table_is_read_and_taken_over),

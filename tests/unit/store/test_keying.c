@@ -494,7 +494,6 @@ static void threads_find_the_same(void **state)
 
 int main(void)
 {
-    if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(rows_are_found_by_key_files_alone),

@@ -313,7 +313,6 @@ static void rows_of_named_documents_are_selected(void **state)
 
 int main(void)
 {
-    work_in_memory();
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up_faults, tear_down_faults)
     const struct CMUnitTest tests[] = {
         TEST(it_is_made_where_it_is_due),

@@ -388,7 +388,6 @@ static void whoever_stands_in_line_comes_before_the_next_of_ours(void **state)
 
 int main(void)
 {
-    work_in_memory();
 #define HOOKED(test) cmocka_unit_test_setup_teardown(test, set_up_hooks, tear_down)
     const struct CMUnitTest tests[] = {
         HOOKED(a_data_file_that_goes_while_it_is_opened_is_in_no_newer_version),

@@ -430,7 +430,6 @@ static void no_acknowledged_document_is_lost_to_kill_9(void **state)
 
 int main(void)
 {
-    if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(commits_of_several_processes_are_all_there, set_up,
                                         tear_down),

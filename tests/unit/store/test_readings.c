@@ -417,7 +417,6 @@ static void strange_words_are_escaped(void **state)
 
 int main(void)
 {
-    work_in_memory();
     const struct CMUnitTest tests[] = {
         ON_DISK(damage_in_the_midst_of_a_file_is_met_where_it_is_read),
         ON_DISK(every_allocation_of_one_operation_may_fail),
