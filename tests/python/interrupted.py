@@ -110,7 +110,7 @@ def calls(root):
         "search_vectors": lambda: big.search_vectors(memoryview(rows[: DIM * 2000]).cast("B").cast("f", (2000, DIM)), 3),
         "explain, again and again": lambda: [big.explain([1.0] * DIM) for _ in range(10_000)],
         "list_documents, again and again": lambda: [big.list_documents() for _ in range(100)],
-        "make_index": lambda: big.make_index(),
+        "make_index, again and again": lambda: [(big.add_vectors(many, vectors), big.make_index()) for _ in range(100)],
         "verify, again and again": lambda: [big.verify() for _ in range(1000)],
         "status, again and again": lambda: [big.status() for _ in range(1_000_000)],
         "checkpoint, again and again": lambda: [(big.add_vectors(["y"], [[1.0] * DIM]), big.checkpoint()) for _ in range(10_000)],
