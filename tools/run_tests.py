@@ -74,6 +74,11 @@ def c_unit() -> list[Result]:
     return c_tests.run_folder("build", environment(), without_suites={"golden"} | slow_suites())
 
 
+def c_light() -> list[Result]:
+    """What three minutes allow: without the heaviest, and without those that kill and damage for as long again."""
+    return c_tests.run_folder("build", environment(), without_suites={"golden", "crash", "slow"}, without_heavy=True)
+
+
 def c_golden() -> list[Result]:
     return c_tests.run_folder("build", environment(), only_suites={"golden"}, without_suites=slow_suites())
 
@@ -166,13 +171,13 @@ def arm64() -> list[Result]:
 
 Suite = tuple[str, Callable[[], list[Result]]]
 STYLE: list[Suite] = [("style", style)]
-QUICK: list[Suite] = [("build", gcc), ("C unit tests", c_unit), ("C golden tests", c_golden)]
+C_TESTS: list[Suite] = [("build", gcc), ("C unit tests", c_unit), ("C golden tests", c_golden)]
 FULL: list[Suite] = [
-    *STYLE, *QUICK, ("install", install), ("Python, CLI, compat", pytest), ("wheel", wheel), ("ASan and UBSan", asan), ("clang", clang),
+    *STYLE, *C_TESTS, ("install", install), ("Python, CLI, compat", pytest), ("wheel", wheel), ("ASan and UBSan", asan), ("clang", clang),
     ("arm64 under qemu", arm64),
 ]
 TIERS: dict[str, list[Suite]] = {
-    "check": [*QUICK, *STYLE],
+    "check": [("build", gcc), ("light C unit tests", c_light), ("C golden tests", c_golden), *STYLE],
     "test": FULL,
     "long": [*FULL, ("TSan", tsan)],
     "style": STYLE,
