@@ -255,6 +255,9 @@ int cli_open_existing(const struct cli_args *args, memalloy_kernel **out);
 /* Closes a store that was written to; what could not be made durable is told and becomes the
  * result, where that is no failure already. kernel may be NULL. */
 int cli_close(const struct cli_args *args, memalloy_kernel *kernel, int result);
+/* What a verb on one folder does: looks at its argument, opens the store, works, closes it. */
+typedef int (*cli_store_fn)(const struct cli_args *args, memalloy_kernel *kernel);
+int cli_on_folder(const struct cli_args *args, const char *verb, cli_store_fn work);
 int cli_open_model(const struct cli_args *args, memalloy_model **out);
 /* Where a store was made with another model: the commands that help, behind what cli_fail said. */
 void cli_say_remedy(const struct cli_args *args, memalloy_kernel *kernel,

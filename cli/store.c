@@ -1,7 +1,10 @@
 /* How the verbs get at a store or a model: options of the command become options of the library. */
+#define _XOPEN_SOURCE 700
 #include "cli.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 int cli_open(const struct cli_args *args, uint32_t flags, memalloy_kernel **out)
 {
@@ -114,4 +117,36 @@ void cli_say_remedy(const struct cli_args *args, memalloy_kernel *kernel,
     cli_put_field(stderr, cli_str(args->db.data));
     fputs("-new FOLDER makes a new one with the other model\n", stderr);
     cli_buf_free(&name);
+}
+
+static int check_folder(const struct cli_args *args, const char *verb)
+{
+    struct stat info;
+    if (args->rest_count != 1) {
+        return cli_usage(args, "%s takes one folder, not %zu", verb, args->rest_count);
+    }
+    const char *folder = args->rest[0];
+    if (stat(folder, &info) != 0) {
+        return cli_usage(args, "cannot %s \"%s\": %s", verb, folder, strerror(errno));
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        return cli_usage(args, "cannot %s \"%s\": it is a file, and %s takes a folder", verb,
+                         folder, verb);
+    }
+    return CLI_OK;
+}
+
+int cli_on_folder(const struct cli_args *args, const char *verb, cli_store_fn work)
+{
+    int result = check_folder(args, verb);
+    if (result != CLI_OK) {
+        return result;
+    }
+    cli_signals_catch();
+    memalloy_kernel *kernel = NULL;
+    result = cli_open(args, 0, &kernel);
+    if (result == CLI_OK) {
+        result = work(args, kernel);
+    }
+    return cli_close(args, kernel, result);
 }

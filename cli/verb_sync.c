@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SKIPPED_SHOWN_MAX 10
@@ -159,22 +158,6 @@ static int say_indexed(const struct cli_args *args, const struct cli_indexed *in
     return CLI_OK;
 }
 
-static int check_folder(const struct cli_args *args)
-{
-    if (args->rest_count != 1) {
-        return cli_usage(args, "sync takes one folder, not %zu", args->rest_count);
-    }
-    const char *folder = args->rest[0];
-    struct stat info;
-    if (stat(folder, &info) != 0) {
-        return cli_usage(args, "cannot sync \"%s\": %s", folder, strerror(errno));
-    }
-    if (!S_ISDIR(info.st_mode)) {
-        return cli_usage(args, "cannot sync \"%s\": it is a file, and sync takes a folder", folder);
-    }
-    return CLI_OK;
-}
-
 static int sync_store(const struct cli_args *args, memalloy_kernel *kernel)
 {
     struct memalloy_error err = {0};
@@ -220,15 +203,5 @@ static int sync_store(const struct cli_args *args, memalloy_kernel *kernel)
 
 int cli_verb_sync(struct cli_args *args)
 {
-    int result = check_folder(args);
-    if (result != CLI_OK) {
-        return result;
-    }
-    cli_signals_catch();
-    memalloy_kernel *kernel = NULL;
-    result = cli_open(args, 0, &kernel);
-    if (result == CLI_OK) {
-        result = sync_store(args, kernel);
-    }
-    return cli_close(args, kernel, result);
+    return cli_on_folder(args, "sync", sync_store);
 }

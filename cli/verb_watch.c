@@ -1,11 +1,6 @@
 /* watch FOLDER: the store follows the folder until a signal comes. What happens goes to stdout, a
  * line or a JSON object each; how it stands is a line on stderr, drawn anew on a terminal. */
-#define _XOPEN_SOURCE 700
 #include "cli.h"
-
-#include <errno.h>
-#include <string.h>
-#include <sys/stat.h>
 
 /* How soon a signal is seen. */
 #define LOOK_MS 100u
@@ -146,22 +141,6 @@ static int follow(struct watching *watching, memalloy_watch *watch)
     return result;
 }
 
-static int check_folder(const struct cli_args *args)
-{
-    struct stat info;
-    if (args->rest_count != 1) {
-        return cli_usage(args, "watch takes one folder, not %zu", args->rest_count);
-    }
-    if (stat(args->rest[0], &info) != 0) {
-        return cli_usage(args, "cannot watch \"%s\": %s", args->rest[0], strerror(errno));
-    }
-    if (!S_ISDIR(info.st_mode)) {
-        return cli_usage(args, "cannot watch \"%s\": it is a file, and watch takes a folder",
-                         args->rest[0]);
-    }
-    return CLI_OK;
-}
-
 static int watch_store(const struct cli_args *args, memalloy_kernel *kernel)
 {
     struct watching watching = {.args = args, .is_first = true};
@@ -189,15 +168,5 @@ static int watch_store(const struct cli_args *args, memalloy_kernel *kernel)
 
 int cli_verb_watch(struct cli_args *args)
 {
-    int result = check_folder(args);
-    if (result != CLI_OK) {
-        return result;
-    }
-    cli_signals_catch();
-    memalloy_kernel *kernel = NULL;
-    result = cli_open(args, 0, &kernel);
-    if (result == CLI_OK) {
-        result = watch_store(args, kernel);
-    }
-    return cli_close(args, kernel, result);
+    return cli_on_folder(args, "watch", watch_store);
 }

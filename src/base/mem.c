@@ -119,6 +119,16 @@ void *mly_mem_array(struct mly_mem *mem, size_t count, size_t item_bytes)
     return block;
 }
 
+char *mly_mem_copy(struct mly_mem *mem, const char *text, size_t bytes)
+{
+    size_t whole;
+    char *copy = mly_size_add(bytes, 1, &whole) ? mly_mem_alloc(mem, whole) : NULL;
+    if (copy == NULL) return NULL;
+    if (bytes > 0) memcpy(copy, text, bytes);
+    copy[bytes] = '\0';
+    return copy;
+}
+
 void *mly_mem_alloc_aligned(struct mly_mem *mem, size_t bytes)
 {
     size_t whole;

@@ -41,6 +41,8 @@ void mly_mem_let_go(struct mly_mem *mem);
 void *mly_mem_alloc(struct mly_mem *mem, size_t bytes);
 /* count * item_bytes, zeroed; NULL where the product does not fit. */
 void *mly_mem_array(struct mly_mem *mem, size_t count, size_t item_bytes);
+/* bytes of a text, with a NUL behind them; text may be NULL where bytes is 0. */
+char *mly_mem_copy(struct mly_mem *mem, const char *text, size_t bytes);
 /* Aligned to 64 bytes (a cache line, the widest vector); not zeroed; freed with mly_mem_free. */
 void *mly_mem_alloc_aligned(struct mly_mem *mem, size_t bytes);
 /* block may be NULL; it stays valid on failure. */

@@ -354,13 +354,12 @@ enum mly_err mly_engine_chunk(const struct mly_env *env, memalloy_model *model,
     chunks->mem = env->mem;
     chunks->chunks.mem = env->mem;
     enum mly_err rc = MLY_OK;
-    chunks->text = mly_mem_alloc(env->mem, text.bytes + 1); /* contents outlive the caller's text */
+    chunks->text =
+        mly_mem_copy(env->mem, text.data, text.bytes); /* contents outlive the caller's text */
     if (chunks->text == NULL) {
         rc = mly_fail_nomem(err, text.bytes + 1);
         goto done;
     }
-    if (text.bytes > 0) memcpy(chunks->text, text.data, text.bytes);
-    chunks->text[text.bytes] = '\0';
     text.data = chunks->text;
     struct mly_meter meter = {0};
     if (model != NULL) meter = mly_model_meter(model);

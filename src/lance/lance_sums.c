@@ -14,9 +14,8 @@ enum mly_err mly_lance_table_set_sums(struct mly_lance_table *table, const char 
         return mly_fail(err, MLY_ERR_LIMIT, "path of %zu bytes, limit is 1 to %zu", bytes,
                         MLY_PATH_BYTES_MAX - 1);
     }
-    char *copy = mly_mem_alloc(table->env->mem, bytes + 1);
+    char *copy = mly_mem_copy(table->env->mem, path, bytes);
     if (copy == NULL) return mly_fail_nomem(err, bytes + 1);
-    memcpy(copy, path, bytes + 1);
     mly_mem_free(table->env->mem, table->sums_path);
     table->sums_path = copy;
     return MLY_OK;

@@ -17,14 +17,12 @@ enum mly_err mly_lance_table_open(const struct mly_env *env, const char *path,
                         MLY_PATH_BYTES_MAX - 1);
     }
     struct mly_lance_table *table = mly_mem_array(env->mem, 1, sizeof(*table));
-    char *copy = mly_mem_alloc(env->mem, bytes + 1);
+    char *copy = mly_mem_copy(env->mem, path, bytes);
     if (table == NULL || copy == NULL) {
         mly_mem_free(env->mem, table);
         mly_mem_free(env->mem, copy);
         return mly_fail_nomem(err, sizeof(*table) + bytes);
     }
-    memcpy(copy, path, bytes);
-    copy[bytes] = '\0';
     *table = (struct mly_lance_table){.env = env, .path = copy, .path_bytes = bytes};
     *out = table;
     return MLY_OK;

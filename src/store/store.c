@@ -11,16 +11,6 @@
 #define CLOSE_WAIT_S 1.0
 #define CHECKPOINT_SECONDS 30.0
 
-/* A copy with a NUL behind it. */
-static char *copy_text(struct mly_mem *mem, struct mly_str text)
-{
-    char *copy = mly_mem_alloc(mem, text.bytes + 1);
-    if (copy == NULL) return NULL;
-    if (text.bytes > 0) memcpy(copy, text.data, text.bytes);
-    copy[text.bytes] = '\0';
-    return copy;
-}
-
 /* ---- open ---- */
 
 /* An absolute path: the working directory may change while the store is open. */
@@ -30,7 +20,7 @@ static enum mly_err make_absolute(struct mly_store *store, const char *path, str
     enum mly_err rc = MLY_OK;
     mly_bytes_init(&folder, store->mem, 2 * MLY_PATH_BYTES_MAX);
     if (path[0] == '/') {
-        store->path = copy_text(store->mem, mly_str_of(path));
+        store->path = mly_mem_copy(store->mem, path, strlen(path));
     } else {
         rc = mly_dir_real_path(store->env, ".", &folder, err);
         if (rc == MLY_OK) rc = mly_bytes_append(&folder, "", 1, err);
@@ -270,7 +260,7 @@ static enum mly_err set_text(const struct mly_store *store, char **where, struct
         return mly_fail(err, MLY_ERR_MISMATCH, "store %s is open with %s %.80s, not %.*s",
                         store->path, what, *where, MLY_SHOWN(text, 80));
     }
-    char *copy = copy_text(store->mem, text);
+    char *copy = mly_mem_copy(store->mem, text.data, text.bytes);
     if (copy == NULL) return mly_fail_nomem(err, text.bytes + 1);
     *where = copy;
     return MLY_OK;
@@ -334,7 +324,7 @@ enum mly_err mly_store_describe_model(struct mly_store *store, const struct mly_
     mly_mutex_lock(&store->mutex);
     for (size_t i = 0; i < MLY_STORE_MODEL_DETAILS && rc == MLY_OK; i++) {
         if (texts[i].bytes == 0 || store->model_details[i] != NULL) continue;
-        store->model_details[i] = copy_text(store->mem, texts[i]);
+        store->model_details[i] = mly_mem_copy(store->mem, texts[i].data, texts[i].bytes);
         if (store->model_details[i] == NULL) rc = mly_fail_nomem(err, texts[i].bytes + 1);
     }
     mly_mutex_unlock(&store->mutex);

@@ -61,15 +61,6 @@ static bool fits(void *context, const struct mly_registry_share *share)
            mly_str_equal(mly_str_of(store->share.manner), wanted->manner);
 }
 
-static char *copy_of(struct mly_mem *mem, struct mly_str text)
-{
-    char *copy = mly_mem_alloc(mem, text.bytes + 1);
-    if (copy == NULL) return NULL;
-    if (text.bytes > 0) memcpy(copy, text.data, text.bytes);
-    copy[text.bytes] = '\0';
-    return copy;
-}
-
 enum mly_err mly_store_hold(const struct mly_env *env, const char *path,
                             const struct mly_store_options *options, struct mly_str manner,
                             struct mly_store **out, struct mly_error *err)
@@ -86,7 +77,7 @@ enum mly_err mly_store_hold(const struct mly_env *env, const char *path,
     store = NULL;
     MLY_TRY(mly_store_open(env, path, options, &store, err));
     store->share.options = *options;
-    store->share.manner = copy_of(store->mem, manner);
+    store->share.manner = mly_mem_copy(store->mem, manner.data, manner.bytes);
     if (store->share.manner == NULL) {
         (void)mly_store_close(store, NULL);
         return mly_fail_nomem(err, manner.bytes + 1);

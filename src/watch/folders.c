@@ -86,10 +86,8 @@ static enum mly_err keep(struct watch_folders *folders, int32_t number, struct m
                          struct mly_error *err)
 {
     MLY_TRY(grow(folders, err));
-    char *text = mly_mem_alloc(folders->env->mem, path.bytes + 1);
+    char *text = mly_mem_copy(folders->env->mem, path.data, path.bytes);
     if (text == NULL) return mly_fail_nomem(err, path.bytes + 1);
-    if (path.bytes > 0) memcpy(text, path.data, path.bytes);
-    text[path.bytes] = '\0';
     uint32_t *slot = slot_of(folders, number);
     if (*slot != 0) {
         struct watch_folder *folder = &folders->items[*slot - 1];

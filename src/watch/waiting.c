@@ -75,10 +75,8 @@ static bool add(struct watch_waiting *waiting, struct mly_str path, uint64_t now
                 struct watch_path **out)
 {
     if (waiting->count >= WATCH_PATHS_MAX || !grow(waiting)) return false;
-    char *text = mly_mem_alloc(waiting->mem, path.bytes + 1);
+    char *text = mly_mem_copy(waiting->mem, path.data, path.bytes);
     if (text == NULL) return false;
-    if (path.bytes > 0) memcpy(text, path.data, path.bytes);
-    text[path.bytes] = '\0';
     *slot_of(waiting, path) = (uint32_t)waiting->count + 1;
     *out = &waiting->items[waiting->count++];
     **out = (struct watch_path){.text = text, .bytes = path.bytes, .first_ms = now_ms};

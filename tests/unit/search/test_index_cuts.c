@@ -7,6 +7,7 @@
 #include "index_cases.h"
 #include "mly_cmocka.h"
 #include "temp_dir.h"
+#include "test_pace.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -17,11 +18,7 @@
 
 #define FOLDER "/kb"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOW 4
-#else
-#define SLOW 1
-#endif
+#define SLOW TEST_PACE(1, 4, 4)
 
 static bool is_long(void)
 {

@@ -3,9 +3,8 @@
  */
 #define _GNU_SOURCE
 #include "fault_env.h"
-#include "index_cases.h"
-#include "mly_cmocka.h"
-#include "temp_dir.h"
+#include "index_place.h"
+#include "test_pace.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -14,42 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define SLOW 16
-#elif defined(__SANITIZE_ADDRESS__)
-#define SLOW 4
-#else
-#define SLOW 1
-#endif
-
-static char path[TEMP_DIR_BYTES];
+#define SLOW TEST_PACE(1, 4, 16)
 
 static bool is_long(void)
 {
     return getenv("MEMALLOY_TEST_LONG") != NULL;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    temp_dir_make(path);
-    temp_dir_remove(path);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    temp_dir_remove(path);
-    return 0;
-}
-
-static struct mly_store *open_store(bool read_only)
-{
-    struct mly_error err = {0};
-    struct mly_store *store = NULL;
-    index_ok(index_open(mly_env_system(), path, read_only, &store, &err), &err);
-    return store;
 }
 
 static void close_store(struct mly_store *store)

@@ -1,32 +1,5 @@
 /* How a store keeps its index up: what is measured again, and when. */
-#include "index_cases.h"
-#include "mly_cmocka.h"
-#include "temp_dir.h"
-
-static char path[TEMP_DIR_BYTES];
-
-static int set_up(void **state)
-{
-    (void)state;
-    temp_dir_make(path);
-    temp_dir_remove(path);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    temp_dir_remove(path);
-    return 0;
-}
-
-static struct mly_store *open_store(bool read_only)
-{
-    struct mly_error err = {0};
-    struct mly_store *store = NULL;
-    index_ok(index_open(mly_env_system(), path, read_only, &store, &err), &err);
-    return store;
-}
+#include "index_place.h"
 
 static struct mly_store_index_state state_of(struct mly_store *store)
 {
