@@ -43,7 +43,7 @@ struct memalloy_watch_options {
     uint32_t quiet_ms;    /* a file at rest for that long is read; 0: 100 */
     uint32_t patience_ms; /* one that never rests is read after that; 0: 2,000 */
     uint32_t poll_ms;     /* between two looks where there are no events, or more where a look takes
-                             more than a tenth of that; 0: 2,000 */
+                             more than a twentieth of that; 0: 2,000 */
     uint32_t reconcile_s; /* between two looks at everything; 0: 600 */
     uint32_t events_max;  /* that are kept in line; 0: 10,000 */
     /* called when there are events in line, on a thread of the library's, soon to return, and not

@@ -91,7 +91,8 @@ static bool is_stale(const struct mly_env *env, const struct mly_document *file)
     struct mly_file_info info;
     const char *path = file->path_raw.data != NULL ? file->path_raw.data : file->path.data;
     if (path == NULL || !file->has_stamp) return false;
-    if (env->info_at(env->context, MLY_AT_CWD, path, false, &info) != 0) return true;
+    int result = env->info_at(env->context, MLY_AT_CWD, path, false, &info);
+    if (result != 0) return mly_file_is_missing(result); /* no permission, say: nobody knows */
     return info.kind != MLY_KIND_FILE || info.modified_ns != file->stamp.modified_ns ||
            (int64_t)info.bytes != file->stamp.byte_count;
 }

@@ -73,7 +73,7 @@ struct memalloy_kernel {
 /* ---- watching.c ---- */
 
 /* Ends all watches and lets go of them; in a child of fork() nothing is done. Accepts NULL. */
-void mly_watches_close(struct mly_watches *watches, bool is_foreign);
+void mly_watches_close(struct mly_watches *watches);
 
 /* ---- options.c ---- */
 
@@ -92,12 +92,12 @@ void mly_options_copy_text(char *out, size_t out_bytes, struct mly_str text);
 /* As the store names it; INVAL for a number that has no name. */
 MLY_MUST_USE enum mly_err mly_options_durability(int given, enum mly_durability *out,
                                                  struct mly_error *err);
-/* Of calls that take nothing else; options may be NULL. */
 struct mly_write_request {
     enum mly_durability durability;
     memalloy_progress_fn progress; /* NULL: nobody watches */
     void *progress_context;
 };
+/* Of calls that take nothing else; options may be NULL. */
 MLY_MUST_USE enum mly_err mly_options_write(const struct memalloy_write_options *options,
                                             struct mly_write_request *out, struct mly_error *err);
 /* Checks that every float is a number and the vector is not all zero, and brings it to unit length.

@@ -174,19 +174,31 @@ enum mly_err mly_engine_open(const struct mly_env *env, const char *path,
     return MLY_OK;
 }
 
+/* Those of this moment: a call that is under way may open another. */
+static void close_watches(memalloy_kernel *kernel)
+{
+    mly_mutex_lock(&kernel->mutex);
+    struct mly_watches *watches = kernel->watches;
+    kernel->watches = NULL;
+    mly_mutex_unlock(&kernel->mutex);
+    mly_watches_close(watches);
+}
+
 enum mly_err mly_engine_close(memalloy_kernel *kernel, struct mly_error *err)
 {
     if (kernel == NULL) return MLY_OK;
     const struct mly_env *env = kernel->birth_env;
     bool is_foreign = kernel->pid != env->pid(env->context);
-    mly_watches_close(kernel->watches, is_foreign);
+    /* A child has the parent's locks, and its watches, as they were. */
     if (!is_foreign) {
+        close_watches(kernel);
         mly_mutex_lock(&kernel->mutex);
         kernel->closing = true;
         while (kernel->calls > 0) {
             mly_cond_wait(&kernel->idle, &kernel->mutex);
         }
         mly_mutex_unlock(&kernel->mutex);
+        close_watches(kernel);
         mly_cond_deinit(&kernel->idle);
         mly_mutex_deinit(&kernel->mutex);
     }
@@ -226,7 +238,8 @@ enum mly_err mly_engine_checkpoint(memalloy_kernel *kernel, struct mly_error *er
  * parent is left as it is. */
 static enum mly_err open_in_child(memalloy_kernel *kernel, int64_t pid, struct mly_error *err)
 {
-    if (atomic_load(&kernel->is_used)) {
+    /* Another thread may have opened it meanwhile, and used it. */
+    if (atomic_load(&kernel->is_used) && atomic_load(&kernel->pid) != pid) {
         return mly_fail(err, MLY_ERR_FORKED,
                         "the store %s was used before fork(); open it again in the child",
                         kernel->path.data);

@@ -493,7 +493,7 @@ static enum mly_err sync_as_caller(struct sync *sync, const char *folder,
     rc = check_model(sync, err);
     mly_ingest_init(&sync->ingest, sync->kernel, sync->snapshot);
     sync->ingest.durability = sync->durability;
-    sync->ingest.pulse = tell_embedded;
+    sync->ingest.pulse = sync->watcher.fn == NULL ? NULL : tell_embedded;
     sync->ingest.pulse_context = sync;
     sync->ingest.pulse_last_s = &sync->watcher.last_s;
     sync->ingest.done = tell_done;

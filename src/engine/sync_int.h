@@ -61,7 +61,7 @@ struct sync {
     size_t device_count;
 };
 
-/* Looks at these paths alone where count is above 0. As mly_engine_sync in all else. */
+/* Looks at these paths alone; NULL: at all. As mly_engine_sync in all else. */
 MLY_MUST_USE enum mly_err mly_sync(memalloy_kernel *kernel, const char *folder,
                                    const struct memalloy_sync_options *options,
                                    const struct mly_sync_path *paths, size_t count,

@@ -118,9 +118,9 @@ static void end_once(struct memalloy_watch *watch)
     mly_mutex_unlock(&watches->mutex);
 }
 
-void mly_watches_close(struct mly_watches *watches, bool is_foreign)
+void mly_watches_close(struct mly_watches *watches)
 {
-    if (watches == NULL || is_foreign) return; /* a child has the parent's locks as they were */
+    if (watches == NULL) return;
     mly_mutex_lock(&watches->mutex);
     watches->closing = true;
     while (watches->first != NULL) {

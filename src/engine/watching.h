@@ -62,6 +62,7 @@ struct memalloy_watch {
     struct mly_mutex mutex; /* guards what follows */
     struct mly_cond changed;
     bool closing, is_working, full_wanted;
+    bool look_owed;   /* at everything, by next_full_ms */
     bool is_settling; /* the room is the lane's; the loop lets it rest until then */
     bool is_resting, is_broken;
     uint64_t next_full_ms;  /* when everything is due again */

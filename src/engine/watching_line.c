@@ -141,7 +141,7 @@ static uint64_t count_pending(const memalloy_watch *watch)
     struct mly_watch_info info = {0};
     if (watch->room != NULL && !watch->is_settling) mly_watch_get_info(watch->room, &info);
     if (watch->is_settling) info.pending = 1;
-    bool full = watch->full_wanted || watch->looks_begun == 0;
+    bool full = watch->full_wanted || watch->look_owed || watch->looks_begun == 0;
     return info.pending + watch->busy + (full && watch->busy == 0 ? 1 : 0);
 }
 

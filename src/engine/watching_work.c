@@ -218,6 +218,7 @@ static enum mly_err take_batch(struct memalloy_watch *watch, struct mly_watch_ba
         watch->busy = *full ? 1 : batch->count;
         watch->looks_begun += *full;
         watch->full_wanted = false;
+        if (*full) watch->look_owed = false;
     }
     mly_mutex_unlock(&watch->mutex);
     return rc;
@@ -270,10 +271,12 @@ static void note_done(struct memalloy_watch *watch, const struct memalloy_sync_c
         status->files = counts->files;
         status->skipped = counts->skipped;
     }
+    /* Folders may have come that the system does not watch. */
+    if (polls && watch->next_full_ms > now_ms + poll_ms) watch->next_full_ms = now_ms + poll_ms;
     /* The system tells of a file under the name by which it was opened. */
     if (!watch->is_full && watch->other_names) {
-        watch->full_wanted = true;
-        if (watch->failed_ms < watch->rest_ms) watch->failed_ms = watch->rest_ms;
+        watch->look_owed = true;
+        if (watch->next_full_ms > watch->rest_ms) watch->next_full_ms = watch->rest_ms;
     }
     status->state = watch->room == NULL ? MEMALLOY_WATCH_IS_POLLING : MEMALLOY_WATCH_IS_FOLLOWING;
     status->failed = 0;
@@ -288,8 +291,8 @@ static void note_done(struct memalloy_watch *watch, const struct memalloy_sync_c
     memcpy(text, watch->events_problem, sizeof(text));
     if (info.unwatched > 0) {
         (void)snprintf(text, sizeof(text),
-                       "%zu folders are not watched: %.200s; everything is looked at every %llu s",
-                       info.unwatched, info.reason, (unsigned long long)(poll_ms + 999) / 1000);
+                       "%zu folders are not watched: %.200s; everything is looked at at intervals",
+                       info.unwatched, info.reason);
     }
     mly_watching_tell_problem(watch, text);
 }
@@ -313,6 +316,14 @@ static void note_failed(struct memalloy_watch *watch, const struct mly_watch_bat
     mly_watching_tell_problem(watch, reason);
 }
 
+static bool is_closing(struct memalloy_watch *watch)
+{
+    mly_mutex_lock(&watch->mutex);
+    bool closing = watch->closing;
+    mly_mutex_unlock(&watch->mutex);
+    return closing;
+}
+
 static void look(struct memalloy_watch *watch)
 {
     struct mly_watch_batch batch = {0};
@@ -320,7 +331,6 @@ static void look(struct memalloy_watch *watch)
     struct mly_error err = {0};
     uint64_t begun_ms = mly_watching_now(watch);
     bool full = false;
-    find_store(watch);
     enum mly_err rc = take_batch(watch, &batch, &full, &err);
     bool anything = full || batch.count > 0;
     bool tells = watch->is_first || batch.is_all || watch->backoff_ms > 0;
@@ -329,7 +339,7 @@ static void look(struct memalloy_watch *watch)
     if (rc == MLY_OK && anything) {
         note_done(watch, &counts, begun_ms);
         if (full) watch->is_first = false;
-    } else if (rc != MLY_OK && !(rc == MLY_ERR_CANCELLED && watch->closing)) {
+    } else if (rc != MLY_OK && !(rc == MLY_ERR_CANCELLED && is_closing(watch))) {
         if (rc == MLY_ERR_NOMEM) watch->is_full = true;
         note_failed(watch, &batch, err.message);
     }
